@@ -1,0 +1,1 @@
+"""Stages, training, adapters and tasks: everything between raw files and a registered model."""

@@ -1,0 +1,161 @@
+"""What the stages hand to each other, and what a task says of itself.
+
+Files are the contract: each of these values names a folder that a stage wrote whole, so that a stage can
+be run alone, on another machine, on another day.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from torch import Tensor, nn
+
+from components.params import TaskParams
+
+P = TypeVar("P", bound=TaskParams)
+
+Batch = dict[str, Tensor]
+"""Named tensors that share their first dimension, one entry a sample."""
+
+
+class Refusal(BaseModel):
+    """A raw file that was left out, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(description="Path below the task's raw folder")
+    reason: str
+
+
+class Split(BaseModel):
+    """One part of the prepared data."""
+
+    model_config = ConfigDict(frozen=True)
+
+    samples: int
+    sha256: str = Field(description="Of the arrays' bytes: equal hashes mean equal samples in equal order")
+
+
+class Manifest(BaseModel):
+    """manifest.json beside the prepared arrays: what was kept, what was refused, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    splits: dict[str, Split] = Field(description="train, val and test")
+    refused: list[Refusal]
+    facts: dict[str, JsonValue] = Field(description="What the task's model needs to know of the data")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of memory-mapped arrays and their manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder that rebuilds a network: weights.safetensors, model.json, and history.csv of its training."""
+
+    folder: Path
+    run_id: str
+    """Of the MLflow run that every later stage of the same job goes on with."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A folder with metrics.json, plots and examples for the untouched test split."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in MLflow's model registry."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    reason: str
+    """Why the version is champion, or is not, in one sentence."""
+
+
+class Batches(Protocol):
+    """Batches by their place in the epoch, so that a run can go on from any of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which share of an epoch's batches a worker gets."""
+
+    batch_size: int
+    seed: int
+    epoch: int = 0
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a step on one batch gives; `sums` and `count` add up over batches and workers."""
+
+    loss: Tensor
+    """Scalar, mean over the batch, differentiable."""
+    sums: dict[str, Tensor]
+    """Scalars, float64, detached."""
+    count: int
+
+
+@dataclass(frozen=True)
+class Served:
+    """A registered model as its callers see it. Columns map to MLflow's data types by name."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    example: dict[str, Any]
+    """One input row."""
+
+
+Predict = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+"""Input rows in, output rows out, in the same order."""
+
+
+@dataclass(frozen=True)
+class Task(Generic[P]):
+    """All that is a task's own. Everything else is the same code for every task."""
+
+    name: str
+    params: type[P]
+    default_data: Callable[[Path], None]
+    """Write the embedded data set's files into an empty folder, byte for byte the same everywhere."""
+    public_data: Mapping[str, Callable[[Path, Path], None]]
+    """By name: fetch a public data set (into the second folder) and write its files into the first."""
+    prepare: Callable[[Path, Path, P], Manifest]
+    """Raw folder and empty output folder to arrays and manifest."""
+    build_model: Callable[[P, Manifest], nn.Module]
+    load_split: Callable[[Path, str], Batch]
+    """Prepared folder and split's name to tensors on memory-mapped arrays."""
+    train_batches: Callable[[Batch, Plan], Batches]
+    eval_batches: Callable[[Batch, int], Batches]
+    """Tensors and batch size to batches in a fixed order, each sample once."""
+    augment: Callable[[Batch, P], Batch]
+    """Random changes to a whole batch on the training device, drawn from the default generator."""
+    step: Callable[[nn.Module, Batch, P], StepOutput]
+    metrics: Callable[[Mapping[str, float], int], dict[str, float]]
+    """Sums and their count to metrics by name."""
+    predict: Callable[[nn.Module, Batch], Batch]
+    """What evaluation needs of each sample, as tensors on the CPU."""
+    evaluate: Callable[[Batch, Prepared, Path, P], dict[str, float]]
+    """All predictions on the test split to metrics; writes plots/ and examples/ into the folder."""
+    score: str
+    """The metric of `evaluate` by which champion and challenger are compared; more is better."""
+    served: Callable[[Manifest], Served]
+    load_predict: Callable[[nn.Module, Manifest], Predict]
