@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from torch import Tensor, nn
 
@@ -103,6 +104,20 @@ class Plan:
     world: int = 1
 
 
+Event = dict[str, Any]
+"""What a training tells of itself: `{"kind": "epoch" | "progress", ...}`, JSON all through."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A worker's place among the workers of a run, and how it tells of its progress (rank 0 only)."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    emit: Callable[[Event], None] = lambda event: None
+
+
 @dataclass(frozen=True)
 class StepOutput:
     """What a step on one batch gives; `sums` and `count` add up over batches and workers."""
@@ -122,6 +137,8 @@ class Served:
     outputs: dict[str, str]
     example: dict[str, Any]
     """One input row."""
+    requirements: tuple[str, ...]
+    """Distributions that predicting needs beyond torch, pydantic and safetensors."""
 
 
 Predict = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -141,6 +158,9 @@ class Task(Generic[P]):
     prepare: Callable[[Path, Path, P], Manifest]
     """Raw folder and empty output folder to arrays and manifest."""
     build_model: Callable[[P, Manifest], nn.Module]
+    """The architecture with random weights, to be trained or to be filled from a file."""
+    initialise: Callable[[nn.Module, P], None]
+    """Start from other weights where the parameters say so."""
     load_split: Callable[[Path, str], Batch]
     """Prepared folder and split's name to tensors on memory-mapped arrays."""
     train_batches: Callable[[Batch, Plan], Batches]

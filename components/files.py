@@ -65,3 +65,31 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """Give an empty folder next to `beside` that is gone when the block ends."""
+    folder = _beside(beside, "scratch")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Give the files of `source` a second name below `target`, which costs no space; copy where that cannot be.
+
+    Nobody may write into the files afterwards: whoever replaces `source` gives `target` nothing.
+    """
+
+    def link(old: str, new: str) -> None:
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copyfile(old, new)
+
+    with replacing(target) as folder:
+        shutil.copytree(source, folder, copy_function=link, dirs_exist_ok=True)

@@ -65,7 +65,9 @@ class TrainParams(Section):
     ema_decay: float = Field(ge=0, lt=1, description="Decay of the weights' moving average; 0 keeps none")
     best_metric: str = Field(description="Validation metric that decides which epoch's weights are kept")
     best_mode: Literal["max", "min"] = Field(description="Whether more or less of best_metric is better")
-    patience: int = Field(ge=0, description="Epochs without a better best_metric before training stops; 0 never stops")
+    patience: int = Field(
+        ge=0, description="Epochs without a better best_metric before training stops; 0 never stops"
+    )
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
@@ -153,7 +155,9 @@ def read(file: Path) -> Values:
     return Values(_plain(tree, (), file.name, places), places)
 
 
-def _plain(node: CommentedMap, path: tuple[str, ...], file: str, places: dict[tuple[str, ...], str]) -> dict[str, Any]:
+def _plain(
+    node: CommentedMap, path: tuple[str, ...], file: str, places: dict[tuple[str, ...], str]
+) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for raw_key, value in node.items():
         key = str(raw_key)
@@ -197,7 +201,9 @@ def validate(model: type[P], values: Values, root: tuple[str, ...]) -> P:
     for key in root:
         section = section.get(key) if isinstance(section, Mapping) else None
     if not isinstance(section, Mapping):
-        raise PedigreeError(f"{values.place(root)}: there is no section {'.'.join(root)}: add it with its parameters")
+        raise PedigreeError(
+            f"{values.place(root)}: there is no section {'.'.join(root)}: add it with its parameters"
+        )
     try:
         return model.model_validate(section)
     except ValidationError as error:
@@ -258,3 +264,23 @@ def with_defaults(model: type[S], values: S) -> type[S]:
         defaulted.default = value
         fields[name] = (annotation, defaulted)
     return create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
+
+
+def label(name: str, values: TaskParams, usual: TaskParams) -> str:
+    """Return a run's name: the task's, and each parameter that differs from the usual ones."""
+    given, base = (flat(params.model_dump(by_alias=True, mode="json")) for params in (values, usual))
+    changed = [f"{key.removeprefix('train.')}={value}" for key, value in given.items() if value != base.get(key)]
+    return " ".join([name, *changed])
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested parameters as `section.key: value`."""
+    items: dict[str, Any] = {}
+    for key, value in tree.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return items
+
+
+def sections(values: TaskParams) -> dict[str, BaseModel]:
+    """Return a task's sections by their names in params.yaml."""
+    return {field.alias or name: getattr(values, name) for name, field in type(values).model_fields.items()}

@@ -1,0 +1,41 @@
+# Every target makes .venv from requirements.lock first, if that has not been done. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+# The installed programs call each other by name (MLflow starts its server that way).
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check ui bench lock
+
+help: .venv/installed ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: .venv/installed ## from raw data to registered models, all tasks
+	pedigree data
+	pedigree run
+
+test: .venv/installed ## the tests, under 8 minutes on two cores
+	python -m pytest
+
+check: .venv/installed ## lint, types, and the one-way imports
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000
+	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port 5000
+
+bench: .venv/installed ## the measurements behind what the README and docs claim
+	python -m benchmarks.training
+
+lock: .venv/installed ## solve requirements.lock anew from pyproject.toml
+	uv pip compile pyproject.toml --extra dev --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
+
+# --compile-bytecode: without .pyc files every process spends seconds on importing torch, MLflow and Ray.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,66 @@
+"""python -m components <task> <stage>: one stage by hand, under build/<task>/, as dvc.yaml runs it."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from components import params, tasks
+from components.errors import PedigreeError, sentence
+from components.params import nearest
+
+STAGES = ("prepare", "train", "evaluate", "register")
+USAGE = "usage: python -m components <task> prepare|train|evaluate|register [--debug]"
+
+
+def run_stage(name: str, stage: str, root: Path) -> None:
+    """Run one stage of a task with the parameters of params.yaml; its inputs are the files of the stage before."""
+    from components.adapters import mlflow_store
+    from components.stages import evaluate, prepare, register, train
+
+    task = tasks.load(name)
+    values = params.validate(task.params, params.read(root / params.FILE), ("tasks", name))
+    build = root / "build" / name
+    prepared, model, evaluation = build / "prepared", build / "model", build / "evaluation"
+    if stage == "prepare":
+        prepare.prepare(task, values, root / "data" / name, prepared)
+        return
+    mlflow_store.connect(root)
+    if stage == "train":
+        train.train(task, values, prepare.load(prepared), model)
+    elif stage == "evaluate":
+        evaluate.evaluate(task, values, prepare.load(prepared), train.load(model), evaluation)
+    else:
+        register.register(
+            task,
+            values,
+            prepare.load(prepared),
+            train.load(model),
+            evaluate.load(evaluation),
+            build / "registered.json",
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code: 1 for a problem that a sentence explains, 2 for wrong usage."""
+    debug = "--debug" in arguments or bool(os.environ.get("PEDIGREE_DEBUG"))
+    words = [word for word in arguments if word != "--debug"]
+    if len(words) != 2 or words[1] not in STAGES:
+        hint = nearest(words[1], STAGES) if len(words) == 2 else ""
+        print(f"{USAGE}{hint}", file=sys.stderr)
+        return 2
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pedigree").setLevel(logging.INFO)
+    try:
+        run_stage(words[0], words[1], Path.cwd())
+    except (PedigreeError, OSError) as error:
+        text = sentence(error)
+        if text is None or debug:
+            raise
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

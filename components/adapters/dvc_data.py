@@ -1,0 +1,270 @@
+"""The only module that meets DVC: which version of data/ is pinned, bringing it, and reproducing stages.
+
+Reading is done in this process and takes no lock. Whatever changes the workspace runs as `python -m dvc`, one
+command at a time, for DVC refuses a second one even when it is about another stage.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from components.errors import PedigreeError
+
+DATA = "data"
+PIN = "data.dvc"
+
+_log = logging.getLogger("pedigree.dvc")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A folder's content, as DVC tells one from another."""
+
+    md5: str
+    """Of the sorted list of files and their MD5, with `.dir` at its end."""
+    files: int
+
+
+@contextmanager
+def _repo(root: Path) -> Iterator[Any]:
+    from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+    from dvc.repo import Repo  # type: ignore[import-untyped]
+    from dvc_data.hashfile.build import IgnoreInCollectedDirError
+
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except (DvcException, IgnoreInCollectedDirError) as error:
+        raise _problem("dvc", str(error)) from error
+
+
+def version_of(folder: Path, root: Path) -> Version:
+    """Return the version that `dvc add` would give to `folder`; neither data.dvc nor the cache is touched.
+
+    Raises:
+        PedigreeError: `root` is no DVC project, or DVC refuses the folder, as it does with a .dvcignore in it.
+    """
+    from dvc.fs import LocalFileSystem  # type: ignore[import-untyped]
+    from dvc_data.hashfile.build import build
+
+    with _repo(root) as repo:
+        # Without `ignore` the hash would count files that .dvcignore keeps out of `dvc add`.
+        _, meta, tree = build(
+            repo.cache.local,
+            str(folder.absolute()),
+            LocalFileSystem(),
+            "md5",
+            dry_run=True,
+            ignore=repo.dvcignore,
+        )
+    if tree.hash_info.value is None or meta.nfiles is None:
+        raise PedigreeError(f"{folder} is a file: put a folder in its place")
+    return Version(tree.hash_info.value, meta.nfiles)
+
+
+def hash_of(folder: Path, root: Path) -> str:
+    """Return the MD5 that `dvc add` would give to `folder`; raises as `version_of` does."""
+    return version_of(folder, root).md5
+
+
+def pinned_version(root: Path) -> Version | None:
+    """Return the version of data/ that data.dvc pins, or None when there is no data.dvc.
+
+    Raises:
+        PedigreeError: data.dvc is not as DVC writes it, for example after a merge with conflicts.
+    """
+    try:
+        out = YAML(typ="safe").load(root / PIN)["outs"][0]
+        return Version(out["md5"], out["nfiles"])
+    except FileNotFoundError:
+        return None
+    except (YAMLError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+        raise PedigreeError(f"{PIN} is not as DVC writes it: bring it back with `git checkout {PIN}`") from None
+
+
+def pinned(root: Path) -> str | None:
+    """Return the hash of data/ that data.dvc pins, or None without data.dvc; raises as `pinned_version` does."""
+    version = pinned_version(root)
+    return version.md5 if version else None
+
+
+def has_remote(root: Path) -> bool:
+    """Tell whether DVC has a default remote to pull from."""
+    with _repo(root) as repo:
+        return "remote" in repo.config["core"]
+
+
+def holds(root: Path) -> bool:
+    """Tell whether DVC's cache holds every file of the pinned data/, so that `checkout` can bring it back."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+    from dvc_objects.errors import ObjectFormatError
+
+    with _repo(root) as repo:
+        cache = repo.cache.local
+        try:
+            tree = Tree.load(cache, HashInfo("md5", pinned(root)))
+        except (FileNotFoundError, ObjectFormatError):
+            return False
+        return all(cache.exists(info.value) for _, _, info in tree)
+
+
+def add(root: Path) -> None:
+    """Pin what is in data/ now and put it in DVC's cache (`dvc add data`).
+
+    Raises:
+        PedigreeError: DVC refuses, in one sentence.
+    """
+    _dvc(root, "add", DATA)
+
+
+def checkout(root: Path) -> None:
+    """Bring the pinned data/ back from DVC's cache; raises as `add` does."""
+    _dvc(root, "checkout", PIN)
+
+
+def pull(root: Path) -> None:
+    """Bring the pinned data/ from DVC's default remote.
+
+    Raises:
+        PedigreeError: the remote is out of reach or does not hold this version.
+    """
+    _dvc(root, "pull", PIN)
+
+
+def repro(root: Path, stage: str) -> None:
+    """Bring `stage` of dvc.yaml, and what it depends on, up to date (`dvc repro`).
+
+    Raises:
+        PedigreeError: with the sentence of the stage that failed, or else with DVC's.
+    """
+    _dvc(root, "repro", stage)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep every other process and thread that uses this module from changing the workspace.
+
+    Blocks may nest within a thread.
+    """
+    folder = root.resolve() / "build"
+    folder.mkdir(exist_ok=True)
+    lock, holder = FileLock(folder / ".dvc-repro.lock", is_singleton=True), folder / ".dvc-repro.pid"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = holder.read_text() if holder.exists() else "unknown"
+        _log.info("waiting for another dvc repro in this workspace (pid %s)", pid)
+        lock.acquire()
+    try:
+        holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def _dvc(root: Path, *arguments: str) -> None:
+    with alone(root):
+        code, lines = _run(root, arguments)
+    if code != 0:
+        raise _problem(" ".join(["dvc", *arguments]), "\n".join(lines))
+
+
+def _run(root: Path, arguments: tuple[str, ...]) -> tuple[int, list[str]]:
+    """Pass DVC's lines on to the log; return its exit status and those lines."""
+    environment = os.environ | {
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONUNBUFFERED": "1",
+        # dvc.yaml says `python`, and means the one that runs us.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+    # In our own process group: Prefect cancels a run by ending that group, and so ends DVC and its stage too.
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            lines = [_passed_on(line) for line in process.stdout or ()]
+        except BaseException:
+            _end(process.pid)
+            raise
+    return process.returncode, lines
+
+
+def _passed_on(line: str) -> str:
+    line = line.rstrip()
+    if line:
+        _log.info(line)
+    return line
+
+
+def _end(pid: int) -> None:
+    # DVC ended alone leaves its stage's program running.
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for signal in (psutil.Process.terminate, psutil.Process.kill):
+        for process in tree:
+            try:
+                signal(process)
+            except psutil.NoSuchProcess:
+                continue
+        _, tree = psutil.wait_procs(tree, timeout=3)
+
+
+def _problem(command: str, output: str) -> PedigreeError:
+    stage = _stage_sentence(output.splitlines())
+    if stage:
+        return PedigreeError(stage)
+    if "not inside of a DVC repository" in output:
+        return PedigreeError("this folder is no DVC project: run in the project's folder, or run `dvc init` here")
+    if "Unable to acquire lock" in output or "it is being blocked by" in output:
+        by = [line.strip() for line in output.splitlines() if line.startswith("  (PID ")]
+        who = " ".join(["another DVC command", *by])
+        return PedigreeError(f"{who} is at work in this workspace: wait for its end and run the same command again")
+    if command.startswith("dvc pull"):
+        return PedigreeError(
+            f"{command} failed ({_last_words(output)}): check that `dvc remote list` names a remote that can be "
+            f"reached and holds this version, or build the embedded data with `pedigree data --accept`"
+        )
+    return PedigreeError(f"{command} failed: {_last_words(output)}")
+
+
+def _stage_sentence(lines: list[str]) -> str | None:
+    """Return what a stage's program printed after `error: `, with the indented lines that go on with it."""
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if not starts:
+        return None
+    sentence = [lines[starts[-1]].removeprefix("error: ")]
+    for line in lines[starts[-1] + 1 :]:
+        if not line.startswith("  "):
+            break
+        sentence.append(line)
+    return "\n".join(sentence)
+
+
+def _last_words(output: str) -> str:
+    """Return DVC's own `ERROR:` line, or the last line where it has none."""
+    lines = [line for line in output.splitlines() if line] or ["it gave no reason"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines)[-1].rstrip(":.")

@@ -1,0 +1,212 @@
+"""MLflow: runs, registered versions and their aliases. The only module that meets MLflow."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+# MLflow reads this when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import pandas as pd
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.types.schema import ColSpec, DataType, Map, Schema
+
+from components.contracts import Manifest, Served
+from components.errors import PedigreeError
+from components.params import flat
+
+UI = "http://127.0.0.1:5000"
+"""Where `pedigree up` and `make ui` serve MLflow's pages."""
+CHAMPION, CHALLENGER = "champion", "challenger"
+_COMPONENTS = Path(__file__).resolve().parents[1]
+_SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
+"""What every served model imports."""
+
+
+def connect(root: Path) -> None:
+    """Use the store at MLFLOW_TRACKING_URI, or else the project's own mlflow.db, made here if it is not there.
+
+    Raises:
+        PedigreeError: the server does not answer.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    if uri.startswith("http"):
+        _expect_server(uri)
+    else:
+        lock = root / "build" / ".mlflow.lock"
+        lock.parent.mkdir(exist_ok=True)
+        with FileLock(lock):  # of several processes that make the tables of a new database at once, some die
+            MlflowClient().search_experiments(max_results=1)
+
+
+def _expect_server(uri: str) -> None:
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()  # noqa: S310 - http, checked above
+    except OSError as error:
+        raise PedigreeError(
+            f"MLflow does not answer at {uri} ({error}): start it, "
+            "or unset MLFLOW_TRACKING_URI to use this project's own mlflow.db"
+        ) from None
+
+
+def run_url(run_id: str) -> str:
+    """Return the address of a run's page."""
+    run = MlflowClient().get_run(run_id)
+    return f"{_base()}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
+
+
+def version_url(name: str, version: int) -> str:
+    """Return the address of a registered version's page."""
+    return f"{_base()}/#/models/{name}/versions/{version}"
+
+
+def _base() -> str:
+    uri = mlflow.get_tracking_uri()
+    return uri.rstrip("/") if uri.startswith("http") else UI
+
+
+def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: Manifest, source: Path) -> str:
+    """Start the one run of a job: its parameters, environment and data; return its id."""
+    client = MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+    run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat(params).items()])
+    client.log_inputs(run_id, [_dataset(manifest, split, source) for split in ("train", "val")])
+    client.log_dict(run_id, _environment(), "environment.json")
+    client.log_dict(run_id, manifest.model_dump(), "manifest.json")
+    return run_id
+
+
+def _dataset(manifest: Manifest, split: str, source: Path) -> DatasetInput:
+    part = manifest.splits[split]
+    dataset = Dataset(
+        name=f"{manifest.task}/{split}",
+        digest=part.sha256[:32],  # MLflow keeps at most 36 characters
+        source_type="local",
+        source=json.dumps({"uri": str(source)}),
+        profile=json.dumps({"samples": part.samples, "sha256": part.sha256}),
+    )
+    context = {"train": "training", "val": "validation", "test": "evaluation"}[split]
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _environment() -> dict[str, Any]:
+    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+@contextmanager
+def recording(run_id: str, seconds: float = 5) -> Iterator[None]:
+    """Record the machine's load on the run while the block runs, then end the run as what it was."""
+    monitor = SystemMetricsMonitor(run_id, sampling_interval=seconds, tracking_uri=mlflow.get_tracking_uri())
+    monitor.start()
+    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        monitor.finish()
+        MlflowClient().set_terminated(run_id, status)
+
+
+def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+    """Put metrics on a run, whether it is running or not."""
+    now = int(time.time() * 1000)
+    MlflowClient().log_batch(run_id, [Metric(name, value, now, step) for name, value in metrics.items()])
+
+
+def log_folder(run_id: str, folder: Path, to: str) -> None:
+    """Put a folder's files on a run as artifacts."""
+    MlflowClient().log_artifacts(run_id, str(folder), to)
+
+
+def log_evaluation(
+    run_id: str, metrics: Mapping[str, float], folder: Path, manifest: Manifest, source: Path
+) -> None:
+    """Put an evaluation on its run: metrics under `test/`, figures, and the data it was made on."""
+    client = MlflowClient()
+    log_metrics(run_id, {f"test/{name}": value for name, value in metrics.items()})
+    log_folder(run_id, folder, "evaluation")
+    client.log_inputs(run_id, [_dataset(manifest, "test", source)])
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version and what was said of it when it was registered."""
+
+    name: str
+    version: int
+    run_id: str
+    tags: dict[str, str]
+
+
+def register(run_id: str, name: str, model: Path, served: Served, tags: Mapping[str, str]) -> Version:
+    """Log the folder `model` as a served model on the run and register it; return the new version.
+
+    The version holds the source of `components` and exact requirements, so that `mlflow models serve` and
+    `predict` work on it outside this checkout.
+    """
+    columns = [ColSpec(DataType[kind], column) for column, kind in served.inputs.items()]
+    results = [ColSpec(_column_type(kind), column) for column, kind in served.outputs.items()]
+    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            artifacts={"model": str(model)},
+            code_paths=[str(_COMPONENTS)],
+            signature=ModelSignature(Schema([*columns]), Schema([*results])),
+            input_example=pd.DataFrame([served.example]),
+            pip_requirements=[
+                f"{name}=={importlib.metadata.version(name)}" for name in (*_SERVING, *served.requirements)
+            ],
+            registered_model_name=name,
+        )
+    version = int(info.registered_model_version)
+    client = MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(version), key, value)
+    client.set_tag(run_id, "version", f"{name}/{version}")
+    return Version(name, version, run_id, dict(tags))
+
+
+def _column_type(kind: str) -> DataType | Map:
+    return Map(DataType.double) if kind == "map" else DataType[kind]
+
+
+def version_at(name: str, alias: str) -> Version | None:
+    """Return the version that carries an alias, or None."""
+    try:
+        found = MlflowClient().get_model_version_by_alias(name, alias)
+    except MlflowException:
+        return None
+    return Version(name, int(found.version), found.run_id or "", dict(found.tags))
+
+
+def set_alias(version: Version, alias: str) -> None:
+    """Move an alias to this version."""
+    MlflowClient().set_registered_model_alias(version.name, alias, str(version.version))

@@ -1,0 +1,142 @@
+"""Ray Train: the workers that training runs on. The only module that meets Ray.
+
+Workers tell of their progress in a file of JSON lines, which the driver follows: a report to Ray's controller
+would wait for its next poll, and what a worker prints is lost when it dies.
+"""
+
+import contextvars
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from components.contracts import Event, Workers
+from components.errors import PedigreeError, sentence
+
+EVENTS = "events.jsonl"
+SOURCE = Path(__file__).resolve().parents[2]
+
+Work = Callable[[Workers], None]
+
+
+def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None]) -> None:
+    """Run `work` on every worker and pass on what rank 0 tells; return when all are done.
+
+    Args:
+        work: A module-level function, or a partial of one: it is sent to the workers.
+        workers: How many; 0 runs it in this very process.
+        folder: Absolute, seen by all workers; holds the events and Ray's own files.
+        on_event: Called in a thread of this process.
+
+    Raises:
+        PedigreeError: a worker raised one, or died.
+    """
+    storage = folder / ".ray"
+    gpus = _connect(workers)
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1) // workers)) if workers else 0
+    trainer = ray.train.torch.TorchTrainer(
+        _worker,
+        train_loop_config={"work": work, "events": str(folder / EVENTS)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpus >= workers > 0,
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpus >= workers > 0 else {}) if workers else None,
+        ),
+        # A name that was used before would silently be resumed.
+        run_config=ray.train.RunConfig(name=uuid4().hex, storage_path=str(storage)),
+    )
+    with _following(folder / EVENTS, on_event):
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _cause(error) from error
+
+
+def _connect(workers: int) -> float:
+    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
+    if workers == 0:
+        return 0
+    if not ray.is_initialized():
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)}},
+        )
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _worker(config: dict[str, Any]) -> None:
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    events = Path(config["events"])
+
+    def emit(event: Event) -> None:
+        with events.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+    device = ray.train.torch.get_device()
+    assert isinstance(device, torch.device)
+    config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))
+
+
+@contextmanager
+def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
+    """Pass on each line that is appended to `file` while the block runs, the last ones included."""
+    done = threading.Event()
+    file.touch()
+
+    def follow() -> None:
+        with file.open() as lines:
+            rest = ""
+            while True:
+                last = done.is_set()
+                *complete, rest = (rest + lines.read()).split("\n")
+                for line in complete:
+                    on_event(json.loads(line))
+                if last:
+                    return
+                done.wait(0.2)
+
+    thread = threading.Thread(
+        target=partial(contextvars.copy_context().run, follow), name="follow-events", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cause(error: BaseException) -> Exception:
+    """Return what a worker raised for people, else the failure itself."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in [*failures.values(), error]:
+        link: BaseException | None = failure
+        while link is not None:
+            text = sentence(getattr(link, "cause", None) or link)
+            if text is not None:
+                return PedigreeError(text)
+            link = link.__cause__
+    return PedigreeError(
+        f"a training worker failed: {str(error).strip().splitlines()[-1]}; run with --debug for more"
+    )

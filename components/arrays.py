@@ -1,0 +1,91 @@
+"""Arrays between the stages: `.npy` files written row by row, and tensors on them that stay on the disk."""
+
+import hashlib
+import io
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from numpy.typing import ArrayLike, DTypeLike
+
+from components.errors import PedigreeError
+
+
+class Writer:
+    """Writes rows to a new `.npy` file whose number of rows is known only at the end.
+
+    The header is written first for no rows and put right when the block ends well: NumPy leaves room for a
+    longer first axis (`GROWTH_AXIS_MAX_DIGITS`). A file whose block raised keeps its first header, and so is
+    damaged in the eyes of `load`.
+    """
+
+    def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+        self.rows = 0
+        self._dtype = np.dtype(dtype)
+        self._row_shape = row_shape
+        self._hash = hashlib.sha256(f"{self._dtype.str} {row_shape}".encode())
+        self._file = path.open("wb")
+        self._write_header()
+
+    @property
+    def sha256(self) -> str:
+        """Of the type, a row's shape and all rows so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def append(self, rows: ArrayLike) -> None:
+        """Add rows (n, *row_shape), already of the file's type."""
+        array = np.asarray(rows)
+        assert array.shape[1:] == self._row_shape, f"rows are {array.shape[1:]}, not {self._row_shape}"
+        assert array.dtype == self._dtype, f"rows are {array.dtype}, not {self._dtype}"
+        data = array.tobytes()
+        self._file.write(data)
+        self._hash.update(data)
+        self.rows += len(array)
+
+    def _write_header(self) -> None:
+        header = io.BytesIO()
+        shape = (self.rows, *self._row_shape)
+        npy.write_array_header_1_0(
+            header, {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        )
+        self._file.seek(0)
+        self._file.write(header.getvalue())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if kind is None:
+                self._write_header()
+
+
+def joint_sha256(*writers: Writer) -> str:
+    """Return one hash for arrays that belong together, in the order given."""
+    return hashlib.sha256(" ".join(writer.sha256 for writer in writers).encode()).hexdigest()
+
+
+def load(path: Path) -> torch.Tensor:
+    """Return a tensor on the memory-mapped file; what is written to the tensor never reaches the file.
+
+    Raises:
+        PedigreeError: the file is not there, or is not the whole of an array.
+    """
+    cause: Exception | None = None
+    try:
+        # mode "c" is copy-on-write: torch warns of arrays that cannot be written.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        if path.stat().st_size == array.offset + array.nbytes:
+            return torch.from_numpy(array)
+    except FileNotFoundError:
+        raise PedigreeError(f"{path} is missing: run prepare again") from None
+    except OSError:  # of the disk, not of the file's contents
+        raise
+    except Exception as error:  # a damaged header ends in ValueError, EOFError, TokenError, SyntaxError, …
+        cause = error
+    raise PedigreeError(f"{path} is damaged: run prepare again") from cause

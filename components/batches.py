@@ -1,0 +1,50 @@
+"""Batches of a split that is held as tensors: whole-batch gathers, any batch by its number."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from components.contracts import Batch, Plan
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Batch i holds the samples `order[i * size : (i + 1) * size]`, of which a worker takes its share."""
+
+    split: Batch
+    order: Tensor  # (samples,)
+    size: int
+    count: int
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int, /) -> Batch:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        chosen = self.order[index * self.size : (index + 1) * self.size][self.rank :: self.world]
+        return {name: tensor[chosen.to(tensor.device)] for name, tensor in self.split.items()}
+
+
+def shuffled(split: Batch, plan: Plan) -> Gathered:
+    """Return an epoch's training batches in an order that only seed and epoch decide.
+
+    Samples that do not fill a last batch are left to other epochs; a split smaller than a batch is one batch.
+    """
+    samples = _samples(split)
+    generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + plan.epoch)
+    order = torch.randperm(samples, generator=generator)
+    return Gathered(split, order, plan.batch_size, max(samples // plan.batch_size, 1), plan.rank, plan.world)
+
+
+def in_order(split: Batch, size: int) -> Gathered:
+    """Return batches that hold every sample once, in the split's own order."""
+    samples = _samples(split)
+    return Gathered(split, torch.arange(samples), size, -(-samples // size))
+
+
+def _samples(split: Batch) -> int:
+    return len(next(iter(split.values())))

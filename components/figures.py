@@ -1,0 +1,196 @@
+"""Figures that every classification task shares: matplotlib without pyplot, so without global state.
+
+Names are drawn as they are written, never as mathematics; a character that the font lacks becomes a box.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+READABLE = 30
+"""Classes up to which a figure names each of them."""
+DPI = 120
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a gallery."""
+
+    image: NDArray[Any]
+    """(H, W) grey or (H, W, 3) RGB; uint8, or floats that are drawn from their least to their greatest."""
+    caption: str
+    note: str
+    """Drawn small below the picture; its end is kept when it is too long."""
+
+
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figure":
+    """Draw how often each actual class was predicted as each class.
+
+    Args:
+        counts: (C, C), rows are the actual classes, columns the predicted ones.
+        classes: The C names; above READABLE only their numbers are drawn.
+    """
+    from matplotlib.colors import PowerNorm
+
+    side = float(np.clip(1.5 + 0.5 * len(classes), 4.5, 11))
+    figure = _figure(side + 1.2, side)
+    axes = figure.add_subplot(title="Confusion matrix", xlabel="Predicted", ylabel="Actual")
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (C, C)
+    # The root makes rare confusions visible beside the diagonal.
+    picture = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    bar = figure.colorbar(picture, ax=axes, label="Share of the actual class", shrink=0.8)
+    bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], labels=["0", "1 %", "5 %", "10 %", "20 %", "50 %", "100 %"])
+    if len(classes) <= READABLE:
+        _name_cells(axes, counts, share, classes)
+    else:
+        axes.set(xlabel="Predicted (number of the class)", ylabel="Actual (number of the class)")
+    return figure
+
+
+def _name_cells(
+    axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.float64], classes: Sequence[str]
+) -> None:
+    names = [_drawable(name, 20) for name in classes]
+    upright = len(names) * max(map(len, names)) <= 40
+    turn: dict[str, Any] = {} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), labels=names, parse_math=False, **turn)
+    axes.set_yticks(range(len(names)), labels=names, parse_math=False)
+    size = 11 if len(names) <= 12 else 7
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if share[row, column] > 0.35 else "black" if count else "silver"
+        axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+
+
+def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = 15) -> "Figure":
+    """Draw accuracy against confidence, and how often each confidence occurs.
+
+    The diagram of Guo et al., "On Calibration of Modern Neural Networks" (2017), figure 1.
+
+    Args:
+        confidence: (N,) probability of the predicted class, 0 to 1.
+        correct: (N,) whether the prediction was right.
+        bins: Equal parts of 0 to 1.
+    """
+    counts, edges = np.histogram(confidence, bins, (0, 1))
+    used, width = counts > 0, 1 / bins
+    # As floats, for numpy "adds" boolean weights with a logical or.
+    accuracy = np.histogram(confidence, bins, (0, 1), weights=correct.astype(np.float64))[0][used] / counts[used]
+    mean = np.histogram(confidence, bins, (0, 1), weights=confidence)[0][used] / counts[used]
+
+    figure = _figure(5.5, 6.5)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.bar(
+        edges[:-1][used], accuracy, width, align="edge", color="tab:blue", edgecolor="white", label="Accuracy"
+    )
+    upper.bar(
+        edges[:-1][used], mean - accuracy, width, accuracy, align="edge", color="none", edgecolor="tab:red",
+        hatch="////", linewidth=0.8, label="Gap to the mean confidence",
+    )  # fmt: skip
+    upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="Perfectly calibrated")
+    upper.set(title="Reliability", ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1))
+    upper.legend(loc="upper left")
+    lower.bar(edges[:-1], counts / max(len(confidence), 1), width, align="edge", color="grey", edgecolor="white")
+    lower.set(xlabel="Confidence (probability of the predicted class)", ylabel="Share of samples")
+    return figure
+
+
+def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str]) -> "Figure":
+    """Draw scores of single classes, the lowest on top; of many classes the READABLE lowest.
+
+    Args:
+        scores: Name of a score to its (C,) values, 0 to 1; the last one gives the order.
+        classes: The C names.
+    """
+    *_, leading = scores.values()
+    order = np.argsort(leading, kind="stable")[:READABLE]
+    figure = _figure(7, 1.6 + 0.28 * len(order))
+    axes = figure.add_subplot(xlabel="Score", ylabel="Class")
+    places = np.arange(len(order))
+    spread = np.stack([values[order] for values in scores.values()])  # (S, K)
+    axes.hlines(places, spread.min(0), spread.max(0), color="lightgrey", linewidth=3, zorder=1)
+    for (name, values), marker in zip(scores.items(), "<>osD", strict=False):
+        axes.scatter(values[order], places, marker=marker, label=name, zorder=2, clip_on=False)
+    axes.set_yticks(places, labels=[_drawable(classes[index], 30) for index in order], parse_math=False)
+    axes.set(xlim=(np.floor(spread.min() * 10) / 10 - 0.02, 1), ylim=(len(order) - 0.5, -0.5))
+    axes.grid(axis="x", alpha=0.4)
+    shown = "" if len(order) == len(classes) else f": the lowest {len(order)} of {len(classes)}"
+    figure.suptitle(f"Scores by class{shown}")
+    figure.legend(loc="outside lower center", ncols=len(scores))
+    return figure
+
+
+def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> "Figure":
+    """Draw pictures in rows, each with its caption and note; without tiles, the sentence `empty`."""
+    if not tiles:
+        figure = _figure(6, 2)
+        figure.suptitle(title)
+        figure.text(0.5, 0.4, empty, ha="center", va="center", fontsize=12)
+        return figure
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    figure = _figure(max(2.2 * columns, 5), 2.6 * rows + 0.5)
+    figure.suptitle(title)
+    for place, tile in enumerate(tiles):
+        axes = figure.add_subplot(rows, columns, place + 1, xticks=[], yticks=[])
+        bounds = (0, 255) if tile.image.dtype == np.uint8 else (None, None)
+        axes.imshow(tile.image, cmap="gray", vmin=bounds[0], vmax=bounds[1])
+        lines = (wrap(_drawable(line, 64), 32, max_lines=2, placeholder="…") for line in tile.caption.split("\n"))
+        axes.set_title("\n".join(chain(*lines)), fontsize=9, parse_math=False)
+        axes.set_xlabel(_drawable(tile.note[::-1], 34)[::-1], fontsize=6, color="dimgrey", parse_math=False)
+    return figure
+
+
+def learning_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
+    """Draw losses, and the other validation metrics, over the epochs.
+
+    Args:
+        history: A row an epoch, with `epoch`, `train/loss`, `val/loss` and any other `val/…`;
+            what a row lacks is a gap in its curve.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    losses = ["train/loss", "val/loss"]
+    others = sorted({name for row in history for name in row if name.startswith("val/")} - {*losses})
+    panels = [("Loss", "Loss", losses), *([("Validation metrics", "Value", others)] if others else [])]
+    figure = _figure(5 * len(panels), 4)
+    epochs = [row["epoch"] for row in history]
+    for place, (title, label, names) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1, title=title, xlabel="Epoch", ylabel=label)
+        for name in names:
+            axes.plot(epochs, [row.get(name, np.nan) for row in history], marker="o", markersize=3, label=name)
+        axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a PNG whose bytes depend on the figure alone, not on the date."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of that many inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _drawable(text: str, longest: int) -> str:
+    """Return at most `longest` characters of `text`, all of them drawable: no line ends, no surrogates."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,0 +1,1 @@
+"""Prepare, train, evaluate, register: what is the same for all tasks."""

@@ -1,0 +1,47 @@
+"""A trained network on the untouched test split, once -> metrics.json, plots and examples."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from components import figures, files
+from components.adapters import mlflow_store, ray_train
+from components.contracts import Evaluated, Prepared, Task, Trained
+from components.errors import PedigreeError
+from components.params import TaskParams
+from components.training import inference, saved
+
+METRICS = "metrics.json"
+
+
+def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
+    """Evaluate into `out`, which is replaced only when all went well."""
+    with files.replacing(out) as new, files.scratch(out) as scratch:
+        predictions = scratch / "predictions.safetensors"
+        size = params.evaluate.batch_size
+        work = partial(inference.predict_to_file, task, trained.folder, prepared, size, predictions)
+        ray_train.run(work, params.evaluate.workers, scratch, lambda event: None)
+        for folder in ("plots", "examples"):
+            (new / folder).mkdir()
+        metrics = task.evaluate(load_file(predictions), prepared, new, params)
+        shutil.copyfile(trained.folder / saved.HISTORY, new / "plots" / saved.HISTORY)
+        figures.save(
+            figures.learning_curves(saved.read_history(trained.folder)), new / "plots" / "learning_curves.png"
+        )
+        files.write_json(new / METRICS, metrics)
+        mlflow_store.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
+    return Evaluated(out, metrics)
+
+
+def load(folder: Path) -> Evaluated:
+    """Take up what `evaluate` wrote."""
+    try:
+        return Evaluated(folder, json.loads((folder / METRICS).read_text()))
+    except FileNotFoundError:
+        raise PedigreeError(f"{folder} holds no evaluation: run the evaluate stage first") from None
+    except ValueError:
+        raise PedigreeError(f"{folder / METRICS} is damaged: run the evaluate stage again") from None

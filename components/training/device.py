@@ -1,0 +1,80 @@
+"""The device under a worker: precision, and how much of what it can do is used."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from components.contracts import Batch
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which a forward pass computes in `precision`, bf16 or fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch on the device, images in the memory format in which convolutions are fastest."""
+    return {name: _channels_last(tensor.to(device, non_blocking=True)) for name, tensor in batch.items()}
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def resident(split: Batch, device: torch.device) -> Batch:
+    """Return the split on a GPU when it fills less than half of the free memory, else where it is."""
+    if device.type != "cuda":
+        return split
+    free, _ = torch.cuda.mem_get_info(device)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in split.values())
+    return {name: tensor.to(device) for name, tensor in split.items()} if size < free / 2 else split
+
+
+def flops(forward_and_backward: Callable[[], None]) -> int:
+    """Return the floating-point operations of one call, counting a multiply and an add as two."""
+    with FlopCounterMode(display=False) as counter:
+        forward_and_backward()
+    return int(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device, precision: str, seconds: float = 0.3) -> float:
+    """Measure the most FLOP/s that this device gives to a large matrix product or a 3x3 convolution."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    side = 8192 if device.type == "cuda" else 1024
+    matrix = torch.randn(side, side, device=device, dtype=dtype)
+    image = torch.randn(32, 256, 16, 16, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    return max(
+        2 * side**3 * _calls_per_second(lambda: matrix @ matrix, device, seconds),
+        2
+        * 32
+        * 16
+        * 16
+        * 256
+        * 256
+        * 9
+        * _calls_per_second(lambda: F.conv2d(image, kernel, padding=1), device, seconds),
+    )
+
+
+@torch.inference_mode()
+def _calls_per_second(call: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Return the best of many short stretches: a busy neighbour lowers a mean, never the peak."""
+
+    def stretch(calls: int) -> float:
+        started = time.perf_counter()
+        for _ in range(calls):
+            call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    stretch(2)  # the first calls choose kernels and fill caches
+    end, best = time.perf_counter() + seconds, float("inf")
+    while time.perf_counter() < end:
+        best = min(best, stretch(4) / 4)
+    return 1 / best

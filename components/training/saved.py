@@ -1,0 +1,101 @@
+"""A trained network as files that cannot run code: weights.safetensors and all that rebuilds it as JSON."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from components import files
+from components.contracts import Manifest, Task
+from components.errors import PedigreeError
+
+WEIGHTS, MODEL, RUN, HISTORY = "weights.safetensors", "model.json", "run.json", "history.csv"
+
+
+class Saved(BaseModel):
+    """model.json: which task, parameters and data made the weights beside it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    params: dict[str, JsonValue]
+    manifest: Manifest
+    weights_sha256: str
+
+
+def save_weights(folder: Path, model: nn.Module) -> None:
+    """Write the weights whole or not at all."""
+    new = folder / f".{WEIGHTS}.new"
+    save_model(model, str(new))
+    new.replace(folder / WEIGHTS)
+
+
+def load_saved(folder: Path) -> Saved:
+    """Read model.json and check the weights beside it against their hash.
+
+    Raises:
+        PedigreeError: a file is missing or is not what was written.
+    """
+    try:
+        saved = Saved.model_validate_json((folder / MODEL).read_bytes())
+        intact = files.sha256(folder / WEIGHTS) == saved.weights_sha256
+    except FileNotFoundError as error:
+        raise PedigreeError(f"{error.filename} is missing: run the train stage again") from None
+    except ValidationError as error:
+        raise PedigreeError(f"{folder / MODEL} is damaged ({error.error_count()} problems): train again") from None
+    if not intact:
+        raise PedigreeError(f"{folder / WEIGHTS} is damaged, its hash is not that of {MODEL}: train again")
+    return saved
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Fill the model with the folder's weights.
+
+    Raises:
+        PedigreeError: they are not this network's.
+    """
+    try:
+        load_model(model, folder / WEIGHTS)
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise PedigreeError(
+            f"{folder / WEIGHTS} does not fit the network of {MODEL} ({reason}): train again"
+        ) from None
+
+
+def write_history(folder: Path, rows: list[dict[str, float]]) -> None:
+    """Write one row an epoch; the first row's keys are the columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(folder / HISTORY, text.getvalue())
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Read back what `write_history` wrote."""
+    with (folder / HISTORY).open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def read_run(folder: Path) -> str:
+    """Return the id of the MLflow run that made this folder."""
+    try:
+        run: dict[str, Any] = json.loads((folder / RUN).read_text())
+        return str(run["run_id"])
+    except (OSError, ValueError, KeyError):
+        raise PedigreeError(f"{folder / RUN} is missing or damaged: run the train stage again") from None
+
+
+def rebuild(task: Task[Any], folder: Path) -> nn.Module:
+    """Return the network of a model's folder with its weights, on the CPU, ready to answer."""
+    described = load_saved(folder)
+    model = task.build_model(task.params.model_validate(described.params), described.manifest)
+    load_weights(model, folder)
+    return model.eval()

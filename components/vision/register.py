@@ -1,0 +1,94 @@
+"""The image classifier as its callers meet it: an image file in, a label with its probability out."""
+
+import base64
+import binascii
+import io
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from components.contracts import Manifest, Predict, Served
+from components.errors import PedigreeError
+from components.vision.prepare import Unusable, VisionFacts, decode
+
+BATCH = 64
+MAX_MEGAPIXELS = 64.0
+"""Larger images in a request are refused as decompression bombs."""
+
+
+def served(manifest: Manifest) -> Served:
+    """Say what a request and an answer hold; `probabilities` has every class."""
+    facts = VisionFacts.model_validate(manifest.facts)
+    return Served(
+        inputs={"image": "binary"},
+        outputs={"label": "string", "probability": "double", "probabilities": "map"},
+        example={"image": _example(facts.size, facts.channels)},
+        requirements=("pillow",),
+    )
+
+
+def _example(size: int, channels: int) -> bytes:
+    """Return a PNG that grows brighter from top to bottom."""
+    file = io.BytesIO()
+    picture = Image.linear_gradient("L").resize((size, size))
+    picture.convert("L" if channels == 1 else "RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+def load_predict(model: nn.Module, manifest: Manifest) -> Predict:
+    """Return the function that answers rows of `{"image": …}` for this network.
+
+    An image is a file's bytes, or these in base64, alone or in a data URL; in any format and size that
+    preparation takes. An answer is `{"label": str, "probability": float, "probabilities": {class: float}}`,
+    and the label is what evaluation would count: of equal logits the first class.
+    The function raises PedigreeError, for the whole request, when one row's image cannot be used.
+    """
+    facts = VisionFacts.model_validate(manifest.facts)
+    model.eval()
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def predict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        answers = []
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            images = torch.stack([_image(row, start + i, facts) for i, row in enumerate(batch)])  # (n, C, H, W)
+            answers += _answers(model(images.to(device)).cpu(), facts.classes)
+        return answers
+
+    return predict
+
+
+def _answers(logits: Tensor, classes: list[str]) -> list[dict[str, Any]]:
+    """Turn logits (n, C) into n answers."""
+    labels, probabilities = logits.argmax(1).tolist(), logits.double().softmax(1).tolist()
+    return [
+        {
+            "label": classes[label],
+            "probability": each[label],
+            "probabilities": dict(zip(classes, each, strict=True)),
+        }
+        for label, each in zip(labels, probabilities, strict=True)
+    ]
+
+
+def _image(row: dict[str, Any], index: int, facts: VisionFacts) -> Tensor:
+    """Return a row's image, uint8 (C, H, W), as preparation would have made it."""
+    try:
+        return torch.as_tensor(decode(_bytes(row.get("image")), facts.size, facts.channels, MAX_MEGAPIXELS))
+    except Unusable as problem:
+        raise PedigreeError(f"row {index}: the image cannot be used: {problem}; send another") from None
+
+
+def _bytes(image: Any) -> bytes:
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if not isinstance(image, str):
+        raise Unusable(f"expected bytes or base64 in the column image and found {type(image).__name__}")
+    text = image.partition(",")[2] if image.startswith("data:") else image  # data:image/png;base64,…
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Unusable("the text is not base64") from None

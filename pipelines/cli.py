@@ -1,0 +1,93 @@
+"""`pedigree`: the command line. What a command needs is imported inside it, so that `--help` answers at once."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import PedigreeError, sentence
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+DEBUG = "PEDIGREE_DEBUG"
+
+
+@app.callback()
+def pedigree(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, too.")] = False,
+) -> None:
+    """From raw images, text or speech to a registered model whose whole ancestry is known."""
+    if debug:
+        os.environ[DEBUG] = "1"
+    os.chdir(project_root())
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pedigree").setLevel(logging.INFO)
+
+
+def project_root() -> Path:
+    """Return the nearest folder, from here upwards, that holds a params.yaml."""
+    for folder in (here := Path.cwd(), *here.parents):
+        if (folder / "params.yaml").is_file():
+            return folder
+    raise PedigreeError(
+        f"{here} is not inside a Pedigree project: there is no params.yaml here or above; go into one"
+    )
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="A public data set to fetch, such as cifar10.")] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Pin what is in data/ now as a new version.")] = False,
+) -> None:
+    """Bring the data that data.dvc pins: from DVC's remote, or rebuilt from the installed packages."""
+    from components import tasks
+    from components.stages import data as stage
+
+    root = Path.cwd()
+    known = {task: tasks.load(task) for task in tasks.names(root)}
+    if name is None:
+        typer.echo(stage.bring(root, known, accept))
+    elif accept:
+        raise typer.BadParameter("a public data set is pinned as it comes; leave --accept out")
+    else:
+        typer.echo(stage.fetch(root, known, name, root / "build" / "downloads"))
+
+
+@app.command()
+def run(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK]...", help="Tasks; all of them if none.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Lay profiles/PROFILE.yaml over params.yaml.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one parameter: train.epochs=3."),
+    ] = None,
+) -> None:
+    """Run the flows from raw data to registered models, in this process, with no server needed."""
+    from pipelines import run as door
+
+    door.run(Path.cwd(), names or [], profile, settings or [])
+
+
+@app.command()
+def up() -> None:
+    """Bring up Prefect's server, the deployments and MLflow's pages on 127.0.0.1; Ctrl-C takes all of it down."""
+    from pipelines import up as door
+
+    door.up(Path.cwd())
+
+
+def main() -> None:
+    """Run the command; a problem that a sentence explains ends with that sentence and exit code 1."""
+    try:
+        app()
+    except (PedigreeError, OSError) as error:
+        text = sentence(error)
+        if text is None or os.environ.get(DEBUG):
+            raise
+        typer.echo(f"error: {text}", err=True)
+        sys.exit(1)

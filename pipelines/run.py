@@ -1,0 +1,107 @@
+"""`pedigree run`: the flows one after the other in this process, and a table of what came out."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from components import params, tasks
+from components.errors import PedigreeError, sentence
+from components.params import TaskParams, nearest
+from pipelines import server
+
+
+def run(root: Path, names: list[str], profile: str | None, settings: list[str]) -> None:
+    """Check everything that can be checked first, then run each task's flow and print the results."""
+    values = params.read(root / params.FILE)
+    if profile:
+        overlay = params.read(_profile(root, profile))
+        values = overlay.over(values)
+        names = names or [name for name in tasks.names(root) if name in overlay.tree.get("tasks", {})]
+    names = names or tasks.names(root)
+    chosen = {name: _validated(values, name, settings) for name in names}
+    missing = [name for name in names if not (root / "data" / name).is_dir()]
+    if missing:
+        raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
+    server.choose()
+    outcomes = [_run_flow(root, name, chosen[name]) for name in names]
+    Console().print(_table(outcomes))
+
+
+def _profile(root: Path, name: str) -> Path:
+    known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+    if name not in known:
+        raise PedigreeError(
+            f"there is no profiles/{name}.yaml{nearest(name, known)}: the profiles are {', '.join(known)}"
+        )
+    return root / "profiles" / f"{name}.yaml"
+
+
+def _validated(values: params.Values, name: str, settings: list[str]) -> TaskParams:
+    task = tasks.load(name)
+    for setting in settings:
+        values = params.assignment(setting, ("tasks", name)).over(values)
+    validated: TaskParams = params.validate(task.params, values, ("tasks", name))
+    return validated
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    name: str
+    score: str
+    version: str
+    reason: str
+    seconds: float
+    run_url: str
+    version_url: str
+
+
+def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
+    from components.adapters import mlflow_store
+    from pipelines import flow
+
+    _quiet_known_errors()
+    started = time.monotonic()
+    trained, evaluated, registered = flow.build(name, root)(**values.model_dump(by_alias=True))
+    metrics, score = evaluated.metrics, tasks.load(name).score
+    interval = f" [{metrics[f'{score}_low']:.4f}, {metrics[f'{score}_high']:.4f}]"
+    return _Outcome(
+        name=name,
+        score=f"{score} {metrics[score]:.4f}{interval}",
+        version=f"{registered.name} {registered.version}",
+        reason=registered.reason,
+        seconds=time.monotonic() - started,
+        run_url=mlflow_store.run_url(trained.run_id),
+        version_url=mlflow_store.version_url(registered.name, registered.version),
+    )
+
+
+class _OneSentence(logging.Filter):
+    """Take the traceback off a record about an error that its sentence explains."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error: Any = record.exc_info[1] if record.exc_info else None
+        if error is not None and sentence(error) is not None:
+            record.exc_info = None
+        return True
+
+
+def _quiet_known_errors() -> None:
+    if not os.environ.get("PEDIGREE_DEBUG"):
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).addFilter(_OneSentence())
+
+
+def _table(outcomes: list[_Outcome]) -> Table:
+    table = Table(title="Registered models", title_justify="left")
+    for column in ("task", "test", "version", "outcome", "time", "where"):
+        table.add_column(column, overflow="fold")
+    for o in outcomes:
+        where = f"{o.run_url}\n{o.version_url}"
+        table.add_row(o.name, o.score, o.version, o.reason, f"{o.seconds:.0f} s", where)
+    return table

@@ -1,0 +1,25 @@
+"""python -m pipelines.serve: take `prefect deployment run '<task>/local'` and run the flows, one at a time."""
+
+from pathlib import Path
+
+from components import tasks
+from pipelines import server
+
+
+def main() -> None:
+    """Serve one deployment for each task until the process is ended."""
+    server.settings()
+    from prefect import serve
+
+    from pipelines import flow
+
+    root = Path.cwd()
+    deployments = [
+        flow.build(name, root).to_deployment("local", description=f"{name}, on this machine")
+        for name in tasks.names(root)
+    ]
+    serve(*deployments, limit=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Which Prefect server the flows use. Prefect reads these settings when it is imported, so this comes first."""
+
+import os
+import urllib.request
+
+from components.errors import PedigreeError
+
+ADDRESS = "http://127.0.0.1:4200"
+"""Where `pedigree up` serves Prefect; the same as in pyproject.toml, for `prefect deployment run`."""
+
+
+def answers(api: str) -> bool:
+    """Tell whether a Prefect server answers at this API address."""
+    try:
+        urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=3).close()  # noqa: S310 - the user's own address
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def choose() -> None:
+    """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one inside this process.
+
+    Raises:
+        PedigreeError: PREFECT_API_URL names a server that does not answer.
+    """
+    settings()
+    api = os.environ.get("PREFECT_API_URL")
+    if api:
+        if not answers(api):
+            raise PedigreeError(
+                f"Prefect does not answer at {api}: start it with `pedigree up`, "
+                "or unset PREFECT_API_URL to run without a server"
+            )
+    else:
+        own = f"{ADDRESS}/api"
+        os.environ["PREFECT_API_URL"] = own if answers(own) else ""
+
+
+def settings() -> None:
+    """Set what every Prefect process of ours needs."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # its first start makes tables
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pedigree")
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")

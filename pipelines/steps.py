@@ -1,0 +1,83 @@
+"""The four stages as Prefect tasks, and what a flow run shows of them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import task as step
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+
+from components import files, params
+from components.adapters import dvc_data, mlflow_store
+from components.contracts import Evaluated, Event, Prepared, Registered, Task, Trained
+from components.params import TaskParams
+from components.stages import evaluate as evaluate_stage
+from components.stages import prepare as prepare_stage
+from components.stages import register as register_stage
+from components.stages import train as train_stage
+
+
+@step(name="prepare", cache_policy=NO_CACHE)
+def prepare(task: Task[Any], values: TaskParams, root: Path, out: Path) -> Prepared:
+    """Prepare through DVC, which knows when there is nothing to do; a run's own parameters go round it."""
+    written = params.validate(task.params, params.read(root / params.FILE), ("tasks", task.name))
+    if values.prepare != written.prepare:
+        return prepare_stage.prepare(task, values, root / "data" / task.name, out)
+    with dvc_data.alone(root):
+        dvc_data.repro(root, f"prepare@{task.name}")
+        files.link_folder(root / "build" / task.name / "prepared", out)
+    return prepare_stage.load(out)
+
+
+@step(name="train", cache_policy=NO_CACHE)
+def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, name: str) -> Trained:
+    """Train with this run's parameters; the flow run shows how far it is."""
+    return train_stage.train(task, values, prepared, out, name, [_progress_artifact(task.name)])
+
+
+def _progress_artifact(name: str) -> Callable[[Event], None]:
+    artifact = create_progress_artifact(0.0, key=f"{name}-training", description=f"Training of {name}")
+    assert isinstance(artifact, UUID)
+    told = time.monotonic()
+
+    def tell(event: Event) -> None:
+        nonlocal told
+        if event["kind"] == "progress" and time.monotonic() - told > 2:  # each is a request to the server
+            told = time.monotonic()
+            update_progress_artifact(artifact, progress=100 * event["share"])
+        elif event["kind"] == "epoch":
+            done = event["metrics"]["epoch"] / event["epochs"]
+            update_progress_artifact(artifact, progress=100 * done)
+
+    return tell
+
+
+@step(name="evaluate", cache_policy=NO_CACHE)
+def evaluate(task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
+    """Evaluate on the test split."""
+    return evaluate_stage.evaluate(task, values, prepared, trained, out)
+
+
+@step(name="register", cache_policy=NO_CACHE)
+def register(
+    task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
+) -> Registered:
+    """Register the model, and show on the flow run what it became."""
+    registered = register_stage.register(task, values, prepared, trained, evaluated, out)
+    table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
+    create_table_artifact(table, key=f"{task.name}-result", description=registered.reason)
+    create_link_artifact(mlflow_store.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
+    create_link_artifact(
+        mlflow_store.version_url(registered.name, registered.version),
+        key=f"{task.name}-version",
+        link_text=f"{registered.name} version {registered.version}",
+    )
+    return registered
