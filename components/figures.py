@@ -50,7 +50,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figu
     # The root makes rare confusions visible beside the diagonal.
     picture = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     bar = figure.colorbar(picture, ax=axes, label="Share of the actual class", shrink=0.8)
-    bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], labels=["0", "1 %", "5 %", "10 %", "20 %", "50 %", "100 %"])
+    bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], labels=["0", "1%", "5%", "10%", "20%", "50%", "100%"])
     if len(classes) <= READABLE:
         _name_cells(axes, counts, share, classes)
     else:
@@ -91,7 +91,7 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
     figure = _figure(5.5, 6.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.bar(
-        edges[:-1][used], accuracy, width, align="edge", color="tab:blue", edgecolor="white", label="Accuracy"
+        edges[:-1][used], accuracy, width, align="edge", color="lightsteelblue", edgecolor="white", label="Accuracy"
     )
     upper.bar(
         edges[:-1][used], mean - accuracy, width, accuracy, align="edge", color="none", edgecolor="tab:red",
@@ -99,9 +99,9 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
     )  # fmt: skip
     upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1, label="Perfectly calibrated")
     upper.set(title="Reliability", ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1))
-    upper.legend(loc="upper left")
     lower.bar(edges[:-1], counts / max(len(confidence), 1), width, align="edge", color="grey", edgecolor="white")
     lower.set(xlabel="Confidence (probability of the predicted class)", ylabel="Share of samples")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -122,7 +122,7 @@ def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str])
     for (name, values), marker in zip(scores.items(), "<>osD", strict=False):
         axes.scatter(values[order], places, marker=marker, label=name, zorder=2, clip_on=False)
     axes.set_yticks(places, labels=[_drawable(classes[index], 30) for index in order], parse_math=False)
-    axes.set(xlim=(np.floor(spread.min() * 10) / 10 - 0.02, 1), ylim=(len(order) - 0.5, -0.5))
+    axes.set(xlim=(min(np.floor(spread.min() * 10) / 10 - 0.02, 0.9), 1), ylim=(len(order) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.4)
     shown = "" if len(order) == len(classes) else f": the lowest {len(order)} of {len(classes)}"
     figure.suptitle(f"Scores by class{shown}")
@@ -133,22 +133,28 @@ def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str])
 def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> "Figure":
     """Draw pictures in rows, each with its caption and note; without tiles, the sentence `empty`."""
     if not tiles:
-        figure = _figure(6, 2)
-        figure.suptitle(title)
-        figure.text(0.5, 0.4, empty, ha="center", va="center", fontsize=12)
+        figure = _figure(6, 1.2)
+        figure.text(0.5, 0.5, empty, ha="center", va="center", fontsize=12)
         return figure
+    captions = [_wrapped(tile.caption) for tile in tiles]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
-    figure = _figure(max(2.2 * columns, 5), 2.6 * rows + 0.5)
-    figure.suptitle(title)
-    for place, tile in enumerate(tiles):
+    row_height = 2.5 + 0.16 * max(caption.count("\n") + 1 for caption in captions)
+    figure = _figure(max(2.2 * columns, 5), row_height * rows + 0.6)
+    figure.suptitle(title, fontsize=11)
+    for place, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         axes = figure.add_subplot(rows, columns, place + 1, xticks=[], yticks=[])
         bounds = (0, 255) if tile.image.dtype == np.uint8 else (None, None)
         axes.imshow(tile.image, cmap="gray", vmin=bounds[0], vmax=bounds[1])
-        lines = (wrap(_drawable(line, 64), 32, max_lines=2, placeholder="…") for line in tile.caption.split("\n"))
-        axes.set_title("\n".join(chain(*lines)), fontsize=9, parse_math=False)
+        axes.set_title(caption, fontsize=9, parse_math=False)
         axes.set_xlabel(_drawable(tile.note[::-1], 34)[::-1], fontsize=6, color="dimgrey", parse_math=False)
     return figure
+
+
+def _wrapped(caption: str) -> str:
+    """Return a caption with each of its lines broken into at most two that fit above a tile."""
+    lines = (wrap(_drawable(line, 64), 32, max_lines=2, placeholder="…") for line in caption.split("\n"))
+    return "\n".join(chain(*lines))
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> "Figure":

@@ -5,6 +5,7 @@
 """
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from components.adapters import mlflow_store
 from components.contracts import Evaluated, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
 from pipelines import steps
+
+# Prefect makes a model of a flow's parameters, and pydantic has a method of the name of our fourth section.
+warnings.filterwarnings("ignore", message='Field name "register" .* shadows an attribute', category=UserWarning)
 
 Result = tuple[Trained, Evaluated, Registered]
 
@@ -51,7 +55,7 @@ def build(name: str, root: Path) -> Flow[..., Result]:
         inspect.Parameter(section, inspect.Parameter.KEYWORD_ONLY, default=model(), annotation=model)
         for section, model in models.items()
     ]
-    run.__name__ = name
+    run.__name__ = run.__qualname__ = name
     run.__doc__ = f"Prepare, train, evaluate and register {name}."
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return flow(name=name, persist_result=False)(run)

@@ -28,8 +28,8 @@ def run(root: Path, names: list[str], profile: str | None, settings: list[str]) 
     missing = [name for name in names if not (root / "data" / name).is_dir()]
     if missing:
         raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
-    server.choose()
-    outcomes = [_run_flow(root, name, chosen[name]) for name in names]
+    with server.connected():
+        outcomes = [_run_flow(root, name, chosen[name]) for name in names]
     Console().print(_table(outcomes))
 
 

@@ -10,14 +10,16 @@ def main() -> None:
     """Serve one deployment for each task until the process is ended."""
     server.settings()
     from prefect import serve
+    from prefect.deployments.runner import RunnerDeployment
 
     from pipelines import flow
 
     root = Path.cwd()
-    deployments = [
-        flow.build(name, root).to_deployment("local", description=f"{name}, on this machine")
-        for name in tasks.names(root)
-    ]
+    deployments = []
+    for name in tasks.names(root):
+        deployment = flow.build(name, root).to_deployment("local", description=f"{name}, on this machine")
+        assert isinstance(deployment, RunnerDeployment)  # a coroutine only inside an event loop
+        deployments.append(deployment)
     serve(*deployments, limit=1)
 
 

@@ -1,7 +1,9 @@
-"""Which Prefect server the flows use. Prefect reads these settings when it is imported, so this comes first."""
+"""Which Prefect server the flows use. Prefect reads its settings when it is imported, so this comes first."""
 
 import os
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from components.errors import PedigreeError
 
@@ -18,23 +20,26 @@ def answers(api: str) -> bool:
     return True
 
 
-def choose() -> None:
-    """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one inside this process.
+@contextmanager
+def connected() -> Iterator[None]:
+    """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one of this process's own.
 
     Raises:
         PedigreeError: PREFECT_API_URL names a server that does not answer.
     """
     settings()
     api = os.environ.get("PREFECT_API_URL")
-    if api:
-        if not answers(api):
-            raise PedigreeError(
-                f"Prefect does not answer at {api}: start it with `pedigree up`, "
-                "or unset PREFECT_API_URL to run without a server"
-            )
-    else:
-        own = f"{ADDRESS}/api"
-        os.environ["PREFECT_API_URL"] = own if answers(own) else ""
+    if api and not answers(api):
+        raise PedigreeError(
+            f"Prefect does not answer at {api}: start it with `pedigree up`, "
+            "or unset PREFECT_API_URL to run without a server"
+        )
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    # pyproject.toml names the address of `pedigree up`; without an address Prefect starts a server of its own.
+    unset = set() if api or answers(f"{ADDRESS}/api") else {PREFECT_API_URL}
+    with temporary_settings(restore_defaults=unset):
+        yield
 
 
 def settings() -> None:

@@ -30,6 +30,8 @@ import torch
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
 
+logging.getLogger("ray").setLevel(logging.WARNING)
+
 EVENTS = "events.jsonl"
 SOURCE = Path(__file__).resolve().parents[2]
 

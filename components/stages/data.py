@@ -117,6 +117,10 @@ def _restore(root: Path, tasks: Tasks, pin: Version | None) -> str:
 
 def _rebuild(root: Path, tasks: Tasks, pin: Version | None) -> str:
     """Write the embedded data to data/ and pin it; with a `pin` given, only if that is what comes out."""
+    if (root / DATA).is_symlink():
+        raise PedigreeError(
+            "data is a symbolic link, in which DVC tracks nothing: remove it, or mount the disk there"
+        )
     with files.replacing(root / DATA) as new:
         for name, task in tasks.items():
             _log.info("building the embedded data of %s", name)

@@ -33,6 +33,7 @@ def save_weights(folder: Path, model: nn.Module) -> None:
     """Write the weights whole or not at all."""
     new = folder / f".{WEIGHTS}.new"
     save_model(model, str(new))
+    new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
     new.replace(folder / WEIGHTS)
 
 

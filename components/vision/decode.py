@@ -4,6 +4,7 @@ The served model calls the same `decode` as preparation, so that it sees what tr
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""What Pillow decodes by itself; EPS, for one, would be handed to Ghostscript."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What Pillow decodes by itself (MPO comes with JPEG); EPS, for one, it would hand to Ghostscript."""
 REDUCING_GAP = 3.0
 """Large images are first shrunk by whole factors, down to no less than this many times the final size."""
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-class Unusable(ValueError):
+class Unusable(ValueError):  # noqa: N818 (it reads as what the file is)
     """A file that gives no sample; the text is the reason."""
 
 
@@ -39,8 +40,10 @@ def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDAr
         # JPEG can leave out what the resize would average away: large photos decode several times faster.
         image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
         ImageOps.exif_transpose(image, in_place=True)
-        colours = _opaque(image).convert("L" if channels == 1 else "RGB")
-        pixels = np.array(_square(colours, size))  # (H, W) or (H, W, C)
+        colours = _mode(_opaque(_central_square(image)), "L" if channels == 1 else "RGB")
+        # Of 1-bit and palette images resize would take the nearest pixel only: so the colours come first.
+        resized = colours.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+        pixels = np.array(resized)  # (H, W) or (H, W, C)
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))  # (C, H, W)
 
 
@@ -50,6 +53,8 @@ def peek(path: Path, max_megapixels: float) -> tuple[int, bool]:
     Raises:
         Unusable: as in `decode`.
     """
+    if not path.is_file():
+        raise Unusable("not a file")  # to open a named pipe would wait for ever
     with path.open("rb") as file, _opened(file, max_megapixels) as image:
         return min(image.size), image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image))
 
@@ -80,7 +85,7 @@ def _check_pixels(shape: tuple[int, int], max_megapixels: float) -> None:
 
 def _reason(error: Exception) -> str:
     text = (str(error).splitlines() or [""])[0][:100]
-    if isinstance(error, EOFError) or "truncated" in text.lower():
+    if isinstance(error, EOFError) or re.search("truncated|EOF", text, re.IGNORECASE):
         return "truncated"
     return f"unreadable: {text or type(error).__name__}"
 
@@ -90,6 +95,20 @@ def _grey_palette(image: Image.Image) -> bool:
     return bool((entries == entries[:, :1]).all())
 
 
+def _central_square(image: Image.Image) -> Image.Image:
+    """Crop before the resize: a strip of 1 x 60,000 pixels would explode if it were resized first."""
+    width, height = image.size
+    if width == height:
+        return image
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # convert copies even where nothing changes
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     """Return the image with 8 bits a channel, put on white where it is transparent."""
     if image.mode == "F":
@@ -97,12 +116,11 @@ def _opaque(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _eight_bits(image)
     if not image.has_transparency_data:
-        # Only RGB converts from every mode, and a step by way of RGB leaves grey as it was.
-        return image if image.mode in ("1", "L") else image.convert("RGB")
+        return image if image.mode in ("1", "L") else _mode(image, "RGB")  # every mode converts to RGB
     layer = image.convert("RGBA")
     white = Image.new("RGBA", layer.size, "white")
     white.alpha_composite(layer)
-    return white.convert("RGB")
+    return _mode(white, "RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -112,12 +130,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise Unusable("unreadable: grey values outside 0..65535 have no known range")
     values[values == image.info.get("transparency", -1)] = 65535
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """Return the central square, resized. To crop first keeps a strip of 1 x 60,000 pixels from exploding."""
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)

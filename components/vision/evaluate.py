@@ -243,4 +243,5 @@ def _gallery(images: Tensor, worst: Sequence[int], rows: Sequence[Mapping[str, A
     title = f"{mistakes:,} of {samples:,} test images predicted wrong"
     if mistakes > len(tiles):
         title += f": the {len(tiles)} most confident"
+    title += "\nactual → predicted, and the probability given to the prediction"
     return figures.gallery(tiles, title, empty=f"All {samples:,} test images are predicted right.")

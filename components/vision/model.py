@@ -66,9 +66,7 @@ class ResNet(nn.Module):
             with stride 2 and a max-pool.
     """
 
-    def __init__(
-        self, depth: int, channels: int, classes: int, width: float = 1, stem: Stem = "small"
-    ) -> None:
+    def __init__(self, depth: int, channels: int, classes: int, width: float = 1, stem: Stem = "small") -> None:
         super().__init__()
         self.depth, self.stem, self.frozen = depth, stem, False
         filters = [max(8, 8 * round(width * n / 8)) for n in (64, 128, 256, 512)]
@@ -126,7 +124,8 @@ class Normalize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map uint8 or float images (N, C, H, W) to floats of the same shape."""
-        return (image.to(self.mean.dtype) / 255 - self.mean) / self.std
+        # The quotient is a new tensor, so that writing into it spares memory and leaves the images alone.
+        return (image.to(self.mean.dtype) / 255).sub_(self.mean).div_(self.std)
 
 
 def build_model(params: VisionParams, manifest: Manifest) -> nn.Module:
@@ -161,13 +160,7 @@ def initialise(model: nn.Module, params: VisionParams) -> None:
     first = weights.get("conv1.weight")
     if resnet.conv1.in_channels == 1 and first is not None and first.ndim == 4:
         weights["conv1.weight"] = first.sum(1, keepdim=True)
-    misfits = _misfits(weights, resnet)
-    if misfits:
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        raise PedigreeError(
-            f"{file} does not fit a ResNet-{resnet.depth}: {', '.join(misfits[:3])}{more}: "
-            f"give a checkpoint of torchvision's resnet{resnet.depth}{_hint(weights, resnet.depth)}"
-        )
+    _check_fit(file, weights, resnet)
     resnet.load_state_dict(weights, strict=False)
 
 
@@ -182,17 +175,15 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             f"{file} holds more than tensors and is not loaded because it could run code: "
             "save the weights alone, with torch.save(model.state_dict(), file)"
         ) from None
-    except OSError:
+    except PermissionError:
         raise
     except Exception as error:  # damage makes the readers fail in any way
         raise PedigreeError(f"{file} cannot be read and seems damaged: get the checkpoint again") from error
     if not isinstance(content, dict):
-        raise PedigreeError(
-            f"{file} holds a {type(content).__name__} and no named tensors: save a state_dict"
-        )
-    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+        raise PedigreeError(f"{file} holds a {type(content).__name__} and no named tensors: save a state_dict")
+    others = [str(k) for k, value in content.items() if not (isinstance(k, str) and isinstance(value, Tensor))]
     if others:
-        raise PedigreeError(f"{file}: {', '.join(others[:3])} is not a tensor: save the state_dict alone")
+        raise PedigreeError(f"{file} holds more than tensors, {', '.join(others[:3])}: save the state_dict alone")
     return content
 
 
@@ -203,6 +194,16 @@ def _read(file: Path) -> Any:
         return load_file(file)
     # Files from before torch 1.6 are no zip archives, and only archives can be mapped.
     return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+
+
+def _check_fit(file: Path, weights: dict[str, Tensor], resnet: ResNet) -> None:
+    misfits = _misfits(weights, resnet)
+    if misfits:
+        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise PedigreeError(
+            f"{file} does not fit a ResNet-{resnet.depth}: {', '.join(misfits[:3])}{more}: "
+            f"give a checkpoint of torchvision's resnet{resnet.depth}{_hint(weights, resnet.depth)}"
+        )
 
 
 def _misfits(weights: dict[str, Tensor], resnet: ResNet) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from components.contracts import Manifest, Predict, Served
 from components.errors import PedigreeError
-from components.vision.prepare import Unusable, VisionFacts, decode
+from components.vision.decode import Unusable, decode
+from components.vision.prepare import VisionFacts
 
 BATCH = 64
 MAX_MEGAPIXELS = 64.0
@@ -77,7 +78,7 @@ def _answers(logits: Tensor, classes: list[str]) -> list[dict[str, Any]]:
 def _image(row: dict[str, Any], index: int, facts: VisionFacts) -> Tensor:
     """Return a row's image, uint8 (C, H, W), as preparation would have made it."""
     try:
-        return torch.as_tensor(decode(_bytes(row.get("image")), facts.size, facts.channels, MAX_MEGAPIXELS))
+        return torch.from_numpy(decode(_bytes(row.get("image")), facts.size, facts.channels, MAX_MEGAPIXELS))
     except Unusable as problem:
         raise PedigreeError(f"row {index}: the image cannot be used: {problem}; send another") from None
 

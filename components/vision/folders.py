@@ -1,0 +1,82 @@
+"""The raw folder: raw/{train,test}/<class>/<file>, and raw/val where there is one."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from components.errors import PedigreeError
+
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+"""What Windows leaves in folders; what begins with a dot is passed over too."""
+
+Counts = dict[str, dict[str, int]]
+"""Split to class to number of entries."""
+
+
+def survey(raw: Path) -> Counts:
+    """Return how many entries each class folder holds; `val` only where there is such a folder.
+
+    Raises:
+        PedigreeError: there is nothing to learn from, or the splits do not have the same classes.
+    """
+    splits = [split for split in ("train", "val", "test") if (raw / split).is_dir()]
+    counts = {split: _count(raw / split) for split in splits}
+    if not any(sum(classes.values()) for classes in counts.values()):
+        raise PedigreeError(
+            f"{raw}: there are no images: run `pedigree data`, or put folders {raw}/{{train,test}}/<class>/"
+        )
+    for split in ("train", "test"):
+        if split not in counts:
+            raise PedigreeError(f"{raw / split} does not exist: put a folder with images there for each class")
+    for split, classes in counts.items():
+        if empty := [f"{raw / split / name}" for name, entries in classes.items() if not entries]:
+            raise PedigreeError(f"{listed(empty)}: no images there: put some in, or remove the folder")
+    _compare(raw, counts)
+    return counts
+
+
+def _compare(raw: Path, counts: Counts) -> None:
+    train = counts["train"]
+    for split, classes in counts.items():
+        if unknown := sorted(classes.keys() - train.keys()):
+            raise PedigreeError(
+                f"{raw / split} has classes that {raw / 'train'} has not: {listed(unknown)}: "
+                "add images of them to train, or remove the folders"
+            )
+    if untested := sorted(train.keys() - counts["test"].keys()):
+        raise PedigreeError(
+            f"{raw / 'test'} lacks classes that {raw / 'train'} has: {listed(untested)}: move some of their "
+            "images there, for without them nobody can tell how well they are recognised"
+        )
+    if len(train) < 2:
+        raise PedigreeError(f"{raw / 'train'} has one class, {listed(list(train))}: put a folder there for another")
+
+
+def _count(split: Path) -> dict[str, int]:
+    classes = sorted(name for name, is_folder in _visible(split) if is_folder)
+    return {name: sum(1 for _ in _visible(split / name)) for name in classes}
+
+
+def files(raw: Path, split: str, name: str) -> list[str]:
+    """Return what lies in a class folder, as paths below `raw`, sorted; nothing if there is no such folder."""
+    folder = raw / split / name
+    return sorted(f"{split}/{name}/{entry}" for entry, _ in _visible(folder)) if folder.is_dir() else []
+
+
+def strays(raw: Path, split: str) -> list[str]:
+    """Return the files that lie beside the class folders, as paths below `raw`, sorted."""
+    return sorted(f"{split}/{entry}" for entry, is_folder in _visible(raw / split) if not is_folder)
+
+
+def _visible(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield names, and whether each is a folder, in no particular order."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_FILES:
+                yield entry.name, entry.is_dir()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `a, b, c`, and from the sixth name on only how many more there are."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

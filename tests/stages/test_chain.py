@@ -1,0 +1,163 @@
+"""The four stages, run once on real digits: what they leave in files and in MLflow."""
+
+import json
+import shutil
+
+import mlflow
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+from components import params
+from components.errors import PedigreeError
+from components.stages import evaluate, prepare, register, train
+from components.training import saved
+
+
+def changed(chain, **train_params):
+    """Return the chain's parameters with others for training."""
+    tree = chain.values.model_dump(by_alias=True)
+    values = params.Values({"train": train_params}, {}).over(params.Values(tree, {})).tree
+    return chain.task.params.model_validate(values)
+
+
+@pytest.fixture
+def run(chain):
+    return MlflowClient().get_run(chain.trained.run_id)
+
+
+def test_every_stage_can_be_taken_up_from_its_files(chain):
+    assert prepare.load(chain.prepared.folder) == chain.prepared
+    assert train.load(chain.trained.folder) == chain.trained
+    assert evaluate.load(chain.evaluated.folder) == chain.evaluated
+
+
+def test_the_same_seed_gives_bitwise_the_same_weights(chain, tmp_path):
+    again = train.train(chain.task, chain.values, chain.prepared, tmp_path / "model")
+    first, second = (load_file(t.folder / saved.WEIGHTS) for t in (chain.trained, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again.run_id != chain.trained.run_id
+
+
+def test_another_seed_gives_other_weights(chain, tmp_path):
+    other = train.train(chain.task, changed(chain, seed=1, epochs=1), chain.prepared, tmp_path / "model")
+    first, second = (load_file(t.folder / saved.WEIGHTS) for t in (chain.trained, other))
+    assert not torch.equal(first["resnet.conv1.weight"], second["resnet.conv1.weight"])
+
+
+def test_the_run_holds_parameters_environment_and_data(chain, run):
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "vision test"
+    assert run.data.params["train.optimizer.lr"] == str(chain.values.train.optimizer.lr)
+    assert set(run.data.params) == set(params.flat(chain.values.model_dump(by_alias=True)))
+    environment = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/environment.json"))
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    digests = {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs}
+    splits = chain.prepared.manifest.splits
+    assert digests == {f"vision/{split}": splits[split].sha256[:32] for split in ("train", "val", "test")}
+
+
+def test_each_epoch_reaches_the_run(chain, run):
+    for metric in ("train/loss", "val/loss", "val/accuracy", "speed/samples_per_second", "speed/share_of_peak"):
+        steps = [m.step for m in MlflowClient().get_metric_history(run.info.run_id, metric)]
+        assert steps == [1, 2, 3], metric
+    assert any(name.startswith("system/") for name in run.data.metrics)
+    assert 0 < run.data.metrics["speed/share_of_peak"] < 1.5
+
+
+def test_the_best_epochs_weights_are_kept(chain):
+    history = saved.read_history(chain.trained.folder)
+    best = max(row["val/accuracy"] for row in history)
+    model = saved.rebuild(chain.task, chain.trained.folder)
+    val = chain.task.load_split(chain.prepared.folder, "val")
+    with torch.inference_mode():
+        right = (model(val["image"]).argmax(1) == val["label"]).float().mean()
+    assert right.item() == pytest.approx(best, abs=1e-6)
+
+
+def test_the_evaluation_is_on_the_run_and_in_files(chain, run):
+    metrics = json.loads((chain.evaluated.folder / "metrics.json").read_text())
+    assert run.data.metrics["test/accuracy"] == metrics["accuracy"]
+    assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
+    shown = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "evaluation/plots")}
+    for picture in ("confusion.png", "reliability.png", "learning_curves.png"):
+        assert (chain.evaluated.folder / "plots" / picture).read_bytes().startswith(b"\x89PNG")
+        assert f"evaluation/plots/{picture}" in shown
+
+
+def test_the_first_version_is_champion_and_an_equal_one_stays_challenger(chain, tmp_path):
+    assert chain.registered.aliases == ("challenger", "champion")
+    again = register.register(
+        chain.task, chain.values, chain.prepared, chain.trained, chain.evaluated, tmp_path / "registered.json"
+    )
+    assert again.aliases == ("challenger",)
+    assert "is not better than" in again.reason
+    client = MlflowClient()
+    assert int(client.get_model_version_by_alias("vision", "champion").version) == chain.registered.version
+    assert int(client.get_model_version_by_alias("vision", "challenger").version) == again.version
+
+
+def test_the_score_recomputed_through_the_registered_model_from_raw_files_is_the_same_number(chain):
+    import pandas as pd
+
+    model = mlflow.pyfunc.load_model("models:/vision@champion")
+    raw = chain.root / "data" / "vision"
+    files = sorted((raw / "test").rglob("*.png"))
+    answers = model.predict(pd.DataFrame({"image": [file.read_bytes() for file in files]}))
+    right = sum(label == file.parent.name for label, file in zip(answers["label"], files, strict=True))
+    assert right / len(files) == chain.evaluated.metrics["accuracy"]
+
+
+def test_the_registered_version_holds_code_requirements_and_an_example(chain):
+    version = MlflowClient().get_model_version("vision", str(chain.registered.version))
+    folder = mlflow.artifacts.download_artifacts(f"models:/vision/{version.version}")
+    described = mlflow.models.get_model_info(folder)
+    requirements = mlflow.artifacts.load_text(f"{folder}/requirements.txt").split()
+    assert f"torch=={torch.__version__.partition('+')[0]}" in requirements
+    assert described.saved_input_example_info is not None
+    assert mlflow.artifacts.load_text(f"{folder}/code/components/vision/model.py")
+
+
+def test_a_failed_training_leaves_the_earlier_model_and_says_so_on_its_run(chain, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(chain.trained.folder, model)
+    before = (model / saved.WEIGHTS).read_bytes()
+    with pytest.raises(PedigreeError, match="best_metric 'acuracy' is not measured: it is one of loss, accuracy"):
+        train.train(chain.task, changed(chain, best_metric="acuracy"), chain.prepared, model, "misnamed")
+    assert (model / saved.WEIGHTS).read_bytes() == before
+    (failed,) = mlflow.search_runs(filter_string="run_name = 'misnamed'", search_all_experiments=True, output_format="list")
+    assert failed.info.status == "FAILED"
+
+
+def test_a_training_that_diverges_ends_with_the_remedy(chain, tmp_path):
+    wild = changed(chain, optimizer={"name": "sgd", "lr": 100.0}, clip_norm=0, ema_decay=0, batch_size=4)
+    with pytest.raises(PedigreeError, match=r"lower train\.optimizer\.lr"):
+        train.train(chain.task, wild, chain.prepared, tmp_path / "model")
+
+
+def test_training_stops_early_when_nothing_gets_better(chain, tmp_path):
+    still = changed(chain, optimizer={"lr": 1e-12}, epochs=9, patience=2, ema_decay=0, best_metric="loss", best_mode="max")
+    trained = train.train(chain.task, still, chain.prepared, tmp_path / "model")
+    assert len(saved.read_history(trained.folder)) < 9
+
+
+@pytest.mark.parametrize("file", [saved.WEIGHTS, saved.MODEL, saved.RUN])
+@pytest.mark.parametrize("harm", ["truncated", "missing"])
+def test_a_damaged_model_is_noticed(chain, tmp_path, file, harm):
+    shutil.copytree(chain.trained.folder, tmp_path / "model")
+    path = tmp_path / "model" / file
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PedigreeError, match=f"{file}.*again"):
+        trained = train.load(tmp_path / "model")
+        saved.rebuild(chain.task, trained.folder)
+
+
+def test_a_stage_without_the_one_before_says_which_to_run(tmp_path):
+    for stage, load in (("prepare", prepare.load), ("train", train.load), ("evaluate", evaluate.load)):
+        with pytest.raises(PedigreeError, match=f"run the {stage} stage first"):
+            load(tmp_path / "nothing")

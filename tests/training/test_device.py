@@ -1,0 +1,39 @@
+"""What a sample costs and what the device can give."""
+
+import torch
+from torch import nn
+
+from components.training import device
+
+CPU = torch.device("cpu")
+
+
+def test_the_cost_of_a_linear_layer_is_counted_as_by_hand():
+    model, x = nn.Linear(16, 32, bias=False), torch.randn(4, 16, requires_grad=True)
+
+    def forward_and_backward() -> None:
+        model(x).sum().backward()
+
+    # Three products of 4 x 16 x 32: the output, the gradient of the weights, the gradient of the input.
+    assert device.flops(forward_and_backward) == 3 * 2 * 4 * 16 * 32
+
+
+def test_the_peak_is_at_least_what_a_plain_product_reaches():
+    matrix = torch.randn(256, 256)
+    plain = 2 * 256**3 * device._calls_per_second(lambda: matrix @ matrix, CPU, 0.05)
+    assert device.peak_flops(CPU, "fp32", 0.1) > plain / 10
+
+
+def test_images_become_channels_last_and_labels_stay():
+    batch = device.to_device({"image": torch.zeros(2, 3, 8, 8), "label": torch.zeros(2)}, CPU)
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["label"].shape == (2,)
+
+
+def test_bf16_is_autocast_and_fp32_is_left_alone():
+    layer, x = nn.Linear(4, 4), torch.randn(2, 4)
+    with device.autocast(CPU, "bf16"):
+        assert layer(x).dtype == torch.bfloat16
+    with device.autocast(CPU, "fp32"):
+        assert layer(x).dtype == torch.float32
+    assert layer.weight.dtype == torch.float32

@@ -1,0 +1,99 @@
+"""Optimizers, schedules and the moving average do what their papers say."""
+
+import pytest
+import torch
+from torch import nn
+
+from components.params import OptimizerParams, ScheduleParams
+from components.training.optimization import build_average, build_optimizer, build_schedule
+
+
+def optimizer(name="sgd", lr=0.5, momentum=0.9, weight_decay=0.01):
+    return OptimizerParams(name=name, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+def rates(name: str, warmup: float, updates: int = 100) -> list[float]:
+    built = build_optimizer(nn.Linear(2, 2), optimizer())
+    schedule = build_schedule(built, ScheduleParams(name=name, warmup=warmup), updates)
+    seen = []
+    for _ in range(updates):
+        seen.append(schedule.get_last_lr()[0])
+        built.step()
+        schedule.step()
+    return seen
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine"])
+def test_the_rate_rises_to_its_peak_and_falls_to_almost_nothing(name):
+    seen = rates(name, warmup=0.3)
+    top = seen.index(max(seen))
+    assert max(seen) == pytest.approx(0.5, rel=0.01)
+    assert 28 <= top <= 31
+    assert seen[:top] == sorted(seen[:top])
+    assert seen[top:] == sorted(seen[top:], reverse=True)
+    assert 0 < seen[0] < 0.03
+    assert 0 < seen[-1] < 0.001
+
+
+def test_a_constant_rate_stays_after_its_warm_up():
+    assert rates("constant", warmup=0)[::33] == [0.5] * 4
+    assert rates("constant", warmup=0.1)[10:] == [0.5] * 90
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine"])
+def test_a_schedule_without_warm_up_starts_at_its_peak(name):
+    assert rates(name, warmup=0)[0] == pytest.approx(0.5, rel=0.001)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_biases_and_norms_are_not_decayed(name):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    for parameter in model.parameters():
+        parameter.data.fill_(1.0)
+        parameter.grad = torch.zeros_like(parameter)
+    build_optimizer(model, optimizer(name)).step()
+    assert (model[0].weight < 1).all()
+    for parameter in (model[0].bias, model[1].weight, model[1].bias):
+        assert torch.equal(parameter, torch.ones(4))
+
+
+def test_sgd_takes_nesterovs_step():
+    weight = nn.Parameter(torch.ones(2, 2))
+    model = nn.ParameterList([weight])
+    built = build_optimizer(model, optimizer(lr=0.1, momentum=0.9, weight_decay=0))
+    for _ in range(2):
+        weight.grad = torch.ones(2, 2)
+        built.step()
+    # Sutskever et al. 2013: velocities 1 and 1.9; steps g + 0.9 v = 1.9 and 2.71.
+    assert torch.allclose(weight, torch.full((2, 2), 1 - 0.1 * (1.9 + 2.71)))
+
+
+def test_frozen_weights_are_left_out():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    held = [p for group in build_optimizer(model, optimizer()).param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model[1].parameters()}
+
+
+def test_the_average_forgets_a_random_beginning_and_then_moves_slowly():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    average = build_average(model, decay=0.99)
+    history = []
+    for step in range(3000):
+        model[0].weight.data.fill_(float(step >= 1000))
+        average.update_parameters(model)
+        history.append(average.module[0].weight.item())
+    assert history[999] == pytest.approx(0, abs=1e-6)
+    assert history[1000] == pytest.approx(0.01, rel=0.01)
+    assert history[1099] == pytest.approx(1 - 0.99**100, rel=0.01)
+
+
+def test_the_average_includes_running_statistics():
+    model = nn.BatchNorm1d(1)
+    average = build_average(model, decay=0.5)
+    model.running_mean.fill_(8.0)
+    model.num_batches_tracked.fill_(7)
+    average.update_parameters(model)
+    average.update_parameters(model)
+    assert 0 < float(average.module.running_mean) <= 8
+    assert int(average.module.num_batches_tracked) == 7
