@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -28,9 +29,10 @@ def run(root: Path, names: list[str], profile: str | None, settings: list[str]) 
     missing = [name for name in names if not (root / "data" / name).is_dir()]
     if missing:
         raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
+    # A terminal shows our own lines; Prefect's pages have the rest.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     with server.connected():
-        outcomes = [_run_flow(root, name, chosen[name]) for name in names]
-    Console().print(_table(outcomes))
+        _show([_run_flow(root, name, chosen[name]) for name in names])
 
 
 def _profile(root: Path, name: str) -> Path:
@@ -97,11 +99,15 @@ def _quiet_known_errors() -> None:
             logging.getLogger(name).addFilter(_OneSentence())
 
 
-def _table(outcomes: list[_Outcome]) -> Table:
-    table = Table(title="Registered models", title_justify="left")
-    for column in ("task", "test", "version", "outcome", "time", "where"):
-        table.add_column(column, overflow="fold")
+def _show(outcomes: list[_Outcome]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in ("task", "test", "version", "time", "outcome"):
+        table.add_column(column)
     for o in outcomes:
-        where = f"{o.run_url}\n{o.version_url}"
-        table.add_row(o.name, o.score, o.version, o.reason, f"{o.seconds:.0f} s", where)
-    return table
+        table.add_row(o.name, o.score, o.version, f"{o.seconds:.0f} s", o.reason)
+    console.print(table)
+    for o in outcomes:
+        console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        console.print("`make ui` serves these pages, unless `pedigree up` does already.")

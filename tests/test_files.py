@@ -1,12 +1,15 @@
 """A file or folder is there whole or not at all."""
 
 import errno
-import os
 
 import pytest
 
 from components import files
 from components.errors import PedigreeError, sentence
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
 
 
 def test_a_folder_that_could_not_be_filled_leaves_the_earlier_one_as_it_was(tmp_path):
@@ -22,7 +25,7 @@ def test_a_folder_that_could_not_be_filled_leaves_the_earlier_one_as_it_was(tmp_
     with pytest.raises(OSError, match="No space left"):
         fail()
     assert (target / "weights").read_text() == "first"
-    assert os.listdir(tmp_path) == ["model"]
+    assert names(tmp_path) == ["model"]
 
 
 def test_a_filled_folder_takes_the_place_of_the_earlier_one(tmp_path):
@@ -30,8 +33,8 @@ def test_a_filled_folder_takes_the_place_of_the_earlier_one(tmp_path):
     for text in ("first", "second"):
         with files.replacing(target) as new:
             (new / text).write_text(text)
-    assert os.listdir(target) == ["second"]
-    assert os.listdir(tmp_path) == ["model"]
+    assert names(target) == ["second"]
+    assert names(tmp_path) == ["model"]
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -39,7 +42,7 @@ def test_a_file_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         files.write_json(tmp_path / "a" / "metrics.json", {"accuracy": object()})
     assert (tmp_path / "a" / "metrics.json").read_text() == '{\n  "accuracy": 1\n}\n'
-    assert os.listdir(tmp_path / "a") == ["metrics.json"]
+    assert names(tmp_path / "a") == ["metrics.json"]
 
 
 def test_a_linked_folder_keeps_its_files_when_the_source_is_replaced(tmp_path):

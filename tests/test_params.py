@@ -46,7 +46,9 @@ def test_every_profile_lays_valid_values_over_params_yaml(values, profile):
 
 def test_a_mistyped_key_is_named_with_its_line_and_the_right_key(tmp_path):
     changed = write(tmp_path, "      epochs:", "      epohcs:")
-    line = next(n for n, text in enumerate((tmp_path / params.FILE).read_text().splitlines(), 1) if "epohcs" in text)
+    line = next(
+        n for n, text in enumerate((tmp_path / params.FILE).read_text().splitlines(), 1) if "epohcs" in text
+    )
     text = problems(changed)
     assert f"params.yaml:{line}: tasks.vision.train.epohcs is not a parameter; did you mean epochs?" in text
     assert "tasks.vision.train.epochs is missing" in text

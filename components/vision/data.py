@@ -100,11 +100,8 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Loads plain values and NumPy arrays, and nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-        }:
-            return np.zeros(0).__reduce__()[0]
         if module == "numpy" and name in {"ndarray", "dtype"}:
             return getattr(np, name)
+        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):  # where it was when they were written
+            return np.empty(0).__reduce__()[0]
         raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")

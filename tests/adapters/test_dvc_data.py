@@ -274,7 +274,7 @@ def test_of_two_repros_at_once_the_second_waits_and_both_succeed(pinned, caplog)
     "end", [lambda pid: os.kill(pid, signal.SIGINT), lambda pid: os.killpg(pid, signal.SIGTERM)]
 )
 def test_an_interrupted_repro_ends_the_stages_program_too_and_can_be_repeated(pinned, end):
-    process, started = start_slow_repro(pinned, seconds=600)
+    process, started = start_slow_repro(pinned, seconds=60)
     assert int((pinned / "started-vision").read_text()) in [child.pid for child in started]
     end(process.pid)
     assert process.wait(20) != 0

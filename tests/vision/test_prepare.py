@@ -114,7 +114,8 @@ def test_an_image_that_is_added_hardly_moves_others_into_validation(raw, run, ou
 
 
 def test_a_val_folder_is_taken_as_it_is(raw, run, out):
-    (raw / "train/cat/0.png").rename((raw / "val" / "cat").mkdir(parents=True) or raw / "val/cat/0.png")
+    (raw / "val/cat").mkdir(parents=True)
+    (raw / "train/cat/0.png").rename(raw / "val/cat/0.png")
     assert facts(run()).counts["val"] == {"cat": 1, "dog": 0}
     assert file_names(out, "val") == ["val/cat/0.png"]
     assert len(file_names(out, "train")) == 19
@@ -161,6 +162,8 @@ def test_mean_and_deviation_are_those_of_the_training_part(raw, run, out):
 def test_images_of_one_colour_leave_a_deviation_that_can_be_divided_by(raw, run):
     for number, path in enumerate(raw.glob("train/*/*.png")):
         Image.new("L", (28 + number, 28), 9).save(path)
+    (raw / "val/cat").mkdir(parents=True)
+    picture(999).save(raw / "val/cat/0.png")
     assert facts(run()).std == [1 / 255]
 
 
@@ -369,22 +372,23 @@ def test_nothing_is_said_of_work_that_is_quick(run, caplog):
 
 def test_memory_hardly_grows_with_the_number_of_files(tmp_path):
     def peak(count: int) -> int:
-        raw, out = tmp_path / f"raw-{count}", tmp_path / f"out-{count}"
+        raw, out = tmp_path / f"raw-{count}", tmp_path / "out"
         for index in range(count):
-            split = "test" if index % 5 == 0 else "train"
-            path = raw / split / str(index % 4) / f"{index}.bmp"
+            path = raw / ("test" if index % 5 == 0 else "train") / str(index % 4) / f"{index}.pgm"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture(index, (8, 8)).save(path)
-        out.mkdir()
-        tracemalloc.start()
-        manifest = prepare(raw, out, USUAL)
-        highest = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert sum(split.samples for split in manifest.splits.values()) == count
-        return highest
+        peaks = []
+        for _ in range(2):  # the lesser one: now and then pathlib's table of interned names is moved, all at once
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            tracemalloc.start()
+            manifest = prepare(raw, out, USUAL)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert sum(split.samples for split in manifest.splits.values()) == count
+        return min(peaks)
 
-    peak(100)  # what is loaded once is not counted
-    growth = (peak(2000) - peak(200)) / 1800
+    growth = (peak(1200) - peak(200)) / 1000
     assert growth < 150, "bytes a file; its pixels alone are 784"
 
 
