@@ -5,6 +5,7 @@
 """
 
 import inspect
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def build(name: str, root: Path) -> Flow[..., Result]:
     def run(**sections: Any) -> Result:
         given = {section: value.model_dump(by_alias=True) for section, value in sections.items()}
         values = task.params.model_validate(given)
+        logging.getLogger("pedigree").setLevel(logging.INFO)  # a worker starts this in a process of its own
         mlflow_store.connect(root)
         return chain(task, values, root, str(flow_run.id), params.label(name, values, defaults))
 

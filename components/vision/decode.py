@@ -125,7 +125,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Return 16-bit grey as 8-bit grey: 65535 / 257 = 255. Pillow's own conversion clips at 255 instead."""
-    values = np.array(image).astype(np.int64)  # (H, W)
+    values = np.asarray(image).astype(np.int32)  # (H, W)
     if values.min() < 0 or values.max() > 65535:
         raise Unusable("unreadable: grey values outside 0..65535 have no known range")
     values[values == image.info.get("transparency", -1)] = 65535

@@ -52,30 +52,18 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
     """
     options = params.prepare
     counts = folders.survey(raw)
-    classes = list(counts["train"])
-    strays = [file for split in counts for file in folders.strays(raw, split)]
-    total = sum(sum(entries.values()) for entries in counts.values()) + len(strays)
-    size, channels = _form(raw, counts["train"], options)
-    shape = (channels, size, size)
-    parts: dict[str, Part] = {}
-    spent: dict[str, int] = {}  # of each class of train, the files that went to val
-    with filler(raw, out, shape, options.max_megapixels, total) as rows:
-        for split in ORDER:
-            with writing(out, split, shape) as part:
-                for label, name in enumerate(classes):
-                    files, wanted = _candidates(raw, split, name, options, spent)
-                    spent[name] = rows.fill(part, label, files, wanted)
-            parts[split] = part
-    for file in strays:
-        rows.refuse(file, "outside the class folders")
-    refused = sorted(rows.refused, key=lambda refusal: refusal.file)
-    _check_refused(raw, refused, total, options.max_refused, out.parent / "refused.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's name no file; what matters of them becomes a refusal
+        channels, size = _form(raw, counts["train"], options)
+        strays = [file for split in counts for file in folders.strays(raw, split)]
+        parts, refused = _write(raw, out, counts, strays, (channels, size, size), options)
+    _check_refused(raw, refused, folders.total(counts) + len(strays), options.max_refused, out.parent / "refused.json")
     _check_classes(raw, counts, parts)
     splits = {
         name: Split(samples=part.images.rows, sha256=arrays.joint_sha256(part.images, part.labels))
         for name, part in parts.items()
     }
-    facts = _facts(parts, classes, size, channels)
+    facts = _facts(parts, list(counts["train"]), size, channels)
     return Manifest(task="vision", splits=splits, refused=refused, facts=facts.model_dump())
 
 

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import time
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -199,6 +198,5 @@ def filler(
 ) -> Iterator[Filler]:
     """Start the threads that read, one for each processor."""
     channels, size, _ = shape
-    with ThreadPoolExecutor(THREADS) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's name no file; what matters of them becomes a refusal
+    with ThreadPoolExecutor(THREADS) as pool:
         yield Filler(out, partial(read, raw, size, channels, max_megapixels), pool, total)

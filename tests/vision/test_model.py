@@ -320,6 +320,7 @@ def test_wrong_shapes_are_named_with_the_right_ones(tmp_path):
     weights = ResNet(18, channels=3, classes=10, stem="small").state_dict()
     text = refusal(save_as_archive(weights, tmp_path))
     assert "conv1.weight is (64, 3, 3, 3) instead of (64, 3, 7, 7)" in text
+    assert "set depth" not in text
 
 
 @pytest.mark.parametrize(("depth", "other"), [(18, 34), (34, 18)])

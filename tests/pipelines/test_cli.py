@@ -1,0 +1,205 @@
+"""What a person meets when something is wrong: one sentence, the right exit code, and nothing lost."""
+
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import run_in
+
+PEDIGREE = ("-c", "from pipelines.cli import main; main()")
+
+
+def pedigree(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *PEDIGREE, *arguments],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def workspace(chain, tmp_path):
+    """A copy of the project in which the stages have run."""
+    folder = tmp_path / "project"
+    shutil.copytree(chain.root, folder, ignore=shutil.ignore_patterns(".prefect", "runs", "mlruns"))
+    shutil.move(folder / "build" / "vision-chain", folder / "build" / "vision")
+    return folder
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in (folder / "build").rglob("*") if p.is_file()}
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def failed(done: subprocess.CompletedProcess[str], said: str, code: int = 1) -> None:
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistyped_parameter_stops_every_door_with_its_line(workspace):
+    before = results(workspace)
+    edit(workspace / "params.yaml", "epochs:", "epohcs:")
+    for door in (
+        pedigree(workspace, "run", "vision"),
+        run_in(workspace, "components", "vision", "train"),
+    ):
+        failed(door, "tasks.vision.train.epohcs is not a parameter; did you mean epochs?")
+        assert "params.yaml:" in door.stderr
+    assert results(workspace) == before
+
+
+def test_wrong_usage_is_exit_code_2(workspace):
+    failed(pedigree(workspace, "rnu"), "No such command", code=2)
+    failed(pedigree(workspace, "run", "--no-such-option"), "No such option", code=2)
+    failed(run_in(workspace, "components", "vision"), "usage:", code=2)
+    failed(run_in(workspace, "components", "vision", "trian"), "did you mean train?", code=2)
+
+
+def test_a_traceback_is_shown_only_with_debug(workspace):
+    quiet = pedigree(workspace, "run", "visoin")
+    failed(quiet, "there is no task 'visoin'; did you mean vision?")
+    loud = pedigree(workspace, "--debug", "run", "visoin")
+    assert loud.returncode == 1
+    assert "Traceback" in loud.stderr
+
+
+def test_outside_a_project_the_command_says_so(tmp_path):
+    failed(pedigree(tmp_path, "run"), "is not inside a Pedigree project")
+
+
+def test_an_unknown_profile_is_named_with_the_nearest(workspace):
+    failed(pedigree(workspace, "run", "--profile", "cifar"), "did you mean cifar10?")
+
+
+def test_no_data_is_said_with_the_command_that_brings_it(workspace):
+    shutil.rmtree(workspace / "data")
+    failed(pedigree(workspace, "run", "vision"), "run `pedigree data`")
+    failed(run_in(workspace, "components", "vision", "prepare"), "run `pedigree data`")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("empty class", "no images there"),
+        ("test class missing in train", "has classes that"),
+        ("one class", "has one class"),
+        ("all corrupt", "refused"),
+    ],
+)
+def test_data_that_cannot_be_learnt_from_is_refused_and_earlier_results_stay(workspace, harm, said):
+    before = results(workspace)
+    raw = workspace / "data" / "vision"
+    if harm == "empty class":
+        for file in (raw / "train" / "1").iterdir():
+            file.unlink()
+    elif harm == "test class missing in train":
+        shutil.rmtree(raw / "train" / "1")
+    elif harm == "one class":
+        for split in ("train", "test"):
+            for name in ("1", "2", "3"):
+                shutil.rmtree(raw / split / name)
+    else:
+        for file in (raw / "train" / "1").iterdir():
+            file.write_bytes(file.read_bytes()[:60])
+    failed(run_in(workspace, "components", "vision", "prepare"), said)
+    after = results(workspace)
+    after.pop("build/vision/refused.json", None)
+    assert after == before
+
+
+@pytest.mark.parametrize("kind", ["missing", "foreign", "pickle"])
+def test_a_checkpoint_that_is_none_stops_training_before_it_starts(workspace, kind):
+    import torch
+
+    before = results(workspace)
+    checkpoint = workspace / "resnet18.pth"
+    if kind == "foreign":
+        torch.save({"encoder.weight": torch.zeros(3)}, checkpoint)
+    elif kind == "pickle":
+        torch.save({"run": Path("x")}, checkpoint)
+    _pretrained(workspace)
+    failed(run_in(workspace, "components", "vision", "train"), "resnet18.pth")
+    assert results(workspace) == before
+
+
+def _pretrained(workspace: Path) -> None:
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    tree = yaml.load(workspace / "params.yaml")
+    tree["tasks"]["vision"]["train"]["model"].update(
+        {"width": 1, "stem": "imagenet", "init": "pretrained", "checkpoint": "resnet18.pth"}
+    )
+    yaml.dump(tree, workspace / "params.yaml")
+
+
+def test_a_full_disk_stops_with_the_remedy_and_keeps_earlier_results(workspace):
+    """/dev/full gives the genuine ENOSPC of the kernel on every write."""
+    before = results(workspace)
+    script = (
+        "import sys; from pathlib import Path; from components import arrays, __main__ as door\n"
+        "class Full(arrays.Writer):\n"
+        "    def __init__(self, path, *rest):\n"
+        "        path.symlink_to('/dev/full') if path.name == 'train.images.npy' else None\n"
+        "        super().__init__(path, *rest)\n"
+        "arrays.Writer = Full\n"
+        "sys.exit(door.main(['vision', 'prepare']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=workspace, capture_output=True, text=True, check=False
+    )
+    failed(done, "the disk is full: free some space")
+    assert results(workspace) == before
+
+
+def test_an_mlflow_server_that_does_not_answer_is_named(workspace):
+    done = run_in(workspace, "components", "vision", "train", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    failed(done, "MLflow does not answer at http://127.0.0.1:9")
+
+
+def test_a_prefect_server_that_does_not_answer_is_named(workspace):
+    done = pedigree(workspace, "run", "vision", PREFECT_API_URL="http://127.0.0.1:9/api")
+    failed(done, "Prefect does not answer at http://127.0.0.1:9/api")
+
+
+def test_a_web_server_that_is_not_prefect_does_not_pass_for_it(workspace):
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    done = pedigree(workspace, "run", "vision", PREFECT_API_URL=f"http://127.0.0.1:{server.server_port}/api")
+    server.shutdown()
+    failed(done, "Prefect does not answer")
+
+
+def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
+    Image.new("L", (28, 28)).save(workspace / "data" / "vision" / "train" / "stray.png")
+    for file in (workspace / "data" / "vision" / "train" / "2").iterdir():
+        file.write_bytes(b"not an image")
+    done = pedigree(workspace, "run", "vision")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "refused" in done.stderr
+
+
+def test_help_names_every_command():
+    done = pedigree(Path.cwd(), "--help")
+    assert done.returncode == 0
+    for command in ("data", "run", "up"):
+        assert command in done.stdout

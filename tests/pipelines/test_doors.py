@@ -1,0 +1,203 @@
+"""The three doors lead to the same registered model: dvc repro, a Prefect deployment, pedigree run."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.conftest import run_in
+
+UP_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def workspace(project, tmp_path_factory):
+    """A copy of the project for doors that change it."""
+    folder = tmp_path_factory.mktemp("doors") / "project"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", "mlflow.db", "mlruns", ".prefect"))
+    return folder
+
+
+def versions(folder: Path) -> list[int]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return sorted(int(v.version) for v in client.search_model_versions("name = 'vision'"))
+
+
+def test_dvc_repro_builds_all_four_stages_and_a_second_one_does_nothing(workspace):
+    first = run_in(workspace, "dvc", "repro")
+    assert first.returncode == 0, first.stderr
+    metrics = json.loads((workspace / "build/vision/evaluation/metrics.json").read_text())
+    assert 0 <= metrics["accuracy"] <= 1
+    assert versions(workspace) == [1]
+    second = run_in(workspace, "dvc", "repro")
+    assert "Data and pipelines are up to date." in second.stdout
+    assert versions(workspace) == [1]
+    for what in ("metrics", "plots"):
+        shown = run_in(workspace, "dvc", what, "show", *(["--json"] if what == "plots" else []))
+        assert shown.returncode == 0, shown.stderr
+    shown = run_in(workspace, "dvc", "metrics", "show")
+    assert "accuracy" in shown.stdout
+
+
+def test_a_changed_parameter_runs_the_stages_that_depend_on_it_alone(workspace):
+    text = (workspace / "params.yaml").read_text()
+    (workspace / "params.yaml").write_text(text.replace("bootstrap: 200", "bootstrap: 201"))
+    dry = run_in(workspace, "dvc", "repro", "--dry").stdout
+    (workspace / "params.yaml").write_text(text)
+    assert "Running stage 'evaluate@vision'" in dry
+    assert "Running stage 'train@vision'" not in dry
+
+
+def test_a_stage_that_fails_keeps_its_earlier_output(workspace):
+    metrics = workspace / "build/vision/evaluation/metrics.json"
+    before = metrics.read_text()
+    weights = workspace / "build/vision/model/weights.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1])
+    failed = run_in(workspace, "dvc", "repro", "-s", "-f", "evaluate@vision")
+    weights.write_bytes(kept)
+    assert failed.returncode != 0
+    assert "weights.safetensors is damaged" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert metrics.read_text() == before
+
+
+@pytest.fixture(scope="module")
+def ports():
+    """Free ports in place of the usual ones, so that a person's own servers are left alone."""
+    sockets = [socket.socket() for _ in range(2)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    numbers = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def up(workspace, ports):
+    prefect, mlflow = ports
+    for file, old, new in (
+        ("pipelines/server.py", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
+        ("components/adapters/mlflow_store.py", "127.0.0.1:5000", f"127.0.0.1:{mlflow}"),
+        ("pyproject.toml", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
+    ):
+        text = (workspace / file).read_text()
+        assert old in text
+        (workspace / file).write_text(text.replace(old, new))
+    # Not the installed command: this takes the copy's code, which stands in the current folder.
+    with (workspace / "up.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
+            cwd=workspace,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    end = time.monotonic() + UP_SECONDS
+    while "Ctrl-C" not in (workspace / "up.log").read_text():
+        assert process.poll() is None, (workspace / "up.log").read_text()
+        assert time.monotonic() < end, (workspace / "up.log").read_text()
+        time.sleep(0.2)
+    yield process
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def api(ports, path: str, body: dict | None = None) -> object:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{ports[0]}/api/{path}",
+        data=json.dumps(body or {}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    return json.load(urllib.request.urlopen(request))
+
+
+def deployment_run(workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
+    end = time.monotonic() + 60
+    while True:  # the deployment is there a few seconds after the servers are
+        done = run_in(workspace, "prefect", "--no-prompt", "deployment", "run", "vision/local", *arguments)
+        if "not found" not in (done.stdout + done.stderr).lower() or time.monotonic() > end:
+            return done
+        time.sleep(1)
+
+
+def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, up, ports):
+    before = versions(workspace)
+    done = deployment_run(workspace, "-p", 'train={"epochs": 2}', "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + (workspace / "up.log").read_text()
+    new = max(before, default=0) + 1
+    assert versions(workspace) == [*before, new]
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    run = client.get_run(client.get_model_version("vision", str(new)).run_id)
+    assert run.data.params["train.epochs"] == "2"
+    assert run.info.run_name == "vision epochs=2"
+    assert "epochs: 3" in (workspace / "params.yaml").read_text()
+    artifacts = {a["key"]: a for a in api(ports, "artifacts/filter")}
+    assert set(artifacts) == {"vision-training", "vision-result", "vision-run", "vision-version"}
+    assert artifacts["vision-training"]["data"] == 100
+    assert "test/accuracy" in json.dumps(artifacts["vision-result"]["data"])
+    messages = [entry["message"] for entry in api(ports, "logs/filter")]
+    assert any(re.match(r"vision epoch 2/2  train/loss", message) for message in messages)
+
+
+def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up):
+    before = versions(workspace)
+    done = deployment_run(workspace, "-p", 'train={"epochs": 0}')
+    assert done.returncode == 1
+    assert "train.epochs" in done.stdout
+    assert "less than the minimum of 1" in " ".join(done.stdout.split())
+    assert versions(workspace) == before
+
+
+def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(up, ports):
+    deployment = json.load(urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/api/deployments/name/vision/local"))
+    text = json.dumps(deployment["parameter_openapi_schema"])
+    assert "Passes over the training part" in text
+    assert '"default": 3' in text
+
+
+def test_a_second_up_says_which_port_is_in_use(workspace, up, ports):
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.match(rf"error: port {ports[0]} on 127\.0\.0\.1 is in use", done.stderr), done.stderr
+
+
+def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipelines.cli import main; main()", "run", "vision", "--set", "train.epochs=1"],
+        cwd=workspace,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "temporary server" not in done.stderr
+    assert "test/accuracy" in done.stdout or "accuracy" in done.stdout
+    runs = api(ports, "flow_runs/filter")
+    assert len([r for r in runs if r["state_type"] == "COMPLETED"]) == 2
+
+
+def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):
+    up.send_signal(signal.SIGINT)
+    assert up.wait(30) == 0, (workspace / "up.log").read_text()
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
