@@ -55,7 +55,7 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1) // workers)) if workers else 0
     trainer = ray.train.torch.TorchTrainer(
         _worker,
-        train_loop_config={"work": work, "events": str(folder / EVENTS)},
+        train_loop_config={"work": work, "events": str(folder / EVENTS), "cwd": str(Path.cwd())},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpus >= workers > 0,
@@ -90,6 +90,7 @@ def _worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     events = Path(config["events"])
+    os.chdir(config["cwd"])  # Ray starts workers elsewhere, and a parameter may name a file from here
 
     def emit(event: Event) -> None:
         with events.open("a") as file:

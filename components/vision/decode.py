@@ -47,8 +47,8 @@ def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDAr
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))  # (C, H, W)
 
 
-def peek(path: Path, max_megapixels: float) -> tuple[int, bool]:
-    """Return a file's shorter side in pixels, and whether it is grey, from its header (and palette).
+def peek(path: Path, max_megapixels: float) -> tuple[bool, int]:
+    """Return whether a file is grey, and its shorter side in pixels, from its header (and palette).
 
     Raises:
         Unusable: as in `decode`.
@@ -56,7 +56,7 @@ def peek(path: Path, max_megapixels: float) -> tuple[int, bool]:
     if not path.is_file():
         raise Unusable("not a file")  # to open a named pipe would wait for ever
     with path.open("rb") as file, _opened(file, max_megapixels) as image:
-        return min(image.size), image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image))
+        return image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image)), min(image.size)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import PedigreeError
@@ -13,8 +14,28 @@ Counts = dict[str, dict[str, int]]
 """Split to class to number of entries."""
 
 
-def survey(raw: Path) -> Counts:
-    """Return how many entries each class folder holds; `val` only where there is such a folder.
+@dataclass(frozen=True)
+class Survey:
+    """What there is, counted and not yet opened."""
+
+    counts: Counts
+    """Entries of the class folders; `val` only where there is such a folder."""
+    strays: list[str]
+    """Files beside the class folders, as paths below the raw folder."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Sorted; a label is a place in this list."""
+        return list(self.counts["train"])
+
+    @property
+    def total(self) -> int:
+        """Entries of all splits, strays too."""
+        return sum(sum(classes.values()) for classes in self.counts.values()) + len(self.strays)
+
+
+def survey(raw: Path) -> Survey:
+    """Look at the folders, and at no file.
 
     Raises:
         PedigreeError: there is nothing to learn from, or the splits do not have the same classes.
@@ -32,7 +53,7 @@ def survey(raw: Path) -> Counts:
         if empty := [f"{raw / split / name}" for name, entries in classes.items() if not entries]:
             raise PedigreeError(f"{listed(empty)}: no images there: put some in, or remove the folder")
     _compare(raw, counts)
-    return counts
+    return Survey(counts, [file for split in splits for file in _strays(raw, split)])
 
 
 def _compare(raw: Path, counts: Counts) -> None:
@@ -63,9 +84,8 @@ def files(raw: Path, split: str, name: str) -> list[str]:
     return sorted(f"{split}/{name}/{entry}" for entry, _ in _visible(folder)) if folder.is_dir() else []
 
 
-def strays(raw: Path, split: str) -> list[str]:
-    """Return the files that lie beside the class folders, as paths below `raw`, sorted."""
-    return sorted(f"{split}/{entry}" for entry, is_folder in _visible(raw / split) if not is_folder)
+def _strays(raw: Path, split: str) -> list[str]:
+    return [f"{split}/{entry}" for entry, is_folder in _visible(raw / split) if not is_folder]
 
 
 def _visible(folder: Path) -> Iterator[tuple[str, bool]]:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import statistics
+import warnings
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -50,20 +51,18 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
     Raises:
         PedigreeError: the folders do not fit together, or too many files cannot be used.
     """
-    options = params.prepare
-    counts = folders.survey(raw)
+    survey = folders.survey(raw)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's name no file; what matters of them becomes a refusal
-        channels, size = _form(raw, counts["train"], options)
-        strays = [file for split in counts for file in folders.strays(raw, split)]
-        parts, refused = _write(raw, out, counts, strays, (channels, size, size), options)
-    _check_refused(raw, refused, folders.total(counts) + len(strays), options.max_refused, out.parent / "refused.json")
-    _check_classes(raw, counts, parts)
+        channels, size = _form(raw, survey, params.prepare)
+        parts, refused = _write(raw, out, survey, (channels, size, size), params.prepare)
+    _check_refused(raw, refused, survey.total, params.prepare.max_refused, out.parent / "refused.json")
+    _check_classes(raw, survey, parts)
     splits = {
         name: Split(samples=part.images.rows, sha256=arrays.joint_sha256(part.images, part.labels))
         for name, part in parts.items()
     }
-    facts = _facts(parts, list(counts["train"]), size, channels)
+    facts = _facts(parts, survey.classes, channels, size)
     return Manifest(task="vision", splits=splits, refused=refused, facts=facts.model_dump())
 
 
@@ -79,22 +78,40 @@ def load_split(prepared: Path, split: str) -> Batch:
     }
 
 
-def _form(raw: Path, entries: dict[str, int], options: VisionPrepareParams) -> tuple[int, int]:
-    """Return size and channels, taken from training files spread evenly over all classes where they are auto."""
-    if options.size != "auto" and options.channels != "auto":
-        return options.size, options.channels
-    sides, greys = [], []
-    files = chain.from_iterable(folders.files(raw, "train", name) for name in entries)
-    for file in islice(files, 0, None, -(-sum(entries.values()) // PEEKED)):
+def _form(raw: Path, survey: folders.Survey, options: VisionPrepareParams) -> tuple[int, int]:
+    """Return channels and size; where they are auto, from training files spread evenly over all classes."""
+    if options.channels != "auto" and options.size != "auto":
+        return options.channels, options.size
+    greys, sides = [], []
+    files = chain.from_iterable(folders.files(raw, "train", name) for name in survey.classes)
+    for file in islice(files, 0, None, -(-sum(survey.counts["train"].values()) // PEEKED)):
         with suppress(Unusable, OSError):  # the refusals will tell
-            side, grey = peek(raw / file, options.max_megapixels)
-            sides.append(side)
+            grey, side = peek(raw / file, options.max_megapixels)
             greys.append(grey)
+            sides.append(side)
     side = statistics.median_low(sides or [SMALLEST])
     size = min(max(side, SMALLEST), LARGEST) if options.size == "auto" else options.size
     if options.channels == "auto":
-        return size, 1 if all(greys) else 3
-    return size, options.channels
+        return 1 if all(greys) else 3, size
+    return options.channels, size
+
+
+def _write(
+    raw: Path, out: Path, survey: folders.Survey, shape: tuple[int, int, int], options: VisionPrepareParams
+) -> tuple[dict[str, Part], list[Refusal]]:
+    """Write all splits; return them by name, and the refusals sorted by file."""
+    parts: dict[str, Part] = {}
+    spent: dict[str, int] = {}  # of each class of train, the files that went to val
+    with filler(raw, out, shape, options.max_megapixels, survey.total) as rows:
+        for split in ORDER:
+            with writing(out, split, shape) as part:
+                for label, name in enumerate(survey.classes):
+                    files, wanted = _candidates(raw, split, name, options, spent)
+                    spent[name] = rows.fill(part, label, files, wanted)
+            parts[split] = part
+    for file in survey.strays:
+        rows.refuse(file, "outside the class folders")
+    return parts, sorted(rows.refused, key=lambda refusal: refusal.file)
 
 
 def _candidates(
@@ -118,6 +135,7 @@ def _hash(text: str) -> bytes:
 
 def _check_refused(raw: Path, refused: list[Refusal], total: int, limit: float, path: Path) -> None:
     if len(refused) <= limit * total:
+        path.unlink(missing_ok=True)  # of an earlier attempt
         return
     write_json(path, [refusal.model_dump() for refusal in refused])
     kinds: dict[str, list[Refusal]] = {}
@@ -132,10 +150,10 @@ def _check_refused(raw: Path, refused: list[Refusal], total: int, limit: float, 
     )
 
 
-def _check_classes(raw: Path, counts: folders.Counts, parts: dict[str, Part]) -> None:
+def _check_classes(raw: Path, survey: folders.Survey, parts: dict[str, Part]) -> None:
     for split, part in parts.items():
-        given = counts.get(split, counts["train"])
-        lost = [name for label, name in enumerate(counts["train"]) if name in given and not part.counts[label]]
+        given = survey.counts.get(split, survey.counts["train"])
+        lost = [name for label, name in enumerate(survey.classes) if name in given and not part.counts[label]]
         if lost:
             raise PedigreeError(
                 f"{raw}: {split} has no image left of {folders.listed(lost)}: all were refused or went to "
@@ -143,7 +161,7 @@ def _check_classes(raw: Path, counts: folders.Counts, parts: dict[str, Part]) ->
             )
 
 
-def _facts(parts: dict[str, Part], classes: list[str], size: int, channels: int) -> VisionFacts:
+def _facts(parts: dict[str, Part], classes: list[str], channels: int, size: int) -> VisionFacts:
     train = parts["train"]
     pixels = train.images.rows * size * size
     mean, std = [], []

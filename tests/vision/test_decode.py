@@ -289,9 +289,9 @@ def test_damaged_files_give_pixels_or_a_reason_and_nothing_else(format_, warned)
         (Image.new("RGB", (50, 40), "red").convert("P", palette=Image.Palette.ADAPTIVE), False),
     ],
 )
-def test_a_look_at_the_header_tells_the_shorter_side_and_whether_it_is_grey(tmp_path, image, grey):
+def test_a_look_at_the_header_tells_whether_it_is_grey_and_the_shorter_side(tmp_path, image, grey):
     image.save(tmp_path / "a.png")
-    assert peek(tmp_path / "a.png", 64) == (40, grey)
+    assert peek(tmp_path / "a.png", 64) == (grey, 40)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

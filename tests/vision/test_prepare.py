@@ -354,6 +354,7 @@ def test_too_many_refusals_stop_with_the_commonest_reasons_and_the_whole_list(ra
     assert len(listed) == 11
     assert listed[0] == {"file": "test/dog/2.png", "reason": "zero bytes"}
     assert len(run(max_refused=11 / 26).refused) == 11
+    assert not (tmp_path / "refused.json").exists(), "a list of what is no longer wrong would mislead"
 
 
 def test_long_work_shows_how_far_it_is(raw, run, caplog, monkeypatch):
