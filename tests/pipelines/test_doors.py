@@ -161,7 +161,8 @@ def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up
 
 
 def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(up, ports):
-    deployment = json.load(urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/api/deployments/name/vision/local"))
+    address = f"http://127.0.0.1:{ports[0]}/api/deployments/name/vision/local"
+    deployment = json.load(urllib.request.urlopen(address))
     text = json.dumps(deployment["parameter_openapi_schema"])
     assert "Passes over the training part" in text
     assert '"default": 3' in text
@@ -181,7 +182,15 @@ def test_a_second_up_says_which_port_is_in_use(workspace, up, ports):
 
 def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
     done = subprocess.run(
-        [sys.executable, "-c", "from pipelines.cli import main; main()", "run", "vision", "--set", "train.epochs=1"],
+        [
+            sys.executable,
+            "-c",
+            "from pipelines.cli import main; main()",
+            "run",
+            "vision",
+            "--set",
+            "train.epochs=1",
+        ],
         cwd=workspace,
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
