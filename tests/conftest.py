@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RAY_ADDRESS", "PREFECT_PROFILE"):
     os.environ.pop(variable, None)
 
+# Two threads for matrices this small wait for each other more than they compute. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SETTINGS = {
     "train": {
         "workers": 0,

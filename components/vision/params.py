@@ -13,9 +13,7 @@ class VisionPrepareParams(PrepareParams):
     size: Annotated[int, Field(ge=28, le=1024)] | Literal["auto"] = Field(
         description="Side of the square images in pixels; auto takes it from the training files"
     )
-    channels: Literal[1, 3, "auto"] = Field(
-        description="1 is grey, 3 is RGB; auto is 1 when every file is grey"
-    )
+    channels: Literal[1, 3, "auto"] = Field(description="1 is grey, 3 is RGB; auto is 1 when every file is grey")
     max_megapixels: float = Field(gt=0, le=89, description="Larger files are refused as decompression bombs")
 
 
@@ -27,12 +25,8 @@ class ModelParams(Section):
     stem: Literal["auto", "small", "imagenet"] = Field(
         description="small is 3x3 without max-pool, imagenet 7x7 with it; auto is small up to 64 pixels"
     )
-    init: Literal["random", "pretrained"] = Field(
-        description="pretrained starts from a torchvision checkpoint"
-    )
-    checkpoint: str | None = Field(
-        description="Local file of a torchvision ResNet's weights, for init: pretrained"
-    )
+    init: Literal["random", "pretrained"] = Field(description="pretrained starts from a torchvision checkpoint")
+    checkpoint: str | None = Field(description="Local file of a torchvision ResNet's weights, for init: pretrained")
     freeze_backbone: bool = Field(description="Train the classifier alone, on the checkpoint's features")
 
     @model_validator(mode="after")
@@ -49,9 +43,7 @@ class ModelParams(Section):
 class AugmentParams(Section):
     """Random changes to the training images, made on whole batches on the training device."""
 
-    crop: int = Field(
-        ge=0, le=64, description="Pixels of padding from which a crop of the same size is taken"
-    )
+    crop: int = Field(ge=0, le=64, description="Pixels of padding from which a crop of the same size is taken")
     flip: bool = Field(description="Mirror half of the images left to right; wrong for digits and letters")
     mix: Literal["none", "mixup", "cutmix"] = Field(description="Blend each image with another of its batch")
     mix_alpha: float = Field(gt=0, le=10, description="Of the Beta distribution that draws the blend's share")

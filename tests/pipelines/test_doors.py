@@ -168,6 +168,16 @@ def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(u
     assert '"default": 3' in text
 
 
+def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, up, ports):
+    for command in (["work-pool", "create", "local", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
+        done = run_in(workspace, "prefect", *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    address = f"http://127.0.0.1:{ports[0]}/api/deployments/name/vision"
+    pool, local = (json.load(urllib.request.urlopen(f"{address}/{name}")) for name in ("pool", "local"))
+    assert pool["parameter_openapi_schema"] == local["parameter_openapi_schema"]
+    assert (pool["work_pool_name"], pool["entrypoint"]) == ("local", "pipelines/flow.py:vision")
+
+
 def test_a_second_up_says_which_port_is_in_use(workspace, up, ports):
     done = subprocess.run(
         [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],

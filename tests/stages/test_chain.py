@@ -131,6 +131,25 @@ def test_a_failed_training_leaves_the_earlier_model_and_says_so_on_its_run(chain
     assert failed.info.status == "FAILED"
 
 
+def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path):
+    from torchvision.models import resnet18
+
+    torch.manual_seed(7)
+    checkpoint = resnet18(weights=None).state_dict()
+    torch.save(checkpoint, tmp_path / "resnet18.pth")
+    transfer = {"depth": 18, "width": 1.0, "stem": "imagenet", "init": "pretrained", "freeze_backbone": True}
+    values = changed(chain, epochs=1, model={**transfer, "checkpoint": str(tmp_path / "resnet18.pth")})
+    trained = train.train(chain.task, values, chain.prepared, tmp_path / "model")
+    weights = load_file(trained.folder / saved.WEIGHTS)
+    for name, tensor in checkpoint.items():
+        if not name.startswith(("fc.", "conv1.")) and not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(weights[f"resnet.{name}"], tensor, msg=name)
+    summed = checkpoint["conv1.weight"].sum(1, keepdim=True)
+    torch.testing.assert_close(weights["resnet.conv1.weight"], summed)  # the digits have one channel
+    (tmp_path / "resnet18.pth").unlink()
+    saved.rebuild(chain.task, trained.folder)  # the checkpoint is not needed any more
+
+
 def test_a_training_that_diverges_ends_with_the_remedy(chain, tmp_path):
     wild = changed(chain, optimizer={"name": "sgd", "lr": 100.0}, clip_norm=0, ema_decay=0, batch_size=4)
     with pytest.raises(PedigreeError, match=r"lower train\.optimizer\.lr"):

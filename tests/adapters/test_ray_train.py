@@ -1,0 +1,68 @@
+"""Real Ray workers: their number changes nothing that is evaluated, and their failures reach the person."""
+
+import os
+import signal
+
+import pytest
+
+from components.adapters import ray_train
+from components.contracts import Workers
+from components.errors import PedigreeError
+from components.stages import evaluate, train
+from components.training import saved
+from tests.stages.test_chain import changed
+
+
+def evaluated_by(chain, workers: int, folder):
+    values = chain.values.model_copy(
+        update={"evaluate": chain.values.evaluate.model_copy(update={"workers": workers, "batch_size": 5})}
+    )
+    return evaluate.evaluate(chain.task, values, chain.prepared, chain.trained, folder / str(workers))
+
+
+def test_two_workers_and_one_evaluate_to_the_same_digits(chain, tmp_path):
+    samples = chain.prepared.manifest.splits["test"].samples
+    assert samples % 2 == 0
+    assert samples % 5, "the last batch is a part of one, and the batches do not divide among two workers"
+    here, one, two = (evaluated_by(chain, workers, tmp_path) for workers in (0, 1, 2))
+    assert two.metrics == one.metrics
+    assert here.metrics == one.metrics
+    predictions = [(e.folder / "examples" / "predictions.csv").read_text() for e in (one, two)]
+    assert predictions[0] == predictions[1]
+
+
+def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
+    told = []
+    values = changed(chain, workers=2, epochs=2, accumulate=2)
+    trained = train.train(chain.task, values, chain.prepared, tmp_path / "model", listeners=[told.append])
+    history = saved.read_history(trained.folder)
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert [e["metrics"]["epoch"] for e in told if e["kind"] == "epoch"] == [1, 2]
+    assert history[-1]["train/loss"] < history[0]["train/loss"]
+    saved.rebuild(chain.task, trained.folder)
+
+
+def fail_for_people(workers: Workers) -> None:
+    raise PedigreeError(f"worker {workers.rank} says what to do")
+
+
+def die(workers: Workers) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("work", "said"), [(fail_for_people, "^worker 0 says what to do$"), (die, "worker")])
+def test_what_ends_a_worker_reaches_the_person_as_a_sentence(tmp_path, work, said):
+    with pytest.raises(PedigreeError, match=said) as caught:
+        ray_train.run(work, 1, tmp_path, lambda event: None)
+    assert "\n" not in str(caught.value)
+
+
+def tell_a_lot(workers: Workers) -> None:
+    for number in range(2000):
+        workers.emit({"kind": "progress", "number": number})
+
+
+def test_no_event_is_lost_or_out_of_order(tmp_path):
+    told = []
+    ray_train.run(tell_a_lot, 0, tmp_path, told.append)
+    assert [event["number"] for event in told] == list(range(2000))
