@@ -100,6 +100,8 @@ def _quiet_known_errors() -> None:
 
 
 def _show(outcomes: list[_Outcome]) -> None:
+    from components.adapters.mlflow_store import UI
+
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=SIMPLE, pad_edge=False)
     for column in ("task", "test", "version", "time", "outcome"):
@@ -109,5 +111,5 @@ def _show(outcomes: list[_Outcome]) -> None:
     console.print(table)
     for o in outcomes:
         console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+    if all(o.run_url.startswith(UI) for o in outcomes):
         console.print("`make ui` serves these pages, unless `pedigree up` does already.")

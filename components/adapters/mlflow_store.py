@@ -46,8 +46,11 @@ def connect(root: Path) -> None:
     Raises:
         PedigreeError: the server does not answer.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = given or f"sqlite:///{root / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
+    if not given:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow has just set: that is for the user to do
     if uri.startswith("http"):
         _expect_server(uri)
     else:
@@ -120,7 +123,7 @@ def _environment() -> dict[str, Any]:
 
 
 @contextmanager
-def recording(run_id: str, seconds: float = 5) -> Iterator[None]:
+def recording(run_id: str, seconds: float = 2) -> Iterator[None]:
     """Record the machine's load on the run while the block runs, then end the run as what it was."""
     monitor = SystemMetricsMonitor(run_id, sampling_interval=seconds, tracking_uri=mlflow.get_tracking_uri())
     monitor.start()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import mlflow
 import pytest
@@ -10,6 +11,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from components import params
+from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.stages import evaluate, prepare, register, train
 from components.training import saved
@@ -63,8 +65,16 @@ def test_each_epoch_reaches_the_run(chain, run):
     for metric in ("train/loss", "val/loss", "val/accuracy", "speed/samples_per_second", "speed/share_of_peak"):
         steps = [m.step for m in MlflowClient().get_metric_history(run.info.run_id, metric)]
         assert steps == [1, 2, 3], metric
-    assert any(name.startswith("system/") for name in run.data.metrics)
     assert 0 < run.data.metrics["speed/share_of_peak"] < 1.5
+
+
+def test_the_load_of_the_machine_is_recorded_while_a_run_lasts(chain):
+    run_id = mlflow_store.start_run("vision", "load", {}, chain.prepared.manifest, chain.prepared.folder)
+    with mlflow_store.recording(run_id, seconds=0.2):
+        time.sleep(2)
+    run = MlflowClient().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 def test_the_best_epochs_weights_are_kept(chain):
