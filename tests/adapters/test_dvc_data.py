@@ -242,7 +242,11 @@ def test_data_that_another_dvc_reads_is_one_sentence_with_its_process(pinned):
 
 def start_slow_repro(root, seconds):
     """Return a process that reproduces prepare@vision, and all it started, once the stage's program runs."""
-    code = "import sys; from pathlib import Path; from components.adapters import dvc_data\n"
+    # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.
+    code = (
+        "import signal, sys; from pathlib import Path; from components.adapters import dvc_data\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code + "dvc_data.repro(Path(sys.argv[1]), 'prepare@vision')", str(root)],
         cwd=Path(components.__file__).parent.parent,
