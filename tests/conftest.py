@@ -88,7 +88,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_project(tmp_path_factory.mktemp("project"))
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
-    shutil.copyfile(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    for name in (".dvc/config", ".dvcignore"):
+        shutil.copyfile(ROOT / name, folder / name)
     subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], cwd=folder, check=True)
     return folder
 
