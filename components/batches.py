@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from components.contracts import Batch, Plan
+from components.params import TaskParams
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,16 @@ class Gathered:
         return {name: tensor[chosen.to(tensor.device)] for name, tensor in self.split.items()}
 
 
-def shuffled(split: Batch, plan: Plan) -> Gathered:
+def shuffled(split: Batch, params: TaskParams, plan: Plan) -> Gathered:
     """Return an epoch's training batches in an order that only seed and epoch decide.
 
     Samples that do not fill a last batch are left to other epochs; a split smaller than a batch is one batch.
     """
     samples = _samples(split)
-    generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + plan.epoch)
+    size, seed = params.train.batch_size, params.train.seed
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + plan.epoch)
     order = torch.randperm(samples, generator=generator)
-    return Gathered(split, order, plan.batch_size, max(samples // plan.batch_size, 1), plan.rank, plan.world)
+    return Gathered(split, order, size, max(samples // size, 1), plan.rank, plan.world)
 
 
 def in_order(split: Batch, size: int) -> Gathered:

@@ -5,9 +5,9 @@ be run alone, on another machine, on another day.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -95,10 +95,8 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """Which share of an epoch's batches a worker gets."""
+    """Which epoch's batches are wanted, and which worker's share of each."""
 
-    batch_size: int
-    seed: int
     epoch: int = 0
     rank: int = 0
     world: int = 1
@@ -127,22 +125,33 @@ class StepOutput:
     sums: dict[str, Tensor]
     """Scalars, float64, detached."""
     count: int
+    """What the sums are divided by: samples, or the tokens in them."""
+    carry: Batch = field(default_factory=dict)
+    """Detached; the epoch's next batch holds these tensors too, such as a recurrent network's state."""
+
+
+Kind = Literal["binary", "string", "long", "double", "strings", "doubles", "map"]
+"""Of a served model's column; the plural ones are lists, a map is from names to numbers."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A registered model as its callers see it. Columns map to MLflow's data types by name."""
+    """A registered model as its callers see it."""
 
-    inputs: dict[str, str]
-    outputs: dict[str, str]
+    inputs: dict[str, Kind]
+    outputs: dict[str, Kind]
     example: dict[str, Any]
     """One input row."""
     requirements: tuple[str, ...]
     """Distributions that predicting needs beyond torch, pydantic and safetensors."""
+    optional: frozenset[str] = frozenset()
+    """Inputs that a row may lack."""
+    params: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """What a request may set for all its rows, with the defaults."""
 
 
-Predict = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
-"""Input rows in, output rows out, in the same order."""
+Predict = Callable[[list[dict[str, Any]], Mapping[str, Any]], list[dict[str, Any]]]
+"""Input rows and the request's parameters in, output rows out, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +172,10 @@ class Task(Generic[P]):
     """Start from other weights where the parameters say so."""
     load_split: Callable[[Path, str], Batch]
     """Prepared folder and split's name to tensors on memory-mapped arrays."""
-    train_batches: Callable[[Batch, Plan], Batches]
+    train_batches: Callable[[Batch, P, Plan], Batches]
+    """The training split's batches; every worker gets an equal share of each."""
     eval_batches: Callable[[Batch, int], Batches]
-    """Tensors and batch size to batches in a fixed order, each sample once."""
+    """A split and samples a batch to batches in a fixed order, each sample once."""
     augment: Callable[[Batch, P], Batch]
     """Random changes to a whole batch on the training device, drawn from the default generator."""
     step: Callable[[nn.Module, Batch, P], StepOutput]
@@ -173,9 +183,12 @@ class Task(Generic[P]):
     """Sums and their count to metrics by name."""
     predict: Callable[[nn.Module, Batch], Batch]
     """What evaluation needs of each sample, as tensors on the CPU."""
-    evaluate: Callable[[Batch, Prepared, Path, P], dict[str, float]]
-    """All predictions on the test split to metrics; writes plots/ and examples/ into the folder."""
+    evaluate: Callable[[nn.Module, Batch, Prepared, Path, P], dict[str, float]]
+    """The network, on the CPU, and all its predictions on the test split to metrics; writes plots/ (pictures)
+    and examples/ into the folder. `<score>_low` and `<score>_high` bound the score's 95 % interval."""
     score: str
-    """The metric of `evaluate` by which champion and challenger are compared; more is better."""
+    """The metric of `evaluate` by which champion and challenger are compared."""
+    better: Literal["more", "less"]
+    """Which score is the better one."""
     served: Callable[[Manifest], Served]
     load_predict: Callable[[nn.Module, Manifest], Predict]

@@ -26,17 +26,24 @@ class Section(BaseModel):
 class PrepareParams(Section):
     """What every task's preparation shares."""
 
-    seed: int = Field(ge=0, lt=2**31, description="Seed of the split into training and validation")
-    val_share: float = Field(gt=0, lt=1, description="Part of train taken for validation without a val/ folder")
+    val_share: float = Field(gt=0, lt=1, description="Part taken for validation where the data has none")
+
+
+class FilesPrepareParams(PrepareParams):
+    """Preparation of many files, some of which may turn out to be unusable."""
+
+    seed: int = Field(ge=0, lt=2**31, description="Seed of the split into parts")
     max_refused: float = Field(ge=0, lt=1, description="Share of unusable raw files above which the stage stops")
 
 
 class OptimizerParams(Section):
     """How gradients become updates."""
 
-    name: Literal["sgd", "adamw"] = Field(description="sgd is Nesterov's, with momentum; adamw decouples the decay")
+    name: Literal["sgd", "adamw", "muon"] = Field(
+        description="sgd is Nesterov's; adamw decouples the decay; muon takes the inner matrices, adamw the rest"
+    )
     lr: float = Field(gt=0, le=100, description="Peak learning rate, at the given batch size")
-    momentum: float = Field(ge=0, lt=1, description="Momentum of sgd, and beta1 of adamw")
+    momentum: float = Field(ge=0, lt=1, description="Momentum of sgd and muon, and beta1 of adamw")
     weight_decay: float = Field(ge=0, le=1, description="Decay of matrices and filters; biases and norms have none")
 
 
@@ -47,6 +54,16 @@ class ScheduleParams(Section):
         description="one_cycle rises and falls along cosines; cosine rises linearly; both end at zero"
     )
     warmup: float = Field(ge=0, lt=1, description="Share of all updates in which the rate rises to its peak")
+
+
+class AverageParams(Section):
+    """Which weights are validated and kept: the last update's, or an average over updates."""
+
+    name: Literal["none", "ema", "mean"] = Field(
+        description="ema decays exponentially; mean weighs all alike, which with sgd is averaged SGD"
+    )
+    decay: float = Field(ge=0, lt=1, description="Of ema; it rises to this value over the first updates")
+    start: float = Field(ge=0, lt=1, description="Share of the training after which averaging begins")
 
 
 class TrainParams(Section):
@@ -62,7 +79,7 @@ class TrainParams(Section):
     schedule: ScheduleParams
     clip_norm: float = Field(ge=0, description="Largest norm of the whole gradient; 0 clips nothing")
     label_smoothing: float = Field(ge=0, lt=1, description="Share of the target spread over all classes")
-    ema_decay: float = Field(ge=0, lt=1, description="Decay of the weights' moving average; 0 keeps none")
+    average: AverageParams
     best_metric: str = Field(description="Validation metric that decides which epoch's weights are kept")
     best_mode: Literal["max", "min"] = Field(description="Whether more or less of best_metric is better")
     patience: int = Field(

@@ -1,5 +1,7 @@
 """Batches: every sample once, an order that only the seed decides, shares that make up the whole."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,10 +9,17 @@ from hypothesis import strategies as st
 
 from components.batches import in_order, shuffled
 from components.contracts import Plan
+from components.params import TaskParams
 
 
 def split(samples: int) -> dict[str, torch.Tensor]:
     return {"x": torch.arange(samples), "y": torch.arange(samples) * 10}
+
+
+def order(samples: int, size: int, seed: int = 0, **plan: int):
+    """Return an epoch's training batches; of the parameters only size and seed are looked at."""
+    params = TaskParams.model_construct(train=SimpleNamespace(batch_size=size, seed=seed))
+    return shuffled(split(samples), params, Plan(**plan))
 
 
 def everything(batches) -> list[int]:
@@ -24,7 +33,7 @@ def test_batches_in_order_hold_every_sample_once(samples, size):
 
 @given(samples=st.integers(1, 200), size=st.integers(1, 64), epoch=st.integers(0, 5))
 def test_shuffled_batches_are_full_and_hold_no_sample_twice(samples, size, epoch):
-    batches = shuffled(split(samples), Plan(size, seed=3, epoch=epoch))
+    batches = order(samples, size, seed=3, epoch=epoch)
     seen = everything(batches)
     assert len(seen) == len(set(seen)) == max(samples // size * size, min(samples, size))
 
@@ -32,8 +41,8 @@ def test_shuffled_batches_are_full_and_hold_no_sample_twice(samples, size, epoch
 @given(world=st.integers(1, 4), pieces=st.integers(1, 8), samples=st.integers(40, 100))
 def test_the_shares_of_the_workers_make_up_the_batch_of_one_worker(world, pieces, samples):
     size = world * pieces
-    whole = shuffled(split(samples), Plan(size, seed=1))
-    shares = [shuffled(split(samples), Plan(size, seed=1, rank=rank, world=world)) for rank in range(world)]
+    whole = order(samples, size)
+    shares = [order(samples, size, rank=rank, world=world) for rank in range(world)]
     for index in range(len(whole)):
         together = sorted(int(x) for share in shares for x in share[index]["x"])
         assert together == sorted(whole[index]["x"].tolist())
@@ -41,16 +50,14 @@ def test_the_shares_of_the_workers_make_up_the_batch_of_one_worker(world, pieces
 
 def test_each_epoch_and_seed_has_an_order_of_its_own_and_always_the_same():
     orders = {
-        (seed, epoch): tuple(everything(shuffled(split(50), Plan(10, seed=seed, epoch=epoch))))
-        for seed in (0, 1)
-        for epoch in (0, 1)
+        (seed, epoch): tuple(everything(order(50, 10, seed, epoch=epoch))) for seed in (0, 1) for epoch in (0, 1)
     }
     assert len(set(orders.values())) == 4
-    assert orders[0, 1] == tuple(everything(shuffled(split(50), Plan(10, seed=0, epoch=1))))
+    assert orders[0, 1] == tuple(everything(order(50, 10, epoch=1)))
 
 
 def test_the_names_of_a_split_stay_together():
-    batch = shuffled(split(50), Plan(10, seed=0))[2]
+    batch = order(50, 10)[2]
     assert torch.equal(batch["y"], batch["x"] * 10)
 
 

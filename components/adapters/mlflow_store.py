@@ -26,9 +26,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from mlflow.types.schema import ColSpec, DataType, Map, Schema
+from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 
-from components.contracts import Manifest, Served
+from components.contracts import Kind, Manifest, Served
 from components.errors import PedigreeError
 from components.params import flat
 
@@ -176,15 +176,13 @@ def register(run_id: str, name: str, model: Path, served: Served, tags: Mapping[
     The version holds the source of `components` and exact requirements, so that `mlflow models serve` and
     `predict` work on it outside this checkout.
     """
-    columns = [ColSpec(DataType[kind], column) for column, kind in served.inputs.items()]
-    results = [ColSpec(_column_type(kind), column) for column, kind in served.outputs.items()]
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served_model.py")),
             artifacts={"model": str(model)},
             code_paths=[str(_COMPONENTS)],
-            signature=ModelSignature(Schema([*columns]), Schema([*results])),
+            signature=_signature(served),
             input_example=pd.DataFrame([served.example]),
             pip_requirements=[
                 f"{name}=={importlib.metadata.version(name)}" for name in (*_SERVING, *served.requirements)
@@ -199,8 +197,24 @@ def register(run_id: str, name: str, model: Path, served: Served, tags: Mapping[
     return Version(name, version, run_id, dict(tags))
 
 
-def _column_type(kind: str) -> DataType | Map:
-    return Map(DataType.double) if kind == "map" else DataType[kind]
+def _signature(served: Served) -> ModelSignature:
+    inputs = [ColSpec(_type(k), name, required=name not in served.optional) for name, k in served.inputs.items()]
+    outputs = [ColSpec(_type(kind), name) for name, kind in served.outputs.items()]
+    params = [ParamSpec(name, _PARAM_TYPES[type(value)], value) for name, value in served.params.items()]
+    taken = {"params": ParamSchema(params)} if params else {}
+    return ModelSignature(Schema([*inputs]), Schema([*outputs]), **taken)
+
+
+_PARAM_TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}
+
+
+def _type(kind: Kind) -> DataType | Array | Map:
+    compound: dict[str, Array | Map] = {
+        "strings": Array(DataType.string),
+        "doubles": Array(DataType.double),
+        "map": Map(DataType.double),
+    }
+    return compound[kind] if kind in compound else DataType[kind]
 
 
 def version_at(name: str, alias: str) -> Version | None:

@@ -26,7 +26,7 @@ class ServedModel(PythonModel):
     ) -> pd.DataFrame:
         """Return one row of answers for each row of inputs."""
         rows = model_input.to_dict("records")
-        return pd.DataFrame(self._predict([{str(k): v for k, v in row.items()} for row in rows]))
+        return pd.DataFrame(self._predict([{str(k): v for k, v in row.items()} for row in rows], params or {}))
 
 
 mlflow.models.set_model(ServedModel())

@@ -27,8 +27,9 @@ def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: T
         ray_train.run(work, params.evaluate.workers, scratch, lambda event: None)
         for folder in ("plots", "examples"):
             (new / folder).mkdir()
-        metrics = task.evaluate(load_file(predictions), prepared, new, params)
-        shutil.copyfile(trained.folder / saved.HISTORY, new / "plots" / saved.HISTORY)
+        model = saved.rebuild(task, trained.folder)
+        metrics = task.evaluate(model, load_file(predictions), prepared, new, params)
+        shutil.copyfile(trained.folder / saved.HISTORY, new / saved.HISTORY)
         figures.save(
             figures.learning_curves(saved.read_history(trained.folder)), new / "plots" / "learning_curves.png"
         )

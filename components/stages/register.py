@@ -1,7 +1,7 @@
 """An evaluated model -> a version in MLflow's registry, champion or challenger."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components import files
 from components.adapters import mlflow_store
@@ -25,7 +25,7 @@ def register(
     champion = mlflow_store.version_at(name, CHAMPION)
     version = mlflow_store.register(trained.run_id, name, trained.folder, task.served(prepared.manifest), tags)
     mlflow_store.set_alias(version, CHALLENGER)
-    better, reason = _better(version, champion)
+    better, reason = _better(version, champion, task.better)
     if better:
         mlflow_store.set_alias(version, CHAMPION)
     aliases = (CHALLENGER, CHAMPION) if better else (CHALLENGER,)
@@ -34,7 +34,7 @@ def register(
     return registered
 
 
-def _better(new: Version, champion: Version | None) -> tuple[bool, str]:
+def _better(new: Version, champion: Version | None, better: Literal["more", "less"]) -> tuple[bool, str]:
     """Return whether the new version replaces the champion, and why."""
     if champion is None:
         return True, "champion: there was none before"
@@ -47,6 +47,6 @@ def _better(new: Version, champion: Version | None) -> tuple[bool, str]:
             f"challenger: {was} was evaluated on another test split, so the scores cannot be compared",
         )
     old, score, metric = float(champion.tags[SCORE]), float(new.tags[SCORE]), new.tags["score_metric"]
-    if score > old:
+    if score > old if better == "more" else score < old:
         return True, f"champion: {metric} {score:.4f} is better than {old:.4f} of {was}"
     return False, f"challenger: {metric} {score:.4f} is not better than {old:.4f} of {was}"

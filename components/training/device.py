@@ -1,8 +1,10 @@
 """The device under a worker: precision, and how much of what it can do is used."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,9 +36,30 @@ def resident(split: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device) for name, tensor in split.items()} if size < free / 2 else split
 
 
+def _gate_flops(*shapes: Any, **_: Any) -> int:
+    """Count one layer's products of inputs and states with the gates' weights, one direction.
+
+    oneDNN's layers are called with x (T, N, I), the weights (gates, I) and (gates, H), and more.
+    """
+    (steps, samples, _), inputs, states = shapes[:3]
+    return int(2 * steps * samples * (math.prod(inputs) + math.prod(states)))
+
+
+def _gate_flops_backward(*shapes: Any, **_: Any) -> int:
+    """Count the gradients of both factors of each product."""
+    return 2 * _gate_flops(*shapes)
+
+
+_RECURRENT = {
+    torch.ops.aten.mkldnn_rnn_layer: _gate_flops,
+    torch.ops.aten.mkldnn_rnn_layer_backward: _gate_flops_backward,
+}
+"""What torch's own counter leaves out."""
+
+
 def flops(forward_and_backward: Callable[[], None]) -> int:
     """Return the floating-point operations of one call, counting a multiply and an add as two."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_RECURRENT) as counter:
         forward_and_backward()
     return int(counter.get_total_flops())
 

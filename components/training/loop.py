@@ -7,7 +7,7 @@ update without the state of a generator.
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from components.contracts import Batch, Batches, Plan, Prepared, Task, Workers
+from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Task, Workers
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
 from components.training import saved
 from components.training.device import autocast, resident, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
-from components.training.optimization import build_average, build_optimizer, build_schedule
+from components.training.optimization import build_average, build_optimizers, learning_rate
 
 
 @dataclass
@@ -39,12 +38,10 @@ class _Run:
     model: nn.Module
     network: nn.Module
     """The model, wrapped for gradients to be averaged when there are several workers."""
-    optimizer: Optimizer
-    schedule: LRScheduler
+    optimizers: list[Optimizer]
     average: AveragedModel | None
-    updates: int
-    """Of the whole training."""
     update: int = 0
+    """Updates made so far."""
     best: float = -math.inf
     epochs_without_better: int = 0
 
@@ -54,8 +51,8 @@ class _Run:
 
     @property
     def judged(self) -> nn.Module:
-        """The weights that are validated and kept: their moving average where there is one."""
-        return self.model if self.average is None else self.average.module
+        """The weights that are validated and kept: their average once there is one."""
+        return self.model if self.average is None or not self.average.n_averaged else self.average.module
 
 
 def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, workers: Workers) -> None:
@@ -66,13 +63,12 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
     """
     train = params.train
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
-    plan = Plan(train.batch_size, train.seed, rank=workers.rank, world=workers.world)
-    updates = train.epochs * len(task.train_batches(splits["train"], plan))
-    run = _begin(task, params, prepared, updates, workers)
+    run = _begin(task, params, prepared, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
     for epoch in range(train.epochs):
-        rate, started = float(run.schedule.get_last_lr()[0]), time.monotonic()
-        sums, count = _train_epoch(run, task.train_batches(splits["train"], replace(plan, epoch=epoch)), epoch)
+        started = time.monotonic()
+        batches = task.train_batches(splits["train"], params, Plan(epoch, workers.rank, workers.world))
+        sums, count = _train_epoch(run, batches, epoch)
         seconds = time.monotonic() - started
         _same_buffers(run)
         scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
@@ -81,7 +77,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
             "epoch": epoch + 1,
             **{f"train/{name}": value for name, value in task.metrics(sums, count).items()},
             **{f"val/{name}": value for name, value in scores.items()},
-            "train/lr": rate,
+            "train/lr": learning_rate(train, epoch / train.epochs),
             **speed.of(count, seconds),
         }
         workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
@@ -89,35 +85,36 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
             break
 
 
-def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, updates: int, workers: Workers) -> _Run:
+def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, workers: Workers) -> _Run:
     train = params.train
     torch.manual_seed(train.seed)
     model = task.build_model(params, prepared.manifest)
     task.initialise(model, params)
     model = placed(model, workers.device)
-    optimizer = build_optimizer(model, train.optimizer)
     return _Run(
         task=task,
         params=params,
         workers=workers,
         model=model,
         network=DistributedDataParallel(model) if workers.world > 1 else model,
-        optimizer=optimizer,
-        schedule=build_schedule(optimizer, train.schedule, updates),
-        average=build_average(model, train.ema_decay) if train.ema_decay else None,
-        updates=updates,
+        optimizers=build_optimizers(model, train.optimizer),
+        average=build_average(model, train.average),
     )
 
 
 def _train_epoch(run: _Run, batches: Batches, epoch: int) -> tuple[dict[str, float], int]:
     """Make one epoch's updates; return its sums and count over all workers."""
     run.network.train()
-    progress = Progress(run.workers, epoch, run.train.epochs, run.updates, first=run.update)
+    progress = Progress(run.workers, epoch, run.train.epochs)
     rows: list[Tensor] = []
     names: list[str] = []
+    carry: Batch = {}
     for index in range(len(batches)):
-        sums, count = _update(run, to_device(batches[index], run.workers.device))
-        progress.tell(run.update, sums, count)
+        # The middle of an update's stretch, so that neither the first nor the last one has rate zero.
+        share = (epoch + (index + 0.5) / len(batches)) / run.train.epochs
+        batch = to_device(batches[index], run.workers.device) | carry
+        sums, count, carry = _update(run, batch, share)
+        progress.tell((index + 1) / len(batches), sums, count)
         names = list(sums)
         rows.append(torch.stack([*sums.values(), torch.tensor(count, device=run.workers.device).double()]))
     sums_of_all, count_of_all = total(torch.stack(rows).sum(0, keepdim=True), names)
@@ -129,31 +126,45 @@ def _train_epoch(run: _Run, batches: Batches, epoch: int) -> tuple[dict[str, flo
     return sums_of_all, count_of_all
 
 
-def _update(run: _Run, batch: Batch) -> tuple[dict[str, Tensor], int]:
-    """Make one optimizer update from this worker's share of a batch, piece by piece."""
+def _update(run: _Run, batch: Batch, share: float) -> tuple[dict[str, Tensor], int, Batch]:
+    """Make one optimizer update from this worker's share of a batch, piece by piece.
+
+    Args:
+        run: Is changed.
+        batch: With what the batch before carried over.
+        share: Of the training, that is over.
+
+    Returns:
+        Sums, their count, and what is carried over to the next batch.
+    """
     _seed(run.train.seed, run.update, run.workers.rank)
     samples = len(next(iter(batch.values())))
     pieces = _pieces(batch, run.train.accumulate)
-    sums: dict[str, Tensor] = {}
-    count = 0
+    outputs: list[StepOutput] = []
     for number, piece in enumerate(pieces, start=1):
         with _without_exchange(run.network) if number < len(pieces) else nullcontext():
             with autocast(run.workers.device, run.train.precision):
                 output = run.task.step(run.network, run.task.augment(piece, run.params), run.params)
-            share = len(next(iter(piece.values()))) / samples
-            (output.loss * share).backward()
-        for name, value in output.sums.items():
-            sums[name] = sums[name] + value if name in sums else value
-        count += output.count
+            (output.loss * len(next(iter(piece.values()))) / samples).backward()
+        outputs.append(output)
     if run.train.clip_norm:
         nn.utils.clip_grad_norm_(run.model.parameters(), run.train.clip_norm)
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    run.schedule.step()
-    if run.average is not None:
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(run.train, share)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    if run.average is not None and share >= run.train.average.start:
         run.average.update_parameters(run.model)
     run.update += 1
-    return sums, count
+    return _joined(outputs)
+
+
+def _joined(pieces: list[StepOutput]) -> tuple[dict[str, Tensor], int, Batch]:
+    first = pieces[0]
+    sums = {name: torch.stack([piece.sums[name] for piece in pieces]).sum(0) for name in first.sums}
+    carry = {name: torch.cat([piece.carry[name] for piece in pieces]) for name in first.carry}
+    return sums, sum(piece.count for piece in pieces), carry
 
 
 def _seed(seed: int, update: int, rank: int) -> None:

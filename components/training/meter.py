@@ -22,16 +22,12 @@ class Progress:
     workers: Workers
     epoch: int
     epochs: int
-    updates: int
-    """Of the whole training."""
-    first: int
-    """The number of updates before this epoch."""
     samples: int = 0
     started: float = field(default_factory=time.monotonic)
     told: float = 0.0
 
-    def tell(self, update: int, sums: dict[str, Tensor], count: int) -> None:
-        """Tell of the update just made; `update` counts from 1 over the whole training."""
+    def tell(self, done: float, sums: dict[str, Tensor], count: int) -> None:
+        """Tell of the update just made, after which the share `done` of the epoch is over."""
         self.samples += count * self.workers.world
         now = time.monotonic()
         if self.workers.rank or now - self.told < QUIET_SECONDS:
@@ -43,10 +39,10 @@ class Progress:
                 "kind": "progress",
                 "epoch": self.epoch + 1,
                 "epochs": self.epochs,
-                "share": update / self.updates,
+                "share": (self.epoch + done) / self.epochs,
                 "loss": float(sums["loss"]) / count,
                 "samples_per_second": self.samples / seconds,
-                "seconds_left": (self.updates - update) * seconds / (update - self.first),
+                "seconds_left": (self.epochs - self.epoch - done) * seconds / done,
             }
         )
 
@@ -66,14 +62,16 @@ class Speed:
     ) -> "Speed":
         """Count the operations of one step on a copy of the model, and measure the device's peak."""
         copy = deepcopy(model).train()
-        batch = to_device(task.train_batches(split, Plan(batch_size=2, seed=0))[0], workers.device)
+        batch = {name: tensor[:2] for name, tensor in task.train_batches(split, params, Plan())[0].items()}
+        counts: list[int] = []
 
         def forward_and_backward() -> None:
-            task.step(copy, batch, params).loss.backward()
+            output = task.step(copy, to_device(batch, workers.device), params)
+            output.loss.backward()
+            counts.append(output.count)
 
         cost = flops(forward_and_backward)
-        samples = len(next(iter(batch.values())))
-        return cls(cost / samples, workers.world * peak_flops(workers.device, params.train.precision))
+        return cls(cost / counts[0], workers.world * peak_flops(workers.device, params.train.precision))
 
     def of(self, samples: int, seconds: float) -> dict[str, float]:
         """Return what an epoch reached."""

@@ -2,38 +2,57 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import SGD, AdamW, Muon, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from components.params import OptimizerParams, ScheduleParams
+from components.params import AverageParams, OptimizerParams, TrainParams
 
 
-def build_optimizer(model: nn.Module, params: OptimizerParams) -> Optimizer:
-    """Return the optimizer over all trainable parameters.
+def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimizer]:
+    """Return the optimizers that together have all trainable parameters, each once.
 
     Only tensors of two or more dimensions are decayed: decaying biases and norms hurts (He et al. 2019,
-    "Bag of Tricks", arXiv:1812.01187, section 3.1).
+    "Bag of Tricks", arXiv:1812.01187, section 3.1). Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is
+    for matrices between hidden layers: embeddings are AdamW's. Its step has the root mean square of AdamW's
+    (Liu et al. 2025, arXiv:2502.16982), so that one rate fits both.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": params.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    if params.name == "muon":
+        embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+        inner = [p for p in trainable if p.ndim == 2 and id(p) not in embeddings]
+        others = [p for p in trainable if p.ndim != 2 or id(p) in embeddings]
+        muon = Muon(
+            inner,
+            lr=params.lr,
+            momentum=params.momentum,
+            weight_decay=params.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        return [muon, *([_adamw(others, params)] if others else [])]
     if params.name == "sgd":
         nesterov = params.momentum > 0
-        return SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=nesterov, fused=True)
-    return AdamW(groups, lr=params.lr, betas=(params.momentum, 0.999), fused=True)
+        return [SGD(_groups(trainable, params), params.lr, params.momentum, nesterov=nesterov, fused=True)]
+    return [_adamw(trainable, params)]
 
 
-def build_schedule(optimizer: Optimizer, params: ScheduleParams, updates: int) -> LambdaLR:
-    """Return the schedule of the learning rate over `updates` optimizer updates."""
-    factor = _FACTORS[params.name]
-    # The middle of each update's stretch, so that neither the first nor the last update has rate zero.
-    return LambdaLR(optimizer, lambda update: factor(min((update + 0.5) / updates, 1.0), params.warmup))
+def _adamw(parameters: list[nn.Parameter], params: OptimizerParams) -> AdamW:
+    return AdamW(_groups(parameters, params), lr=params.lr, betas=(params.momentum, 0.999), fused=True)
+
+
+def _groups(parameters: list[nn.Parameter], params: OptimizerParams) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": params.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def learning_rate(params: TrainParams, progress: float) -> float:
+    """Return the rate when a share `progress` of the training is over, 0 to 1."""
+    return params.optimizer.lr * _FACTORS[params.schedule.name](progress, params.schedule.warmup)
 
 
 def _one_cycle(progress: float, warmup: float) -> float:
@@ -67,17 +86,23 @@ _FACTORS: dict[str, Callable[[float, float], float]] = {
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def build_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential moving average of the model's weights and buffers.
+def build_average(model: nn.Module, params: AverageParams) -> AveragedModel | None:
+    """Return an average of the model's weights and buffers that starts with its first update, or None.
 
-    The decay rises as (1 + n) / (10 + n) over the first n updates, so that a short training's average is
-    not made of its random beginning.
+    `mean` is the average of Polyak and Juditsky 1992. The decay of `ema` rises as (1 + n) / (10 + n) over the
+    first n updates, so that a short training's average is not made of its beginning.
     """
+    if params.name == "none":
+        return None
+
+    def share(updates: int) -> float:
+        if params.name == "mean":
+            return 1 / (updates + 1)
+        return 1 - min(params.decay, (1 + updates) / (10 + updates))
 
     def average(averaged: _Tensors, current: _Tensors, updates: Tensor | int) -> None:
-        share = 1 - min(decay, (1 + int(updates)) / (10 + int(updates)))
         if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, share)
+            torch._foreach_lerp_(averaged, current, share(int(updates)))
         else:
             torch._foreach_copy_(averaged, current)
 

@@ -1,5 +1,6 @@
 """What a sample costs and what the device can give."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -16,6 +17,18 @@ def test_the_cost_of_a_linear_layer_is_counted_as_by_hand():
 
     # Three products of 4 x 16 x 32: the output, the gradient of the weights, the gradient of the input.
     assert device.flops(forward_and_backward) == 3 * 2 * 4 * 16 * 32
+
+
+@pytest.mark.parametrize(("directions", "cell", "gates"), [(1, nn.LSTM, 4), (2, nn.LSTM, 4), (1, nn.GRU, 3)])
+def test_the_cost_of_a_recurrent_layer_is_that_of_its_gates_products(directions, cell, gates):
+    layer = cell(16, 32, 2, batch_first=True, bidirectional=directions == 2)
+    x = torch.randn(4, 10, 16, requires_grad=True)
+
+    def forward_and_backward() -> None:
+        layer(x)[0].sum().backward()
+
+    weights = directions * gates * 32 * ((16 + 32) + (directions * 32 + 32))
+    assert device.flops(forward_and_backward) == pytest.approx(3 * 2 * 4 * 10 * weights, rel=0.05)
 
 
 def test_the_peak_is_at_least_what_a_plain_product_reaches():

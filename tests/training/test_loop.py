@@ -1,6 +1,8 @@
 """The one loop, on a task so small that every number can be checked by hand."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 
 from components import params
 from components.batches import in_order, shuffled
-from components.contracts import Manifest, Prepared, StepOutput, Task, Workers
+from components.contracts import Manifest, Plan, Prepared, StepOutput, Task, Workers
 from components.training import loop, saved
 from components.vision.params import VisionParams
 
@@ -48,6 +50,7 @@ def toy(augment=lambda batch, values: batch, dropout: float = 0.0) -> Task:
         predict=lambda model, batch: {"y": model(batch["x"])},
         evaluate=None,
         score="loss",
+        better="less",
         served=None,
         load_predict=None,
     )
@@ -60,7 +63,7 @@ BASE = {
     "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0},
     "schedule": {"name": "constant", "warmup": 0.0},
     "clip_norm": 0.0,
-    "ema_decay": 0.0,
+    "average": {"name": "none"},
     "best_metric": "loss",
     "best_mode": "min",
 }
@@ -83,10 +86,9 @@ def by_hand(updates: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     layer = nn.Linear(4, 1)
     weight, bias = layer.weight.detach(), layer.bias.detach()
-    from components.contracts import Plan
-
+    values = SimpleNamespace(train=SimpleNamespace(batch_size=16, seed=0))
     for update in range(updates):
-        batches = shuffled(split("train"), Plan(16, seed=0, epoch=update // 3))
+        batches = shuffled(split("train"), values, Plan(update // 3))
         batch = batches[update % 3]
         error = batch["x"] @ weight.T + bias - batch["y"]  # (N, 1)
         weight = weight - 0.1 * 2 * (error * batch["x"]).mean(0, keepdim=True)
@@ -142,12 +144,48 @@ def test_training_stops_when_patience_is_over(tmp_path):
 
 def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
     plain, _ = fit(tmp_path / "plain")
-    averaged, metrics = fit(tmp_path / "averaged", ema_decay=0.9)
+    averaged, metrics = fit(tmp_path / "averaged", average={"name": "ema", "decay": 0.9})
     assert not torch.equal(plain["1.weight"], averaged["1.weight"])
     model = nn.Linear(4, 1)
     model.load_state_dict({name.removeprefix("1."): value for name, value in averaged.items()})
     val = split("val")
     assert metrics[-1]["val/loss"] == pytest.approx(F.mse_loss(model(val["x"]), val["y"]).item(), rel=1e-5)
+
+
+def test_averaged_sgd_keeps_the_mean_of_the_weights_since_its_start(tmp_path):
+    kept, _ = fit(tmp_path, best_mode="min", average={"name": "mean", "start": 0.5})
+    steps = [by_hand(updates) for updates in (6, 7, 8, 9)]  # of nine, the fifth's stretch begins before the half
+    if_fifth = [by_hand(5), *steps]
+    expected = {name: torch.stack([step[name] for step in if_fifth]).mean(0) for name in kept}
+    for name, value in kept.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_what_a_step_carries_over_comes_with_the_epochs_next_batch(tmp_path):
+    seen: list[tuple[int, list[float] | None]] = []
+
+    def counting(model: nn.Module, batch: dict, values: VisionParams) -> StepOutput:
+        output = step(model, batch, values)
+        if not model.training:
+            return output
+        before = batch.get("steps")
+        seen.append((len(batch["x"]), None if before is None else before.tolist()))
+        start = torch.zeros(len(batch["x"])) if before is None else before
+        return replace(output, carry={"steps": start + torch.arange(len(batch["x"]))})
+
+    task = replace(toy(), step=counting)
+    fit(tmp_path / "whole", task, epochs=2)
+    first = seen[1:]  # before training its cost is measured
+    up = list(range(16))
+    assert first == 2 * [(16, None), (16, up), (16, [2 * i for i in up])]
+    seen.clear()
+    fit(tmp_path / "pieces", task, epochs=1, accumulate=2)
+    halves = [i % 8 for i in range(16)]
+    assert seen[1:] == [(8, None), (8, None), *[(8, part) for k in (1, 2) for part in _halves(halves, k)]]
+
+
+def _halves(carried: list[int], times: int) -> list[list[float]]:
+    return [[times * i for i in carried[:8]], [times * i for i in carried[8:]]]
 
 
 def test_validation_counts_every_sample_once(tmp_path):

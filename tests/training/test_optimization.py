@@ -1,11 +1,15 @@
-"""Optimizers, schedules and the moving average do what their papers say."""
+"""Optimizers, schedules and averages of the weights do what their papers say."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from components.params import OptimizerParams, ScheduleParams
-from components.training.optimization import build_average, build_optimizer, build_schedule
+from components.params import AverageParams, OptimizerParams, TrainParams, read
+from components.training.optimization import build_average, build_optimizers, learning_rate
+
+ROOT = Path(__file__).parents[2]
 
 
 def optimizer(name="sgd", lr=0.5, momentum=0.9, weight_decay=0.01):
@@ -13,14 +17,11 @@ def optimizer(name="sgd", lr=0.5, momentum=0.9, weight_decay=0.01):
 
 
 def rates(name: str, warmup: float, updates: int = 100) -> list[float]:
-    built = build_optimizer(nn.Linear(2, 2), optimizer())
-    schedule = build_schedule(built, ScheduleParams(name=name, warmup=warmup), updates)
-    seen = []
-    for _ in range(updates):
-        seen.append(schedule.get_last_lr()[0])
-        built.step()
-        schedule.step()
-    return seen
+    train = read(ROOT / "params.yaml").tree["tasks"]["vision"]["train"]
+    shared = {key: value for key, value in train.items() if key in TrainParams.model_fields}
+    chosen = {"optimizer": optimizer(), "schedule": {"name": name, "warmup": warmup}}
+    params = TrainParams.model_validate({**shared, **chosen})
+    return [learning_rate(params, (update + 0.5) / updates) for update in range(updates)]
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine"])
@@ -45,13 +46,14 @@ def test_a_schedule_without_warm_up_starts_at_its_peak(name):
     assert rates(name, warmup=0)[0] == pytest.approx(0.5, rel=0.001)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_biases_and_norms_are_not_decayed(name):
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     for parameter in model.parameters():
         parameter.data.fill_(1.0)
         parameter.grad = torch.zeros_like(parameter)
-    build_optimizer(model, optimizer(name)).step()
+    for built in build_optimizers(model, optimizer(name)):
+        built.step()
     assert (model[0].weight < 1).all()
     for parameter in (model[0].bias, model[1].weight, model[1].bias):
         assert torch.equal(parameter, torch.ones(4))
@@ -60,7 +62,7 @@ def test_biases_and_norms_are_not_decayed(name):
 def test_sgd_takes_nesterovs_step():
     weight = nn.Parameter(torch.ones(2, 2))
     model = nn.ParameterList([weight])
-    built = build_optimizer(model, optimizer(lr=0.1, momentum=0.9, weight_decay=0))
+    (built,) = build_optimizers(model, optimizer(lr=0.1, momentum=0.9, weight_decay=0))
     for _ in range(2):
         weight.grad = torch.ones(2, 2)
         built.step()
@@ -71,13 +73,37 @@ def test_sgd_takes_nesterovs_step():
 def test_frozen_weights_are_left_out():
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     model[0].requires_grad_(False)
-    held = [p for group in build_optimizer(model, optimizer()).param_groups for p in group["params"]]
-    assert {id(p) for p in held} == {id(p) for p in model[1].parameters()}
+    assert held("sgd", model) == [id(p) for p in model[1].parameters()]
+
+
+def held(name: str, model: nn.Module) -> list[int]:
+    """Return the parameters that the optimizers have, as often as they have them."""
+    groups = [group for built in build_optimizers(model, optimizer(name)) for group in built.param_groups]
+    return [id(parameter) for group in groups for parameter in group["params"]]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_every_trainable_parameter_is_with_one_optimizer(name):
+    model = nn.Sequential(nn.Embedding(5, 3), nn.LSTM(3, 4), nn.Linear(4, 5), nn.Conv2d(1, 2, 3))
+    assert sorted(held(name, model)) == sorted(id(parameter) for parameter in model.parameters())
+
+
+def test_muon_moves_a_matrix_by_an_orthogonal_one_of_adamws_size():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 32, bias=False)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.randn(32, 64)
+    (built,) = build_optimizers(layer, optimizer("muon", lr=0.1, weight_decay=0))
+    built.step()
+    step = (layer.weight - before).detach()
+    singular = torch.linalg.svdvals(step)
+    assert singular.min() > 0.5 * singular.max()  # five Newton-Schulz steps come near, not to it
+    assert step.square().mean().sqrt() == pytest.approx(0.2 * 0.1, rel=0.2)
 
 
 def test_the_average_forgets_a_random_beginning_and_then_moves_slowly():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    average = build_average(model, decay=0.99)
+    average = build_average(model, AverageParams(name="ema", decay=0.99, start=0))
     history = []
     for step in range(3000):
         model[0].weight.data.fill_(float(step >= 1000))
@@ -88,9 +114,18 @@ def test_the_average_forgets_a_random_beginning_and_then_moves_slowly():
     assert history[1099] == pytest.approx(1 - 0.99**100, rel=0.01)
 
 
+def test_the_mean_weighs_all_updates_alike():
+    model = nn.Linear(1, 1, bias=False)
+    average = build_average(model, AverageParams(name="mean", decay=0, start=0))
+    for value in (1.0, 2.0, 6.0):
+        model.weight.data.fill_(value)
+        average.update_parameters(model)
+    assert average.module.weight.item() == pytest.approx(3)
+
+
 def test_the_average_includes_running_statistics():
     model = nn.BatchNorm1d(1)
-    average = build_average(model, decay=0.5)
+    average = build_average(model, AverageParams(name="ema", decay=0.5, start=0))
     model.running_mean.fill_(8.0)
     model.num_batches_tracked.fill_(7)
     average.update_parameters(model)
