@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1024)
     options = parser.parse_args()
     values = params.read(ROOT / "profiles" / "cifar10.yaml").over(params.read(ROOT / params.FILE))
-    for setting in ("train.epochs=2", "train.workers=0", f"train.batch_size={BATCH}", "train.ema_decay=0"):
+    for setting in ("train.epochs=2", "train.workers=0", f"train.batch_size={BATCH}", "train.average.name=none"):
         values = params.assignment(setting, ("tasks", "vision")).over(values)
     validated = params.validate(VisionParams, values, ("tasks", "vision"))
     fast, slow, shares = [], [], []

@@ -48,6 +48,7 @@ class Manifest(BaseModel):
     splits: dict[str, Split] = Field(description="train, val and test")
     refused: list[Refusal]
     facts: dict[str, JsonValue] = Field(description="What the task's model needs to know of the data")
+    note: str = Field(default="", description="What must be said wherever a number made on this data is shown")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,11 @@
 
 import inspect
 import logging
+import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +19,50 @@ from prefect.runtime import flow_run
 
 from components import params, tasks
 from components.adapters import mlflow_store
-from components.contracts import Evaluated, Registered, Task, Trained
+from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
 from pipelines import steps
 
 # Prefect makes a model of a flow's parameters, and pydantic has a method of the name of our fourth section.
 warnings.filterwarnings("ignore", message='Field name "register" .* shadows an attribute', category=UserWarning)
 
-Result = tuple[Trained, Evaluated, Registered]
+log = logging.getLogger("pedigree.flow")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the four stages left, and how long each took."""
+
+    prepared: Prepared
+    trained: Trained
+    evaluated: Evaluated
+    registered: Registered
+    seconds: dict[str, float]
 
 
 def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: str) -> Result:
     """Take a task's raw data to a registered model, in a folder that is this run's alone."""
     folder = root / "build" / "runs" / run_id
-    prepared = steps.prepare(task, values, root, folder / "prepared")
-    trained = steps.train(task, values, prepared, folder / "model", name)
-    evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
-    registered = steps.register(task, values, prepared, trained, evaluated, folder / "registered.json")
-    return trained, evaluated, registered
+    seconds: dict[str, float] = {}
+    with _timed(task.name, "prepare", seconds):
+        prepared = steps.prepare(task, values, root, folder / "prepared")
+    with _timed(task.name, "train", seconds):
+        trained = steps.train(task, values, prepared, folder / "model", name)
+    with _timed(task.name, "evaluate", seconds):
+        evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
+    with _timed(task.name, "register", seconds):
+        registered = steps.register(task, values, prepared, trained, evaluated, folder / "registered.json")
+    mlflow_store.log_metrics(trained.run_id, {f"seconds/{stage}": value for stage, value in seconds.items()})
+    return Result(prepared, trained, evaluated, registered, seconds)
+
+
+@contextmanager
+def _timed(name: str, stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    log.info("%s %s …", name, stage)
+    started = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - started
+    log.info("%s %s took %.0f s", name, stage, seconds[stage])
 
 
 def build(name: str, root: Path) -> Flow[..., Result]:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,10 @@ def _validated(values: params.Values, name: str, settings: list[str]) -> TaskPar
 @dataclass(frozen=True)
 class _Outcome:
     name: str
+    model: str
     score: str
-    version: str
     reason: str
-    seconds: float
+    seconds: dict[str, float]
     run_url: str
     version_url: str
 
@@ -68,17 +67,17 @@ def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
     from pipelines import flow
 
     _quiet_known_errors()
-    started = time.monotonic()
-    trained, evaluated, registered = flow.build(name, root)(**values.model_dump(by_alias=True))
-    metrics, score = evaluated.metrics, tasks.load(name).score
-    interval = f" [{metrics[f'{score}_low']:.4f}, {metrics[f'{score}_high']:.4f}]"
+    result = flow.build(name, root)(**values.model_dump(by_alias=True))
+    registered, metrics, score = result.registered, result.evaluated.metrics, tasks.load(name).score
+    interval = f"[{metrics[f'{score}_low']:.4g}, {metrics[f'{score}_high']:.4g}]"
+    note = f"\n({result.prepared.manifest.note})" if result.prepared.manifest.note else ""
     return _Outcome(
         name=name,
-        score=f"{score} {metrics[score]:.4f}{interval}",
-        version=f"{registered.name} {registered.version}",
+        model=f"{registered.name} {registered.version}",
+        score=f"{score} {metrics[score]:.4g} {interval}{note}",
         reason=registered.reason,
-        seconds=time.monotonic() - started,
-        run_url=mlflow_store.run_url(trained.run_id),
+        seconds=result.seconds,
+        run_url=mlflow_store.run_url(result.trained.run_id),
         version_url=mlflow_store.version_url(registered.name, registered.version),
     )
 
@@ -104,10 +103,11 @@ def _show(outcomes: list[_Outcome]) -> None:
 
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=SIMPLE, pad_edge=False)
-    for column in ("task", "test", "version", "time", "outcome"):
+    for column in ("task", "model", "test", "against the champion", "seconds"):
         table.add_column(column)
     for o in outcomes:
-        table.add_row(o.name, o.score, o.version, f"{o.seconds:.0f} s", o.reason)
+        stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
+        table.add_row(o.name, o.model, o.score, o.reason, stages)
     console.print(table)
     for o in outcomes:
         console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")

@@ -1,9 +1,7 @@
 """The four stages as Prefect tasks, and what a flow run shows of them."""
 
-import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,35 +24,23 @@ from components.stages import prepare as prepare_stage
 from components.stages import register as register_stage
 from components.stages import train as train_stage
 
-log = logging.getLogger("pedigree.flow")
-
-
-@contextmanager
-def _told(task: Task[Any], stage: str) -> Iterator[None]:
-    log.info("%s %s …", task.name, stage)
-    started = time.monotonic()
-    yield
-    log.info("%s %s took %.0f s", task.name, stage, time.monotonic() - started)
-
 
 @step(name="prepare", cache_policy=NO_CACHE)
 def prepare(task: Task[Any], values: TaskParams, root: Path, out: Path) -> Prepared:
     """Prepare through DVC, which knows when there is nothing to do; a run's own parameters go round it."""
     written = params.validate(task.params, params.read(root / params.FILE), ("tasks", task.name))
-    with _told(task, "prepare"):
-        if values.prepare != written.prepare:
-            return prepare_stage.prepare(task, values, root / "data" / task.name, out)
-        with dvc_data.alone(root):
-            dvc_data.repro(root, f"prepare@{task.name}")
-            files.link_folder(root / "build" / task.name / "prepared", out)
-        return prepare_stage.load(out)
+    if values.prepare != written.prepare:
+        return prepare_stage.prepare(task, values, root / "data" / task.name, out)
+    with dvc_data.alone(root):
+        dvc_data.repro(root, f"prepare@{task.name}")
+        files.link_folder(root / "build" / task.name / "prepared", out)
+    return prepare_stage.load(out)
 
 
 @step(name="train", cache_policy=NO_CACHE)
 def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, name: str) -> Trained:
     """Train with this run's parameters; the flow run shows how far it is."""
-    with _told(task, "train"):
-        return train_stage.train(task, values, prepared, out, name, [_progress_artifact(task.name)])
+    return train_stage.train(task, values, prepared, out, name, [_progress_artifact(task.name)])
 
 
 def _progress_artifact(name: str) -> Callable[[Event], None]:
@@ -77,8 +63,7 @@ def _progress_artifact(name: str) -> Callable[[Event], None]:
 @step(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
     """Evaluate on the test split."""
-    with _told(task, "evaluate"):
-        return evaluate_stage.evaluate(task, values, prepared, trained, out)
+    return evaluate_stage.evaluate(task, values, prepared, trained, out)
 
 
 @step(name="register", cache_policy=NO_CACHE)
@@ -86,8 +71,7 @@ def register(
     task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> Registered:
     """Register the model, and show on the flow run what it became."""
-    with _told(task, "register"):
-        registered = register_stage.register(task, values, prepared, trained, evaluated, out)
+    registered = register_stage.register(task, values, prepared, trained, evaluated, out)
     table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
     create_table_artifact(table, key=f"{task.name}-result", description=registered.reason)
     create_link_artifact(mlflow_store.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")

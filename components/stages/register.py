@@ -29,6 +29,7 @@ def register(
     if better:
         mlflow_store.set_alias(version, CHAMPION)
     aliases = (CHALLENGER, CHAMPION) if better else (CHALLENGER,)
+    mlflow_store.describe(version, "\n\n".join(filter(None, [reason, prepared.manifest.note])))
     registered = Registered(name, version.version, aliases, reason)
     files.write_json(out, {**vars(registered), "run_id": trained.run_id})
     return registered

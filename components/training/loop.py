@@ -65,11 +65,13 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
     run = _begin(task, params, prepared, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
+    trained = 0.0
     for epoch in range(train.epochs):
         started = time.monotonic()
         batches = task.train_batches(splits["train"], params, Plan(epoch, workers.rank, workers.world))
         sums, count = _train_epoch(run, batches, epoch)
         seconds = time.monotonic() - started
+        trained += seconds
         _same_buffers(run)
         scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
         _keep_best(run, scores, out)
@@ -79,6 +81,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
             **{f"val/{name}": value for name, value in scores.items()},
             "train/lr": learning_rate(train, epoch / train.epochs),
             **speed.of(count, seconds),
+            "speed/seconds_of_training": trained,
         }
         workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
         if train.patience and run.epochs_without_better >= train.patience:

@@ -22,6 +22,7 @@ TASK = Task(
     predict=train.predict,
     evaluate=evaluate.evaluate,
     score="accuracy",
+    better="more",
     served=register.served,
     load_predict=register.load_predict,
 )

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from components.intake import Unusable
+
+__all__ = ["Unusable", "decode", "peek"]
+
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What Pillow decodes by itself (MPO comes with JPEG); EPS, for one, it would hand to Ghostscript."""
 REDUCING_GAP = 3.0
 """Large images are first shrunk by whole factors, down to no less than this many times the final size."""
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
-
-
-class Unusable(ValueError):  # noqa: N818 (it reads as what the file is)
-    """A file that gives no sample; the text is the reason."""
 
 
 def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDArray[np.uint8]:

@@ -1,247 +1,37 @@
 """How good an image classifier is on the untouched test split, and where it is wrong."""
 
-import csv
-import re
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from heapq import nsmallest
-from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import nn
 
-from components import figures
+from components import classification, intake
 from components.contracts import Batch, Prepared
-from components.errors import PedigreeError
-from components.files import write_json
-from components.params import EvaluateParams
 from components.vision.params import VisionParams
-from components.vision.prepare import VisionFacts, file_names, load_split
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-SHOWN, LISTED = 25, 100
-"""Mistakes in the gallery and in mistakes.json, at most."""
-CHUNK = 4096
-"""Samples whose probabilities are in memory at once, in float64."""
-RESAMPLED = 2**21
-"""Values that the bootstrap draws at once, 8 bytes each."""
+from components.vision.prepare import VisionFacts, load_split
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What was predicted for each test sample, in the order of the split; all of shape (N,)."""
-
-    actual: Tensor
-    predicted: Tensor
-    probability: Tensor
-    """Of the predicted class, float64."""
-    loss: Tensor
-    """Cross-entropy in nats, float64."""
-    in_top5: Tensor
-
-    @property
-    def correct(self) -> Tensor:
-        """Whether the prediction is right."""
-        return self.predicted == self.actual
-
-
-def evaluate(predictions: Batch, prepared: Prepared, out: Path, params: VisionParams) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, predictions: Batch, prepared: Prepared, out: Path, params: VisionParams
+) -> dict[str, float]:
     """Measure the predictions on the test split; write plots/ and examples/ below the folder `out`.
 
     Args:
+        model: Not used: the predictions tell all.
         predictions: `logits`, float32 (N, C), and `label`, int64 (N,), on the CPU, in the split's order.
         prepared: The prepared data that the predictions were made on.
-        out: plots/ gets confusion.csv and three figures, examples/ gets predictions.csv and the mistakes.
+        out: Filled as `classification.evaluate` says.
         params: Those of evaluation give the bootstrap's resamplings and seed.
 
     Raises:
         PedigreeError: a logit is not a finite number.
     """
+    images = load_split(prepared.folder, "test")["image"]  # (N, C, H, W)
+
+    def picture(index: int) -> NDArray[Any]:
+        return images[index].permute(1, 2, 0).squeeze(2).numpy()  # (H, W) or (H, W, 3)
+
     classes = VisionFacts.model_validate(prepared.manifest.facts).classes
-    files = file_names(prepared.folder, "test")
-    answers = judge(predictions["logits"], predictions["label"])
-    metrics = measure(answers, classes, params.evaluate)
-    plots, examples = out / "plots", out / "examples"
-    plots.mkdir(exist_ok=True)
-    examples.mkdir(exist_ok=True)
-    _tables(answers, classes, files, plots / "confusion.csv", examples / "predictions.csv")
-    _plots(answers, classes, metrics, plots)
-    worst = _most_confident_mistakes(answers, files)
-    rows = [_row(answers, classes, files, index) for index in worst]
-    write_json(examples / "mistakes.json", rows)
-    images = load_split(prepared.folder, "test")["image"]
-    figures.save(_gallery(images, worst[:SHOWN], rows, answers), examples / "mistakes.png")
-    return metrics
-
-
-def judge(logits: Tensor, label: Tensor) -> Answers:
-    """Compare logits (N, C) with labels (N,); of equal logits the first class is predicted.
-
-    Raises:
-        PedigreeError: a logit is not a finite number.
-    """
-    broken = int((~logits.isfinite()).any(1).sum())
-    if broken:
-        raise PedigreeError(
-            f"the network's outputs for {broken} of {len(logits)} test samples are not finite numbers: "
-            "the training diverged, so train again with a lower train.optimizer.lr"
-        )
-    pairs = zip(logits.split(CHUNK), label.split(CHUNK), strict=True)
-    parts = [_judge(*pair) for pair in pairs]
-    predicted, probability, loss, in_top5 = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Answers(label, predicted, probability, loss, in_top5)
-
-
-def _judge(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    log_probability = logits.double().log_softmax(1)  # (n, C)
-    top = logits.topk(min(5, logits.shape[1])).indices  # (n, 5)
-    return (
-        logits.argmax(1),
-        log_probability.amax(1).exp(),
-        F.nll_loss(log_probability, label, reduction="none"),
-        (top == label[:, None]).any(1),
-    )
-
-
-def measure(answers: Answers, classes: Sequence[str], params: EvaluateParams) -> dict[str, float]:
-    """Return the metrics by names that MLflow takes; none depends on the samples' order.
-
-    A class without test samples has no metrics of its own, for its recall is not defined; a class that was
-    never predicted has precision 0. `loss` is in nats; `ece` is the expected calibration error over 15 equal
-    bins (Guo et al. 2017, arXiv:1706.04599).
-    """
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    low, high = interval(answers.correct.double().numpy(), params.bootstrap, params.seed)
-    # Only the predicted class's probability counts, so the two-class function serves any number of classes.
-    ece = binary_calibration_error(answers.probability, answers.correct.long(), n_bins=15, norm="l1")
-    return {
-        "accuracy": float(answers.correct.double().mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "top5_accuracy": float(answers.in_top5.double().mean()),
-        "loss": float(answers.loss.mean()),
-        "ece": float(ece),
-    } | _class_metrics(answers, classes)
-
-
-def interval(values: NDArray[np.float64], resamplings: int, seed: int) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval (Efron 1979) of the mean of values (N,)."""
-    from scipy.stats import bootstrap
-
-    if values.min() == values.max():
-        return float(values[0]), float(values[0])
-    found = bootstrap(
-        (np.sort(values),),  # the draws take values by their place: sorted, the result is free of their order
-        np.mean,
-        n_resamples=resamplings,
-        batch=max(1, RESAMPLED // len(values)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
-def _class_metrics(answers: Answers, classes: Sequence[str]) -> dict[str, float]:
-    from torchmetrics.functional.classification import (
-        multiclass_f1_score,
-        multiclass_precision,
-        multiclass_recall,
-    )
-
-    scores = {"precision": multiclass_precision, "recall": multiclass_recall, "f1": multiclass_f1_score}
-    pair, present = (answers.predicted, answers.actual), answers.actual.bincount(minlength=len(classes)) > 0
-    metrics = {f"macro_{name}": float(score(*pair, len(classes), "macro")) for name, score in scores.items()}
-    for name, score in scores.items():
-        each = score(*pair, len(classes), "none")  # (C,)
-        legal = zip(metric_names(classes), each.tolist(), present.tolist(), strict=True)
-        metrics |= {f"{name}/{label}": value for label, value, known in legal if known}
-    return metrics
-
-
-def metric_names(classes: Sequence[str]) -> list[str]:
-    """Return a name for each class that MLflow takes in a metric's name, and no two alike.
-
-    MLflow allows letters, digits, `_`, `-`, `.`, space and `:` (and `/`, which groups), 250 in all.
-    """
-    legal = [re.sub(r"[^\w\-. :]", "_", unicodedata.normalize("NFC", name))[:200] for name in classes]
-    # A class whose own name is legal keeps it, whichever class comes first.
-    taken = set(classes) & set(legal)
-    names = []
-    for own, name in zip(classes, legal, strict=True):
-        numbered = chain([name], (f"{name}_{number}" for number in count(2)))
-        free = own if own == name else next(candidate for candidate in numbered if candidate not in taken)
-        taken.add(free)
-        names.append(free)
-    return names
-
-
-def _tables(answers: Answers, classes: Sequence[str], files: Sequence[str], pairs: Path, everything: Path) -> None:
-    """Write `pairs` for DVC's confusion template, and `everything` about each sample, row by row."""
-    columns = (answers.actual.tolist(), answers.predicted.tolist(), answers.probability.tolist())
-    with (
-        pairs.open("w", newline="", encoding="utf-8") as short,
-        everything.open("w", newline="", encoding="utf-8") as long,
-    ):
-        confusion, predictions = csv.writer(short), csv.writer(long)
-        confusion.writerow(["actual", "predicted"])
-        predictions.writerow(["file", "actual", "predicted", "probability"])
-        for file, actual, predicted, probability in zip(files, *columns, strict=True):
-            confusion.writerow([classes[actual], classes[predicted]])
-            predictions.writerow([file, classes[actual], classes[predicted], round(probability, 6)])
-
-
-def _plots(answers: Answers, classes: Sequence[str], metrics: Mapping[str, float], folder: Path) -> None:
-    from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-    counts = multiclass_confusion_matrix(answers.predicted, answers.actual, len(classes)).numpy()  # (C, C)
-    figures.save(figures.confusion_matrix(counts, classes), folder / "confusion.png")
-    reliability = figures.reliability(answers.probability.numpy(), answers.correct.numpy())
-    figures.save(reliability, folder / "reliability.png")
-    known = {name: own for name, own in zip(metric_names(classes), classes, strict=True) if f"f1/{name}" in metrics}
-    scores = {
-        label: np.array([metrics[f"{score}/{name}"] for name in known])
-        for label, score in {"Precision": "precision", "Recall": "recall", "F1": "f1"}.items()
-    }
-    figures.save(figures.per_class(scores, list(known.values())), folder / "per_class.png")
-
-
-def _most_confident_mistakes(answers: Answers, files: Sequence[str]) -> list[int]:
-    """Return the places of up to LISTED mistakes, the most confident first, equal ones by file name."""
-    probability = answers.probability.tolist()
-    wrong = (~answers.correct).nonzero().flatten().tolist()
-    return nsmallest(LISTED, wrong, key=lambda index: (-probability[index], files[index]))
-
-
-def _row(answers: Answers, classes: Sequence[str], files: Sequence[str], index: int) -> dict[str, Any]:
-    return {
-        "file": files[index],
-        "actual": classes[int(answers.actual[index])],
-        "predicted": classes[int(answers.predicted[index])],
-        "probability": round(float(answers.probability[index]), 6),
-    }
-
-
-def _gallery(images: Tensor, worst: Sequence[int], rows: Sequence[Mapping[str, Any]], answers: Answers) -> "Figure":
-    tiles = [
-        figures.Tile(
-            images[index].permute(1, 2, 0).squeeze(2).numpy(),  # (H, W) or (H, W, 3)
-            f"{row['actual']} → {row['predicted']}\n{row['probability']:.1%}",
-            row["file"],
-        )
-        for index, row in zip(worst, rows, strict=False)
-    ]
-    mistakes, samples = int((~answers.correct).sum()), len(answers.correct)
-    title = f"{mistakes:,} of {samples:,} test images predicted wrong"
-    if mistakes > len(tiles):
-        title += f": the {len(tiles)} most confident"
-    title += "\nactual → predicted, and the probability given to the prediction"
-    return figures.gallery(tiles, title, empty=f"All {samples:,} test images are predicted right.")
+    samples = classification.Samples(classes, intake.file_names(prepared.folder, "test"), picture, "image")
+    return classification.evaluate(predictions, samples, params.evaluate, out)

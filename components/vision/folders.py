@@ -1,14 +1,10 @@
 """The raw folder: raw/{train,test}/<class>/<file>, and raw/val where there is one."""
 
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import PedigreeError
-
-SYSTEM_FILES = ("thumbs.db", "desktop.ini")
-"""What Windows leaves in folders; what begins with a dot is passed over too."""
+from components.intake import listed, visible
 
 Counts = dict[str, dict[str, int]]
 """Split to class to number of entries."""
@@ -74,29 +70,15 @@ def _compare(raw: Path, counts: Counts) -> None:
 
 
 def _count(split: Path) -> dict[str, int]:
-    classes = sorted(name for name, is_folder in _visible(split) if is_folder)
-    return {name: sum(1 for _ in _visible(split / name)) for name in classes}
+    classes = sorted(name for name, is_folder in visible(split) if is_folder)
+    return {name: sum(1 for _ in visible(split / name)) for name in classes}
 
 
 def files(raw: Path, split: str, name: str) -> list[str]:
     """Return what lies in a class folder, as paths below `raw`, sorted; nothing if there is no such folder."""
     folder = raw / split / name
-    return sorted(f"{split}/{name}/{entry}" for entry, _ in _visible(folder)) if folder.is_dir() else []
+    return sorted(f"{split}/{name}/{entry}" for entry, _ in visible(folder)) if folder.is_dir() else []
 
 
 def _strays(raw: Path, split: str) -> list[str]:
-    return [f"{split}/{entry}" for entry, is_folder in _visible(raw / split) if not is_folder]
-
-
-def _visible(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield names, and whether each is a folder, in no particular order."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_FILES:
-                yield entry.name, entry.is_dir()
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return `a, b, c`, and from the sixth name on only how many more there are."""
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return [f"{split}/{entry}" for entry, is_folder in visible(raw / split) if not is_folder]

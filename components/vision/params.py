@@ -4,10 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.params import PrepareParams, Section, TaskParams, TrainParams
+from components.params import FilesPrepareParams, Section, TaskParams, TrainParams
 
 
-class VisionPrepareParams(PrepareParams):
+class VisionPrepareParams(FilesPrepareParams):
     """How image files become arrays."""
 
     size: Annotated[int, Field(ge=28, le=1024)] | Literal["auto"] = Field(

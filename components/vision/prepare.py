@@ -1,28 +1,22 @@
 """Folders of image files -> uint8 arrays, labels and file names, and the facts the network needs of them."""
 
-import hashlib
-import re
 import statistics
 import warnings
 from contextlib import suppress
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from components import arrays
-from components.contracts import Batch, Manifest, Refusal, Split
-from components.errors import PedigreeError
-from components.files import write_json
+from components import arrays, intake
+from components.contracts import Batch, Manifest, Refusal
+from components.intake import Unusable
 from components.vision import folders
-from components.vision.decode import Unusable, decode, peek
+from components.vision.decode import decode, peek
 from components.vision.params import VisionParams, VisionPrepareParams
-from components.vision.rows import Part, file_names, filler, writing
 
-__all__ = ["Unusable", "VisionFacts", "decode", "file_names", "load_split", "prepare"]
-
-ORDER = ("test", "val", "train")
-"""Of writing. What an earlier split holds is refused in a later one, so that test never loses an image."""
 PEEKED = 1000
 """Training files that decide `auto`, at most."""
 SMALLEST, LARGEST = 28, 224
@@ -56,13 +50,10 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
         warnings.simplefilter("ignore")  # Pillow's name no file; what matters of them becomes a refusal
         channels, size = _form(raw, survey, params.prepare)
         parts, refused = _write(raw, out, survey, (channels, size, size), params.prepare)
-    _check_refused(raw, refused, survey.total, params.prepare.max_refused, out.parent / "refused.json")
-    _check_classes(raw, survey, parts)
-    splits = {
-        name: Split(samples=part.images.rows, sha256=arrays.joint_sha256(part.images, part.labels))
-        for name, part in parts.items()
-    }
+    given = {split: survey.counts.get(split, survey.counts["train"]) for split in parts}
+    intake.check_classes(raw, parts, survey.classes, given, "image")
     facts = _facts(parts, survey.classes, channels, size)
+    splits = {name: part.described() for name, part in parts.items()}
     return Manifest(task="vision", splits=splits, refused=refused, facts=facts.model_dump())
 
 
@@ -98,20 +89,30 @@ def _form(raw: Path, survey: folders.Survey, options: VisionPrepareParams) -> tu
 
 def _write(
     raw: Path, out: Path, survey: folders.Survey, shape: tuple[int, int, int], options: VisionPrepareParams
-) -> tuple[dict[str, Part], list[Refusal]]:
+) -> tuple[dict[str, intake.Part], list[Refusal]]:
     """Write all splits; return them by name, and the refusals sorted by file."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, intake.Part] = {}
     spent: dict[str, int] = {}  # of each class of train, the files that went to val
-    with filler(raw, out, shape, options.max_megapixels, survey.total) as rows:
-        for split in ORDER:
-            with writing(out, split, shape) as part:
+    read = partial(_read, raw, shape, options.max_megapixels)
+    with intake.filling("vision", "image", raw, out, read, survey.total) as filler:
+        for split in intake.ORDER:
+            with intake.writing(out, split, {"images": (np.uint8, shape)}) as part:
                 for label, name in enumerate(survey.classes):
                     files, wanted = _candidates(raw, split, name, options, spent)
-                    spent[name] = rows.fill(part, label, files, wanted)
+                    spent[name] = filler.fill(part, label, files, wanted)
             parts[split] = part
     for file in survey.strays:
-        rows.refuse(file, "outside the class folders")
-    return parts, sorted(rows.refused, key=lambda refusal: refusal.file)
+        filler.refuse(file, "outside the class folders")
+    return parts, filler.refused(options.max_refused)
+
+
+def _read(raw: Path, shape: tuple[int, int, int], max_megapixels: float, file: str) -> intake.Sample:
+    """Return a file's image, (C, H, W) = `shape`; its sums (2, C) are those of the pixels and of their squares."""
+    channels, size, _ = shape
+    pixels = decode(intake.contents(raw, file, "an image"), size, channels, max_megapixels)
+    wide = pixels.astype(np.uint32)
+    sums = np.stack([wide.sum((1, 2)), (wide * wide).sum((1, 2))])
+    return intake.Sample({"images": pixels}, intake.digest(pixels), sums)
 
 
 def _candidates(
@@ -121,55 +122,21 @@ def _candidates(
     if split == "test" or (raw / "val").is_dir():
         files = folders.files(raw, split, name)
         return files, len(files)
-    # In the order of a hash, so that files added later hardly move others between train and val.
-    files = sorted(folders.files(raw, "train", name), key=lambda file: _hash(f"{options.seed} {file}"))
+    files = intake.shuffled(folders.files(raw, "train", name), options.seed)
     if split == "val":
         return files, max(1, round(options.val_share * len(files)))
     rest = sorted(files[spent[name] :])
     return rest, len(rest)
 
 
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
-
-
-def _check_refused(raw: Path, refused: list[Refusal], total: int, limit: float, path: Path) -> None:
-    if len(refused) <= limit * total:
-        path.unlink(missing_ok=True)  # of an earlier attempt
-        return
-    write_json(path, [refusal.model_dump() for refusal in refused])
-    kinds: dict[str, list[Refusal]] = {}
-    for refusal in refused:  # "unreadable: …" and "duplicate of the test image …" are one kind each
-        kinds.setdefault(re.split(": | image ", refusal.reason)[0], []).append(refusal)
-    common = sorted(kinds.values(), key=len, reverse=True)[:5]
-    lines = [f"  {len(kind):,} like {kind[0].file}: {kind[0].reason}" for kind in common]
-    raise PedigreeError(
-        f"{raw}: {len(refused):,} of {total:,} files cannot be used, more than prepare.max_refused {limit:g}:\n"
-        + "\n".join(lines)
-        + f"\nmend or remove them (the whole list is in {path}), or raise prepare.max_refused"
-    )
-
-
-def _check_classes(raw: Path, survey: folders.Survey, parts: dict[str, Part]) -> None:
-    for split, part in parts.items():
-        given = survey.counts.get(split, survey.counts["train"])
-        lost = [name for label, name in enumerate(survey.classes) if name in given and not part.counts[label]]
-        if lost:
-            raise PedigreeError(
-                f"{raw}: {split} has no image left of {folders.listed(lost)}: all were refused or went to "
-                "another split: add images, or remove the class"
-            )
-
-
-def _facts(parts: dict[str, Part], classes: list[str], channels: int, size: int) -> VisionFacts:
+def _facts(parts: dict[str, intake.Part], classes: list[str], channels: int, size: int) -> VisionFacts:
     train = parts["train"]
-    pixels = train.images.rows * size * size
+    pixels = train.rows * size * size
+    assert train.sums is not None, "a training part without images"
     mean, std = [], []
-    for total, squares in train.moments.T.tolist():  # Python's integers: exact, however many there are
+    for total, squares in train.sums.T.tolist():  # Python's integers: exact, however many there are
         mean.append(total / pixels / 255)
         variance = (pixels * squares - total * total) / pixels**2
         std.append(max(variance**0.5, 1.0) / 255)
-    counts = {
-        split: {name: part.counts[label] for label, name in enumerate(classes)} for split, part in parts.items()
-    }
+    counts = intake.class_counts(parts, classes)
     return VisionFacts(classes=classes, channels=channels, size=size, mean=mean, std=std, counts=counts)

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def load_predict(model: nn.Module, manifest: Manifest) -> Predict:
     device = next(model.parameters()).device
 
     @torch.inference_mode()
-    def predict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def predict(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         answers = []
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]

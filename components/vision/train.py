@@ -1,13 +1,15 @@
 """How a batch of images is augmented, what its loss is, and what is counted."""
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components import classifier
+from components.classifier import metrics
 from components.contracts import Batch, StepOutput
 from components.vision.params import VisionParams
+
+__all__ = ["augment", "metrics", "predict", "step"]
 
 
 def augment(batch: Batch, params: VisionParams) -> Batch:
@@ -75,40 +77,17 @@ def _cutmix(image: Tensor, other: Tensor, share: Tensor) -> tuple[Tensor, Tensor
 
 
 def step(model: nn.Module, batch: Batch, params: VisionParams) -> StepOutput:
-    """Return the mean cross-entropy of a batch, in nats, and the sums of loss and of right answers.
-
-    Labels are smoothed in training alone. A mixed image has two labels; loss and right answers are weighted by
-    their shares, as in the authors' code of mixup. Losses are float32 under autocast too.
+    """Return a batch's loss and sums, as `classifier.outcome` does; labels are smoothed in training alone.
 
     Args:
         model: Images (N, C, H, W) to logits (N, classes).
         batch: From a split, or from `augment`.
         params: `train.label_smoothing` is used.
     """
-    logits = model(batch["image"])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     smoothing = params.train.label_smoothing if model.training else 0.0
-    losses, right = _judge(logits, batch["label"], smoothing)
-    if "mix" in batch:
-        share = batch["mix"]
-        mixed_losses, mixed_right = _judge(logits, batch["label_mixed"], smoothing)
-        losses = share * losses + (1 - share) * mixed_losses
-        right = share * right + (1 - share) * mixed_right
-    sums = {"loss": losses.detach().double().sum(), "accuracy": right.double().sum()}
-    return StepOutput(losses.mean(), sums, len(losses))
-
-
-def _judge(logits: Tensor, label: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Return each sample's loss and whether its answer is right, both (N,)."""
-    losses = F.cross_entropy(logits, label, reduction="none", label_smoothing=smoothing)
-    return losses, logits.argmax(1) == label
-
-
-def metrics(sums: Mapping[str, float], count: int) -> dict[str, float]:
-    """Return mean loss, in nats, and accuracy from `step`'s sums and count, added up in any way."""
-    return {name: sums[name] / count for name in ("loss", "accuracy")}
+    return classifier.outcome(model(batch["image"]), batch, smoothing)
 
 
 def predict(model: nn.Module, batch: Batch) -> Batch:
     """Return `logits`, float32 (N, classes), and `label`, int64 (N,), on the CPU; the model is in eval mode."""
-    return {"logits": model(batch["image"]).detach().float().cpu(), "label": batch["label"].cpu()}
+    return classifier.predictions(model(batch["image"]), batch)

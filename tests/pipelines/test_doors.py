@@ -15,58 +15,68 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import run_in
+from tests.conftest import TASKS, run_in
+from tests.toy import tiny as toy
+from tests.toy.tiny import SECTION
 
 UP_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def workspace(project, tmp_path_factory):
-    """A copy of the project for doors that change it."""
+    """A copy of the project for doors that change it, with one more task: a folder, a section, and its data."""
     folder = tmp_path_factory.mktemp("doors") / "project"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", "mlflow.db", "mlruns", ".prefect"))
+    toy.add(folder)
+    assert run_in(folder, "dvc", "add", "-q", "data").returncode == 0
     return folder
 
 
 def versions(folder: Path) -> list[int]:
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    return sorted(int(v.version) for v in client.search_model_versions("name = 'vision'"))
+    return sorted(int(v.version) for v in client.search_model_versions("name = 'toy'"))
 
 
-def test_dvc_repro_builds_all_four_stages_and_a_second_one_does_nothing(workspace):
+def test_dvc_repro_builds_a_new_tasks_four_stages_and_a_second_one_does_nothing(workspace):
     # As on most machines, Python leaves its bytecode beside the modules that the stages depend on.
-    first = run_in(workspace, "dvc", "repro", PYTHONDONTWRITEBYTECODE="")
+    first = run_in(workspace, "dvc", "repro", "register@toy", PYTHONDONTWRITEBYTECODE="")
     assert first.returncode == 0, first.stderr
-    assert (workspace / "components" / "vision" / "__pycache__").exists()
-    metrics = json.loads((workspace / "build/vision/evaluation/metrics.json").read_text())
-    assert 0 <= metrics["accuracy"] <= 1
+    assert (workspace / "components" / "toy" / "__pycache__").exists()
+    metrics = json.loads((workspace / "build/toy/evaluation/metrics.json").read_text())
+    assert metrics["squared_error"] < 0.01
     assert versions(workspace) == [1]
-    second = run_in(workspace, "dvc", "repro")
+    second = run_in(workspace, "dvc", "repro", "register@toy")
     assert "Data and pipelines are up to date." in second.stdout
     assert versions(workspace) == [1]
     for what in ("metrics", "plots"):
         shown = run_in(workspace, "dvc", what, "show", *(["--json"] if what == "plots" else []))
         assert shown.returncode == 0, shown.stderr
     shown = run_in(workspace, "dvc", "metrics", "show")
-    assert "accuracy" in shown.stdout
+    assert "squared_error" in shown.stdout
+
+
+def test_dvc_repro_means_four_stages_for_each_task(workspace):
+    listed = run_in(workspace, "dvc", "stage", "list", "--name-only").stdout.split()
+    stages = ("prepare", "train", "evaluate", "register")
+    assert sorted(listed) == sorted(f"{stage}@{task}" for stage in stages for task in [*TASKS, "toy"])
 
 
 def test_a_changed_parameter_runs_the_stages_that_depend_on_it_alone(workspace):
     text = (workspace / "params.yaml").read_text()
-    (workspace / "params.yaml").write_text(text.replace("bootstrap: 200", "bootstrap: 201"))
-    dry = run_in(workspace, "dvc", "repro", "--dry").stdout
+    (workspace / "params.yaml").write_text(text.replace(SECTION, SECTION.replace("batch_size: 4", "batch_size: 5")))
+    dry = run_in(workspace, "dvc", "repro", "--dry", "register@toy").stdout
     (workspace / "params.yaml").write_text(text)
-    assert "Running stage 'evaluate@vision'" in dry
-    assert "Running stage 'train@vision'" not in dry
+    assert "Running stage 'evaluate@toy'" in dry
+    assert "Running stage 'train@toy'" not in dry
 
 
 def test_a_stage_that_fails_keeps_its_earlier_output(workspace):
-    metrics = workspace / "build/vision/evaluation/metrics.json"
+    metrics = workspace / "build/toy/evaluation/metrics.json"
     before = metrics.read_text()
-    weights = workspace / "build/vision/model/weights.safetensors"
+    weights = workspace / "build/toy/model/weights.safetensors"
     kept = weights.read_bytes()
     weights.write_bytes(kept[:-1])
-    failed = run_in(workspace, "dvc", "repro", "-s", "-f", "evaluate@vision")
+    failed = run_in(workspace, "dvc", "repro", "-s", "-f", "evaluate@toy")
     weights.write_bytes(kept)
     assert failed.returncode != 0
     assert "weights.safetensors is damaged" in failed.stderr
@@ -128,7 +138,7 @@ def api(ports, path: str, body: dict | None = None) -> object:
 def deployment_run(workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
     end = time.monotonic() + 60
     while True:  # the deployment is there a few seconds after the servers are
-        done = run_in(workspace, "prefect", "--no-prompt", "deployment", "run", "vision/local", *arguments)
+        done = run_in(workspace, "prefect", "--no-prompt", "deployment", "run", "toy/local", *arguments)
         if "not found" not in (done.stdout + done.stderr).lower() or time.monotonic() > end:
             return done
         time.sleep(1)
@@ -141,16 +151,19 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, u
     new = max(before, default=0) + 1
     assert versions(workspace) == [*before, new]
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
-    run = client.get_run(client.get_model_version("vision", str(new)).run_id)
+    run = client.get_run(client.get_model_version("toy", str(new)).run_id)
     assert run.data.params["train.epochs"] == "2"
-    assert run.info.run_name == "vision epochs=2"
-    assert "epochs: 3" in (workspace / "params.yaml").read_text()
+    assert run.data.tags["mlflow.note.content"] == "made-up points"
+    assert "made-up points" in client.get_model_version("toy", str(new)).description
+    assert {f"seconds/{stage}" for stage in ("prepare", "train", "evaluate", "register")} <= set(run.data.metrics)
+    assert run.info.run_name == "toy epochs=2"
+    assert SECTION in (workspace / "params.yaml").read_text()
     artifacts = {a["key"]: a for a in api(ports, "artifacts/filter")}
-    assert set(artifacts) == {"vision-training", "vision-result", "vision-run", "vision-version"}
-    assert artifacts["vision-training"]["data"] == 100
-    assert "test/accuracy" in json.dumps(artifacts["vision-result"]["data"])
+    assert set(artifacts) == {"toy-training", "toy-result", "toy-run", "toy-version"}
+    assert artifacts["toy-training"]["data"] == 100
+    assert "test/squared_error" in json.dumps(artifacts["toy-result"]["data"])
     messages = [entry["message"] for entry in api(ports, "logs/filter")]
-    assert any(re.match(r"vision epoch 2/2  train/loss", message) for message in messages)
+    assert any(re.match(r"toy epoch 2/2  train/loss", message) for message in messages)
 
 
 def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up):
@@ -163,11 +176,11 @@ def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up
 
 
 def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(up, ports):
-    address = f"http://127.0.0.1:{ports[0]}/api/deployments/name/vision/local"
+    address = f"http://127.0.0.1:{ports[0]}/api/deployments/name/toy/local"
     deployment = json.load(urllib.request.urlopen(address))
     text = json.dumps(deployment["parameter_openapi_schema"])
     assert "Passes over the training part" in text
-    assert '"default": 3' in text
+    assert '"default": 30' in text
 
 
 def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, up, ports):
@@ -199,7 +212,7 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
             "-c",
             "from pipelines.cli import main; main()",
             "run",
-            "vision",
+            "toy",
             "--set",
             "train.epochs=1",
         ],
@@ -211,7 +224,10 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
     )
     assert done.returncode == 0, done.stderr
     assert "temporary server" not in done.stderr
-    assert "test/accuracy" in done.stdout or "accuracy" in done.stdout
+    assert "squared_error" in done.stdout
+    assert "(made-up points)" in done.stdout
+    for stage in ("prepare", "train", "evaluate", "register"):
+        assert re.search(rf"{stage} \d+", done.stdout)
     runs = api(ports, "flow_runs/filter")
     assert len([r for r in runs if r["state_type"] == "COMPLETED"]) == 2
 

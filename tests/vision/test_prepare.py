@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components import intake
 from components.contracts import Manifest
 from components.errors import PedigreeError
+from components.intake import file_names
 from components.params import read, validate
-from components.vision import rows
+from components.vision.decode import decode
 from components.vision.params import VisionParams
-from components.vision.prepare import VisionFacts, decode, file_names, load_split, prepare
+from components.vision.prepare import VisionFacts, load_split, prepare
 
 USUAL = validate(VisionParams, read(Path(__file__).parents[2] / "params.yaml"), ("tasks", "vision"))
 
@@ -213,27 +215,6 @@ def test_files_that_cannot_be_used_are_left_out_with_the_reason(raw, run, out):
     assert sum(split.samples for split in manifest.splits.values()) == 26
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_refused(raw, run):
-    (raw / "train/cat/0.png").chmod(0)
-    assert reasons(run()) == {"train/cat/0.png": "unreadable: Permission denied"}
-
-
-@pytest.mark.parametrize("name", [b"\xff.png", b"a\nb.png", b"a\rb.png"])
-def test_a_name_that_cannot_stand_in_a_list_is_refused_and_can_be_written_as_json(raw, run, name):
-    shutil.copy(raw / "test/cat/0.png", os.fsencode(raw / "train/cat") + b"/" + name)
-    manifest = run()
-    assert [refusal.reason for refusal in manifest.refused] == ["its name is not UTF-8, or has a line break in it"]
-    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
-
-
-def test_names_in_any_language_are_kept(raw, run, out):
-    name = "test/cat/Фото 1\u202fPM \u2028é.png"
-    (raw / "test/cat/0.png").rename(raw / name)
-    run()
-    assert name in file_names(out, "test")
-
-
 def test_what_the_system_leaves_in_folders_is_passed_over(raw, run):
     for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._0.png"):
         (raw / "train/cat" / name).write_text("x")
@@ -256,19 +237,6 @@ def test_a_training_image_that_is_a_validation_image_is_refused(raw, run, out):
     kept = (pair - {refusal.file}).pop()
     assert refusal.file in pair
     assert refusal.reason == f"duplicate of the val image {kept}"
-
-
-def test_a_validation_image_that_is_a_test_image_is_refused(raw, run):
-    (raw / "val/cat").mkdir(parents=True)
-    shutil.copy(raw / "test/dog/0.png", raw / "val/cat/a.png")
-    picture(800).save(raw / "val/cat/b.png")
-    assert reasons(run()) == {"val/cat/a.png": "duplicate of the test image test/dog/0.png"}
-
-
-def test_equal_images_inside_one_split_stay(raw, run, out):
-    shutil.copy(raw / "test/dog/0.png", raw / "test/dog/again.png")
-    assert run().refused == []
-    assert len(file_names(out, "test")) == 7
 
 
 def test_validation_gets_its_share_even_where_the_first_candidates_are_refused(raw, run, out):
@@ -358,17 +326,11 @@ def test_too_many_refusals_stop_with_the_commonest_reasons_and_the_whole_list(ra
 
 
 def test_long_work_shows_how_far_it_is(raw, run, caplog, monkeypatch):
-    monkeypatch.setattr(rows, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(intake, "QUIET_SECONDS", 0)
     (raw / "test/cat/broken.png").write_bytes(b"")
     with caplog.at_level(logging.INFO, "pedigree.prepare"):
         run()
     assert caplog.messages[-1] == "prepare vision: 27 of 27 files, 1 refused"
-
-
-def test_nothing_is_said_of_work_that_is_quick(run, caplog):
-    with caplog.at_level(logging.INFO):
-        run()
-    assert caplog.messages == []
 
 
 def test_memory_hardly_grows_with_the_number_of_files(tmp_path):
@@ -391,8 +353,3 @@ def test_memory_hardly_grows_with_the_number_of_files(tmp_path):
 
     growth = (peak(1200) - peak(200)) / 1000
     assert growth < 150, "bytes a file; its pixels alone are 784"
-
-
-def test_a_missing_list_of_files_names_the_remedy(tmp_path):
-    with pytest.raises(PedigreeError, match=r"test\.files\.txt is missing: run prepare again"):
-        file_names(tmp_path, "test")

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from components.classification import judge
 from components.contracts import Manifest
 from components.errors import PedigreeError
 from components.vision.decode import decode
-from components.vision.evaluate import judge
 from components.vision.register import MAX_MEGAPIXELS, load_predict, served
 
 SIZE = 28
@@ -49,8 +49,14 @@ def file(seed=0, mode="L", size=(SIZE, SIZE), kind="PNG"):
     return stream.getvalue()
 
 
+def predictor(model, described):
+    """What answers rows when the request sets nothing."""
+    predict = load_predict(model, described)
+    return lambda rows: predict(rows, {})
+
+
 def test_base64_and_a_data_url_are_answered_as_the_bytes_are():
-    predict = load_predict(Network(), manifest())
+    predict = predictor(Network(), manifest())
     data = file()
     text = base64.b64encode(data).decode()
     wrapped = base64.encodebytes(data).decode()  # with line ends, as mail and `base64` write it
@@ -61,7 +67,7 @@ def test_base64_and_a_data_url_are_answered_as_the_bytes_are():
 
 def test_the_label_is_what_evaluation_counts():
     network, images = Network(), [file(seed) for seed in range(20)]
-    answers = load_predict(network, manifest())([{"image": image} for image in images])
+    answers = predictor(network, manifest())([{"image": image} for image in images])
     decoded = torch.stack([torch.from_numpy(decode(image, SIZE, 1, MAX_MEGAPIXELS)) for image in images])
     with torch.inference_mode():
         judged = judge(network.eval()(decoded), torch.zeros(20, dtype=torch.long))
@@ -71,7 +77,7 @@ def test_the_label_is_what_evaluation_counts():
 
 
 def test_many_rows_are_answered_in_order():
-    predict = load_predict(Network(), manifest())
+    predict = predictor(Network(), manifest())
     images = [{"image": file(seed)} for seed in range(70)]
     together = predict(images)
     for row, answer in zip(images, together, strict=True):
@@ -80,12 +86,12 @@ def test_many_rows_are_answered_in_order():
 
 
 def test_no_rows_have_no_answers():
-    assert load_predict(Network(), manifest())([]) == []
+    assert predictor(Network(), manifest())([]) == []
 
 
 def test_every_class_has_its_probability():
     classes = [f"class {i}" for i in range(200)]
-    (answer,) = load_predict(Network(200), manifest(classes))([{"image": file()}])
+    (answer,) = predictor(Network(200), manifest(classes))([{"image": file()}])
     assert list(answer["probabilities"]) == classes
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert answer["probability"] == max(answer["probabilities"].values())
@@ -96,20 +102,20 @@ def test_of_equally_probable_classes_the_first_is_the_label():
     network = Network()
     nn.init.zeros_(network.head.weight)
     nn.init.zeros_(network.head.bias)
-    (answer,) = load_predict(network, manifest())([{"image": file()}])
+    (answer,) = predictor(network, manifest())([{"image": file()}])
     assert (answer["label"], answer["probability"]) == ("a", pytest.approx(1 / 3))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_an_image_of_any_size_colour_and_format_is_answered(channels, kind):
-    predict = load_predict(Network(3, channels), manifest(channels=channels))
+    predict = predictor(Network(3, channels), manifest(channels=channels))
     images = [file(1, "RGB", (120, 90), kind), file(2, "L", (31, 200), kind)]
     assert len(predict([{"image": image} for image in images])) == 2
 
 
 def test_a_row_that_is_no_image_fails_the_request_and_is_named():
-    predict = load_predict(Network(), manifest())
+    predict = predictor(Network(), manifest())
     rows = [{"image": file()} for _ in range(70)]
     rows[66] = {"image": file()[:60]}
     with pytest.raises(PedigreeError, match=r"^row 66: the image cannot be used: .+; send another$"):
@@ -131,13 +137,13 @@ def test_a_row_that_is_no_image_fails_the_request_and_is_named():
 )
 def test_what_is_no_image_is_refused_with_the_reason(row, reason):
     with pytest.raises(PedigreeError, match=f"^row 0: the image cannot be used: .*{reason}"):
-        load_predict(Network(), manifest())([row])
+        predictor(Network(), manifest())([row])
 
 
 def test_a_network_that_was_training_answers_as_in_evaluation_and_is_left_unchanged():
     network = Network().train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    predict = load_predict(network, manifest())
+    predict = predictor(network, manifest())
     assert predict([{"image": file()}]) == predict([{"image": file()}])
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -148,6 +154,6 @@ def test_the_example_is_answered_with_the_columns_that_were_promised(channels):
     described = manifest(channels=channels)
     promise = served(described)
     assert list(promise.example) == list(promise.inputs)
-    (answer,) = load_predict(Network(3, channels), described)([promise.example])
+    (answer,) = predictor(Network(3, channels), described)([promise.example])
     assert list(answer) == list(promise.outputs)
     assert served(described) == promise

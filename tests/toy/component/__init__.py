@@ -1,0 +1,28 @@
+"""A straight line through points: the smallest task there can be."""
+
+from components.batches import in_order, shuffled
+from components.contracts import Task
+from components.toy import evaluate, model, prepare, register, train
+from components.toy.params import ToyParams
+
+TASK = Task(
+    name="toy",
+    params=ToyParams,
+    default_data=prepare.default_data,
+    public_data={},
+    prepare=prepare.prepare,
+    build_model=model.build_model,
+    initialise=model.initialise,
+    load_split=prepare.load_split,
+    train_batches=shuffled,
+    eval_batches=in_order,
+    augment=train.augment,
+    step=train.step,
+    metrics=train.metrics,
+    predict=train.predict,
+    evaluate=evaluate.evaluate,
+    score="squared_error",
+    better="less",
+    served=register.served,
+    load_predict=register.load_predict,
+)

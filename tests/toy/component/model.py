@@ -1,0 +1,15 @@
+"""A straight line."""
+
+from torch import nn
+
+from components.contracts import Manifest
+from components.toy.params import ToyParams
+
+
+def build_model(params: ToyParams, manifest: Manifest) -> nn.Module:
+    """Map x (N, 1) to y (N, 1)."""
+    return nn.Linear(1, 1)
+
+
+def initialise(model: nn.Module, params: ToyParams) -> None:
+    """Keep the random weights."""

