@@ -1,0 +1,270 @@
+"""How well a network foretells the untouched test text, where it is surprised, and how it writes."""
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from components import arrays, figures
+from components.classification import interval
+from components.contracts import Batch, Prepared
+from components.errors import PedigreeError
+from components.files import write_json
+from components.language import pictures, tokens
+from components.language.generate import generate
+from components.language.params import LanguageEvaluateParams, LanguageParams
+from components.language.prepare import COUNTS, LanguageFacts, load_split
+
+BLOCK, FEWEST_BLOCKS = 200, 20
+"""Consecutive tokens that the bootstrap draws together; fewer where the text would have fewer blocks than that."""
+FREQUENCIES = (0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000)
+"""Where the bands of occurrences in training begin."""
+POSITIONS = (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257)
+"""Where the bands of places in a line begin."""
+CHUNK = 2**20
+"""Tokens, or lines, that are looked at together."""
+LISTED, SHORTEST, SHOWN = 100, 5, 400
+"""Surprising lines in the list, scored tokens that such a line has at least, and tokens of it that are shown."""
+TEMPERATURES, PROMPT, WRITTEN = (0.5, 0.8, 1.0), 60, 400
+"""Of the samples; characters of their prompt, at most, and of what is written, about."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """The test text's tokens and their losses."""
+
+    tokens: NDArray[Any]
+    """Ids (N,), of an unsigned type."""
+    loss: NDArray[np.float32]
+    """Nats (N,); the first token's, which nothing foretells, is 0 and is left out of every mean."""
+    starts: NDArray[np.int64]
+    """The first token of each line (lines,); a token with a line's end in it belongs to the line it ends."""
+    numbers: NDArray[np.int64]
+    """Of the lines, from 1 on (lines,); byte pairs may end several lines at once."""
+    pieces: Sequence[str]
+    """Each token of the vocabulary as people read it."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Tokens grouped by a number; the bands without tokens are left out."""
+
+    names: list[str]
+    count: list[int]
+    loss: list[float]
+    """Mean, in nats a token."""
+
+
+def evaluate(
+    model: nn.Module, predictions: Batch, prepared: Prepared, out: Path, params: LanguageParams
+) -> dict[str, float]:
+    """Measure the losses on the test text; write into the folders plots/ and examples/ below `out`.
+
+    plots/ gets frequency.png, position.png and surprise.png; examples/ gets lines.csv, surprising.json and
+    samples.md. Memory holds some 15 bytes a token of the text, and no strings but the vocabulary's.
+
+    Args:
+        model: The network, on the CPU and in evaluation mode; writes the samples.
+        predictions: `loss`, float32, NaN where a position is not scored; the others are in order those of the
+            test text's tokens from the second on.
+        prepared: The prepared data that the predictions were made on.
+        out: The evaluation's folder.
+        params: Those of evaluation give the bootstrap's resamplings, and the seed of that and of the samples.
+
+    Raises:
+        PedigreeError: a loss is not a finite number.
+    """
+    facts, note = LanguageFacts.model_validate(prepared.manifest.facts), prepared.manifest.note
+    tokenizer = tokens.load(facts.tokenizer)
+    ids = load_split(prepared.folder, "test")["tokens"].numpy()
+    text = scored(ids, predictions["loss"], tokens.pieces(tokenizer, range(facts.vocabulary)))
+    frequency, position = by_frequency(text, arrays.load(prepared.folder / COUNTS).numpy()), by_position(text)
+    _plots(text, frequency, position, note, out / "plots")
+    _tables(text, tokenizer, out / "examples")
+    samples = _samples(model, tokenizer, facts, ids, params.evaluate.seed)
+    (out / "examples" / "samples.md").write_text(samples, encoding="utf-8", newline="\n")
+    whole = measure(text, facts.characters["test"], tokens.unknown_id(tokenizer), params.evaluate)
+    return whole | {f"loss/seen {name}": loss for name, loss in zip(frequency.names, frequency.loss, strict=True)}
+
+
+def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Text:
+    """Put N >= 2 tokens, the finite ones of the losses, and the vocabulary as people read it together.
+
+    Raises:
+        PedigreeError: a token but the first has no finite loss.
+    """
+    every = losses.numpy()
+    finite = every[np.isfinite(every)]
+    broken = len(ids) - 1 - len(finite)
+    assert broken >= 0, "losses of another text"
+    if broken:
+        raise PedigreeError(
+            f"the network's losses for {broken:,} of {len(ids) - 1:,} test tokens are not finite numbers: "
+            "the training diverged, so train again with a lower train.optimizer.lr"
+        )
+    breaks = np.array([piece.count("\n") for piece in pieces])  # (vocabulary,)
+    ends = [first + np.flatnonzero(breaks[ids[first : first + CHUNK]]) for first in range(0, len(ids), CHUNK)]
+    last = np.concatenate(ends)[:, None]
+    last = last[last < len(ids) - 1]  # after the text's last token no line begins
+    starts, numbers = np.append(0, last + 1), 1 + np.append(0, breaks[ids[last]].cumsum())
+    return Text(ids, np.concatenate([np.zeros(1, np.float32), finite]), starts, numbers, pieces)
+
+
+def measure(text: Text, characters: int, unknown: int | None, params: LanguageEvaluateParams) -> dict[str, float]:
+    """Return the metrics of the text as a whole, by name.
+
+    `loss` is the mean in nats a token, `perplexity` its exponential. As losses side by side are not independent,
+    the interval is that of a bootstrap over blocks of tokens (Carlstein 1986, Annals of Statistics 14).
+    `bits_per_character` shares the nats of all tokens among their characters, so that it compares tokenizers.
+
+    Args:
+        text: Of N tokens, N - 1 of which are scored.
+        characters: Of the text that the N tokens stand for.
+        unknown: The id of `<unk>`, where there is one.
+        params: Give the bootstrap's resamplings and seed.
+    """
+    count, nats = len(text.tokens) - 1, float(text.loss.sum(dtype=np.float64))
+    blocks = max(min(count, FEWEST_BLOCKS), count // BLOCK)
+    # Their lengths differ by one token at most, so that their mean is as good as the tokens'.
+    edges = np.arange(blocks + 1) * count // blocks
+    means = np.add.reduceat(text.loss[1:], edges[:-1], dtype=np.float64) / np.diff(edges)
+    low, high = interval(means, params.bootstrap, params.seed)
+    loss = nats / count
+    return {
+        "loss": loss,
+        "perplexity": _perplexity(loss),
+        "perplexity_low": _perplexity(min(low, loss)),
+        "perplexity_high": _perplexity(max(high, loss)),
+        "bits_per_character": nats / math.log(2) / max(characters - len(text.pieces[text.tokens[0]]), 1),
+        "tokens": count,
+        "unknown_share": 0.0 if unknown is None else np.count_nonzero(text.tokens[1:] == unknown) / count,
+    }
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700))  # beyond that no float is large enough
+
+
+def by_frequency(text: Text, counts: NDArray[np.int64]) -> Bands:
+    """Group the scored tokens by how often training has them, `counts` (vocabulary,)."""
+    return _banded(text, FREQUENCIES, lambda first, last: counts[text.tokens[first:last]])
+
+
+def by_position(text: Text) -> Bands:
+    """Group the scored tokens by their place in their line, from 1 on."""
+
+    def places(first: int, last: int) -> NDArray[np.int64]:
+        tokens_ = np.arange(first, last)
+        return tokens_ - text.starts[np.searchsorted(text.starts, tokens_, "right") - 1] + 1
+
+    return _banded(text, POSITIONS, places)
+
+
+def _banded(text: Text, begins: Sequence[int], values: Callable[[int, int], NDArray[np.int64]]) -> Bands:
+    """Group the scored tokens by their `values(first, last)` into the bands that begin at the rising `begins`."""
+    count, nats = np.zeros(len(begins), np.int64), np.zeros(len(begins))
+    for first in range(1, len(text.tokens), CHUNK):
+        last = min(first + CHUNK, len(text.tokens))
+        band = np.digitize(values(first, last), begins) - 1
+        count += np.bincount(band, minlength=len(begins))
+        nats += np.bincount(band, text.loss[first:last], len(begins))
+    used = np.flatnonzero(count)
+    names = [_band(begins, index) for index in used.tolist()]
+    return Bands(names, count[used].tolist(), (nats[used] / count[used]).tolist())
+
+
+def _band(begins: Sequence[int], index: int) -> str:
+    """Return a name that MLflow takes in a metric's name."""
+    if index + 1 == len(begins):
+        return f"{begins[index]} or more"
+    first, last = begins[index], begins[index + 1] - 1
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _plots(text: Text, frequency: Bands, position: Bands, kind: str, note: str, folder: Path) -> None:
+    def shown() -> Iterator[tuple[str, float]]:
+        for place, (token, loss) in enumerate(zip(text.tokens, text.loss, strict=True)):
+            piece = text.pieces[token]
+            gap = " " if kind == "word" and piece != "\n" else ""
+            yield piece + gap, float(loss) if place else math.nan
+
+    drawn = {
+        "frequency": pictures.bands(
+            frequency.names, frequency.count, frequency.loss, "Loss by frequency", "Occurrences of the token in training"
+        ),
+        "position": pictures.bands(
+            position.names, position.count, position.loss, "Loss by position", "Place of the token in its line"
+        ),
+        "surprise": pictures.passage(shown(), math.log(len(text.pieces))),
+    }
+    for name, figure in drawn.items():
+        if note:
+            figure.suptitle(f"{note}\n{figure.get_suptitle()}")
+        figures.save(figure, folder / f"{name}.png")
+
+
+def _tables(text: Text, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write lines.csv and surprising.json."""
+    count = np.diff(text.starts, append=len(text.tokens))
+    count[0] -= 1  # the text's first token is not scored
+    loss = np.add.reduceat(text.loss, text.starts, dtype=np.float64) / np.maximum(count, 1)
+    with (folder / "lines.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["line", "tokens", "loss"])
+        for first in range(0, len(count), CHUNK):
+            part = slice(first, first + CHUNK)
+            rows = zip(text.numbers[part].tolist(), count[part].tolist(), loss[part].round(6).tolist(), strict=True)
+            table.writerows(row for row in rows if row[1])
+    long = np.flatnonzero(count >= SHORTEST)
+    worst = long[np.argsort(-loss[long], kind="stable")[:LISTED]].tolist()
+    write_json(
+        folder / "surprising.json",
+        [_line(text, tokenizer, line, int(count[line]), float(loss[line])) for line in worst],
+    )
+
+
+def _line(text: Text, tokenizer: Tokenizer, line: int, count: int, loss: float) -> dict[str, Any]:
+    first, last = np.append(text.starts, len(text.tokens))[line : line + 2].tolist()
+    top = first + int(text.loss[first:last].argmax())
+    words = tokens.decode(tokenizer, text.tokens[first : min(last, first + SHOWN)].tolist()).strip("\n")
+    return {
+        "line": int(text.numbers[line]),
+        "text": words if last - first <= SHOWN else f"{words}…",
+        "tokens": count,
+        "loss": round(loss, 6),
+        "most_surprising": text.pieces[text.tokens[top]],
+        "its_loss": round(float(text.loss[top]), 6),
+    }
+
+
+def _samples(model: nn.Module, tokenizer: Tokenizer, facts: LanguageFacts, ids: NDArray[Any], seed: int) -> str:
+    """Return Markdown: how the network goes on from the test text's first words."""
+    prompt = _prompt(tokens.decode(tokenizer, ids[: 4 * PROMPT].tolist()))
+    length = max(1, round(WRITTEN * facts.tokens["test"] / facts.characters["test"]))
+    gap = " " if facts.kind == "word" else ""
+    parts = [f"# Samples\n\nWhat the network writes after the test text's beginning, with seed {seed}:\n\n"]
+    parts.append(f"{indent(prompt, '    ')}\n")
+    for temperature in TEMPERATURES:
+        written = generate(
+            model, tokenizer, prompt, temperature=temperature, top_k=0, top_p=1, seed=seed, stop="", max_length=length
+        )  # fmt: skip
+        body = indent(f"{prompt}{gap}{written.text}", "    ", lambda line: True)
+        parts.append(f"\n## Temperature {temperature}\n\n{body}\n")
+    return "".join(parts)
+
+
+def _prompt(beginning: str) -> str:
+    """Return the first line that is not blank, cut between words where it is too long."""
+    line = beginning.strip().partition("\n")[0]
+    if len(line) <= PROMPT:
+        return line.rstrip()
+    words, space, _ = line[: PROMPT + 1].rpartition(" ")
+    return words.rstrip() if space else line[:PROMPT]

@@ -1,0 +1,71 @@
+"""What a user turns in language modelling."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.params import EvaluateParams, PrepareParams, Section, TaskParams, TrainParams
+
+
+class TokenizerParams(Section):
+    """How text becomes tokens."""
+
+    name: Literal["char", "word", "bpe"] = Field(
+        description="char: each character; word: between spaces; bpe: learnt pieces of bytes, lossless"
+    )
+    vocabulary: int = Field(ge=2, le=2**20, description="Most tokens that word and bpe may have; char has all")
+    min_count: int = Field(ge=1, description="Words and characters that are rarer in training become <unk>")
+
+
+class LanguagePrepareParams(PrepareParams):
+    """How text files become token ids."""
+
+    test_share: float = Field(
+        ge=0, lt=1, description="Part at the end taken for testing where the data has none; 0 tests on validation's"
+    )
+    tokenizer: TokenizerParams
+
+
+class ModelParams(Section):
+    """Embedding, recurrent layers, vocabulary."""
+
+    cell: Literal["lstm", "gru", "rnn"] = Field(description="rnn is the plain unit of textbooks, slow: for study")
+    embedding: int = Field(ge=1, le=65536, description="Size of a token's vector")
+    hidden: int = Field(ge=1, le=65536, description="Size of a layer's state")
+    layers: int = Field(ge=1, le=64, description="Recurrent layers")
+    tie: bool = Field(description="Output weights are the embedding's; the last layer then has its size")
+    orthogonal: bool = Field(description="Start from orthogonal hidden-to-hidden matrices, gate by gate")
+    forget_bias: float = Field(description="First bias of the LSTM's forget gate; 1 keeps what is there")
+
+
+class DropoutParams(Section):
+    """Shares of what training leaves out, as AWD-LSTM does (Merity et al. 2018, arXiv:1708.02182)."""
+
+    embedding: float = Field(ge=0, lt=1, description="Of the vocabulary: whole words, for a window")
+    input: float = Field(ge=0, lt=1, description="Of the embedded input, the same at every position")
+    hidden: float = Field(ge=0, lt=1, description="Between layers, the same at every position")
+    output: float = Field(ge=0, lt=1, description="Of the last layer's output, the same at every position")
+    weight: float = Field(ge=0, lt=1, description="Of the hidden-to-hidden weights, for a window (DropConnect)")
+
+
+class LanguageTrainParams(TrainParams):
+    """The shared training parameters, and language's network, windows and dropout."""
+
+    window: int = Field(ge=1, le=65536, description="Tokens that the gradient goes back through; the state goes on")
+    random_window: bool = Field(description="Draw each window's length round that, as AWD-LSTM does")
+    model: ModelParams
+    dropout: DropoutParams
+
+
+class LanguageEvaluateParams(EvaluateParams):
+    """The shared evaluation parameters, and the window."""
+
+    window: int = Field(ge=1, le=65536, description="Positions computed at once; results do not depend on it")
+
+
+class LanguageParams(TaskParams):
+    """tasks.language in params.yaml."""
+
+    prepare: LanguagePrepareParams
+    train: LanguageTrainParams
+    evaluate: LanguageEvaluateParams

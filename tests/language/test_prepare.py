@@ -1,0 +1,196 @@
+"""Text files become token ids that give the text back; what cannot be read is refused with its place."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components import arrays
+from components.errors import PedigreeError
+from components.language import texts, tokens
+from components.language.params import TokenizerParams
+from components.language.prepare import LanguageFacts, load_split
+from components.language.texts import Text
+from tests.language.tiny import text
+from tests.language.values import ROOT, prepared, tokenizer, values
+
+DATASETS = ROOT.parent / "shared" / "datasets"
+
+
+def learnt(name: str, *blocks: str, vocabulary: int = 400, min_count: int = 1):
+    return tokens.train(TokenizerParams(name=name, vocabulary=vocabulary, min_count=min_count), blocks)
+
+
+def facts(made) -> LanguageFacts:
+    return LanguageFacts.model_validate(made.manifest.facts)
+
+
+def decoded(made, split: str) -> str:
+    ids = load_split(made.folder, split)["tokens"].to(torch.int64).tolist()
+    return tokens.decode(tokens.load(facts(made).tokenizer), ids)
+
+
+@pytest.mark.parametrize("name", ["char", "bpe"])
+def test_one_file_is_cut_at_the_end_and_the_parts_joined_are_the_text(tmp_path, name):
+    made = prepared(tmp_path, text(), prepare=tokenizer(name, val_share=0.05, test_share=0.05))
+    parts = [decoded(made, split) for split in ("train", "val", "test")]
+    assert "".join(parts) == text()
+    assert [len(part) / len(text()) for part in parts] == pytest.approx([0.9, 0.05, 0.05], abs=0.001)
+    assert facts(made).characters == {
+        split: len(part) for split, part in zip(("train", "val", "test"), parts, strict=True)
+    }
+
+
+def test_the_usual_cut_of_shakespeare_is_the_first_nine_tenths(tmp_path):
+    made = prepared(tmp_path, "ab" * 557_697, prepare=tokenizer("char", val_share=0.1, test_share=0))
+    assert facts(made).characters == {"train": 1_003_854, "val": 111_540, "test": 111_540}
+    assert made.manifest.splits["test"].sha256 == made.manifest.splits["val"].sha256
+
+
+def test_given_files_are_the_splits_and_a_missing_one_is_cut_from_train(tmp_path):
+    files = {"train.txt": "one two three four\n" * 10, "valid.txt": "two\n", "test.txt": "three four\n"}
+    made = prepared(tmp_path / "all", files, prepare=tokenizer("bpe"))
+    assert {split: decoded(made, split) for split in ("train", "val", "test")} == {
+        "train": files["train.txt"],
+        "val": "two\n",
+        "test": "three four\n",
+    }
+    del files["test.txt"]
+    made = prepared(tmp_path / "two", files, prepare=tokenizer("bpe", test_share=0.1))
+    assert decoded(made, "val") == "two\n"
+    assert decoded(made, "train") + decoded(made, "test") == files["train.txt"]
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(300, np.uint16), (70_000, np.uint32)])
+def test_ids_take_two_bytes_as_long_as_the_vocabulary_lets_them(tmp_path, size, dtype):
+    words = " ".join(f"w{i:05d}" for i in range(size))
+    made = prepared(
+        tmp_path,
+        words + " w00001 w00002 w00003\n",
+        prepare=tokenizer("word", 2**17, val_share=0.01, test_share=0.01),
+    )
+    assert np.load(made.folder / "train.tokens.npy").dtype == dtype
+
+
+def test_words_that_are_rare_or_beyond_the_vocabulary_are_unknown_and_counted(tmp_path):
+    files = {"train.txt": "a a a b b c\n", "valid.txt": "a b c d\n", "test.txt": "<unk> a\n"}
+    made = prepared(tmp_path, files, prepare=tokenizer("word", vocabulary=4, min_count=2))
+    assert facts(made).unknown == {"train": 1, "val": 2, "test": 1}
+    assert facts(made).vocabulary == 4
+    assert decoded(made, "val") == "a b <unk> <unk>\n"
+
+
+def test_words_and_line_ends_are_counted_as_wikitext_counts_them(tmp_path):
+    valid, test = (DATASETS / "wikitext-2" / f"wiki.{name}.tokens" for name in ("valid", "test"))
+    if not valid.exists():
+        pytest.skip(f"{DATASETS} is not here")
+    files = {"train.txt": valid.read_text(), "valid.txt": "a b\n", "test.txt": test.read_text()}
+    made = prepared(tmp_path, files, prepare=tokenizer("word", vocabulary=50_000))
+    assert facts(made).tokens["train"] == 217_646
+    assert facts(made).tokens["test"] == 245_569
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+@settings(max_examples=200, deadline=None)
+def test_byte_pairs_give_any_text_back(any_text):
+    assert tokens.decode(BPE, tokens.encode(BPE, any_text)) == any_text
+
+
+BPE = learnt("bpe", text(500))
+
+
+def test_byte_pairs_are_learnt_alike_in_every_process():
+    script = (
+        "from tests.language.test_prepare import learnt, text\nprint(learnt('bpe', text(3000), text(77)).to_str())"
+    )
+    found = {
+        subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert found == {learnt("bpe", text(3000), text(77)).to_str() + "\n"}
+
+
+def test_equally_frequent_words_stand_in_the_order_of_their_letters():
+    vocabulary = learnt("word", "d c b a d\n").get_vocab()
+    assert sorted(vocabulary, key=vocabulary.get) == ["<unk>", "<eos>", "d", "a", "b", "c"]
+
+
+def test_a_character_outside_the_vocabulary_is_one_unknown_token():
+    found = learnt("char", "abc\n")
+    assert tokens.encode(found, "a€\U0001f600b") == [*tokens.encode(found, "a"), 0, 0, *tokens.encode(found, "b")]
+    assert len(tokens.encode(found, "<unk>")) == 5
+
+
+def test_the_counts_of_training_are_written(tmp_path):
+    made = prepared(tmp_path, text(), prepare=tokenizer("char"))
+    ids = load_split(made.folder, "train")["tokens"].to(torch.int64)
+    counts = arrays.load(made.folder / "counts.npy")
+    assert torch.equal(counts, ids.bincount(minlength=facts(made).vocabulary))
+
+
+@given(
+    st.text(alphabet="ab \n", min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(0, 59),
+    st.integers(0, 59),
+)
+@settings(deadline=None)
+def test_blocks_of_any_size_make_up_the_text(tmp_path_factory, any_text, size, one, other):
+    file = tmp_path_factory.mktemp("blocks") / "text.txt"
+    file.write_bytes(any_text.encode())
+    start, stop = sorted(min(place, len(any_text)) for place in (one, other))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts, "BLOCK", size)
+        blocks = list(Text(file, start, stop).blocks())
+        assert texts.characters(file) == len(any_text)
+    assert "".join(blocks) == any_text[start:stop]
+    assert all(blocks)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"good\nbad \xff line\n", r"text\.txt:2: byte 9 is not UTF-8"),
+        ("ä".encode() + b"\n\xc3", r"text\.txt:2: byte 3 is not UTF-8"),
+        (b"one\ntwo\nthr\0ee", r"text\.txt:3: byte 11 is a NUL byte"),
+        (b"", r"text\.txt is empty"),
+        (b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "one token again and again"),
+        (b"abc", "fewer than two characters"),
+    ],
+)
+@pytest.mark.parametrize("block", [3, 2**20])
+def test_text_that_cannot_be_used_is_refused_with_its_place(tmp_path, monkeypatch, content, said, block):
+    from components.language.prepare import prepare
+
+    monkeypatch.setattr(texts, "BLOCK", block)
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    out.mkdir()
+    (raw / "text.txt").write_bytes(content)
+    with pytest.raises(PedigreeError, match=said):
+        prepare(raw, out, values(prepare=tokenizer("char")))
+
+
+def test_no_text_and_two_texts_without_a_train_are_said(tmp_path):
+    with pytest.raises(PedigreeError, match=r"has no text: put one \.txt file there"):
+        texts.splits(tmp_path, values().prepare)
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    with pytest.raises(PedigreeError, match=r"has a\.txt, b\.txt and no train\.txt"):
+        texts.splits(tmp_path, values().prepare)
+
+
+def test_other_files_are_listed_as_refused(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "notes.md").write_text("not text for training")
+    (tmp_path / "prepared").mkdir()
+    (raw / "text.txt").write_text(text())
+    from components.language.prepare import prepare
+
+    manifest = prepare(raw, tmp_path / "prepared", values(prepare=tokenizer("char")))
+    assert [(r.file, r.reason) for r in manifest.refused] == [("notes.md", "not one of the texts")]

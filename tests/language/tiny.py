@@ -1,0 +1,37 @@
+"""A tiny text, and what the served model must answer about it."""
+
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+SETTINGS = {
+    "prepare": {"tokenizer": {"name": "char"}, "val_share": 0.1, "test_share": 0.1},
+    "train": {
+        "workers": 0,
+        "epochs": 2,
+        "batch_size": 8,
+        "precision": "fp32",
+        "window": 32,
+        "model": {"embedding": 32, "hidden": 32},
+        "dropout": {"output": 0},
+    },
+    "evaluate": {"bootstrap": 200},
+}
+"""Laid over params.yaml, so that a chain takes seconds."""
+
+WORDS = ["the", "sun", "rises", "over", "a", "quiet", "field", "and", "the", "river", "runs", "on", "below", "it"]
+
+
+def text(words: int = 4000) -> str:
+    """Return lines of 7 words; which word comes where has a rule, so that there is something to learn."""
+    chosen = islice(cycle(WORDS[i % 13] for i in range(0, 13 * 11, 5)), words)
+    return "".join(word + ("\n" if i % 7 == 6 else " ") for i, word in enumerate(chosen))
+
+
+def write(folder: Path) -> None:
+    """Write one file, which preparation splits."""
+    (folder / "text.txt").write_text(text())
+
+
+def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the test text as a request, and what of the answer evaluation tells."""
