@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -38,7 +39,7 @@ TEMPERATURES, PROMPT, WRITTEN = (0.5, 0.8, 1.0), 60, 400
 
 
 @dataclass(frozen=True)
-class Text:
+class Scored:
     """The test text's tokens and their losses."""
 
     tokens: NDArray[Any]
@@ -51,16 +52,6 @@ class Text:
     """Of the lines, from 1 on (lines,); byte pairs may end several lines at once."""
     pieces: Sequence[str]
     """Each token of the vocabulary as people read it."""
-
-
-@dataclass(frozen=True)
-class Bands:
-    """Tokens grouped by a number; the bands without tokens are left out."""
-
-    names: list[str]
-    count: list[int]
-    loss: list[float]
-    """Mean, in nats a token."""
 
 
 def evaluate(
@@ -86,8 +77,15 @@ def evaluate(
     tokenizer = tokens.load(facts.tokenizer)
     ids = load_split(prepared.folder, "test")["tokens"].numpy()
     text = scored(ids, predictions["loss"], tokens.pieces(tokenizer, range(facts.vocabulary)))
-    frequency, position = by_frequency(text, arrays.load(prepared.folder / COUNTS).numpy()), by_position(text)
-    _plots(text, frequency, position, note, out / "plots")
+    frequency = by_frequency(text, arrays.load(prepared.folder / COUNTS).numpy())
+    drawn = {
+        "frequency": pictures.bands(frequency, "Loss by frequency", "Occurrences of the token in training"),
+        "position": pictures.bands(by_position(text), "Loss by position", "Place of the token in its line"),
+        "surprise": pictures.passage(_shown(text, facts.kind), math.log(facts.vocabulary)),
+    }
+    for name, figure in drawn.items():
+        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])))
+        figures.save(figure, out / "plots" / f"{name}.png")
     _tables(text, tokenizer, out / "examples")
     samples = _samples(model, tokenizer, facts, ids, params.evaluate.seed)
     (out / "examples" / "samples.md").write_text(samples, encoding="utf-8", newline="\n")
@@ -95,7 +93,7 @@ def evaluate(
     return whole | {f"loss/seen {name}": loss for name, loss in zip(frequency.names, frequency.loss, strict=True)}
 
 
-def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Text:
+def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Scored:
     """Put N >= 2 tokens, the finite ones of the losses, and the vocabulary as people read it together.
 
     Raises:
@@ -112,13 +110,13 @@ def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Text:
         )
     breaks = np.array([piece.count("\n") for piece in pieces])  # (vocabulary,)
     ends = [first + np.flatnonzero(breaks[ids[first : first + CHUNK]]) for first in range(0, len(ids), CHUNK)]
-    last = np.concatenate(ends)[:, None]
+    last = np.concatenate(ends)
     last = last[last < len(ids) - 1]  # after the text's last token no line begins
     starts, numbers = np.append(0, last + 1), 1 + np.append(0, breaks[ids[last]].cumsum())
-    return Text(ids, np.concatenate([np.zeros(1, np.float32), finite]), starts, numbers, pieces)
+    return Scored(ids, np.concatenate([np.zeros(1, np.float32), finite]), starts, numbers, pieces)
 
 
-def measure(text: Text, characters: int, unknown: int | None, params: LanguageEvaluateParams) -> dict[str, float]:
+def measure(text: Scored, characters: int, unknown: int | None, params: LanguageEvaluateParams) -> dict[str, float]:
     """Return the metrics of the text as a whole, by name.
 
     `loss` is the mean in nats a token, `perplexity` its exponential. As losses side by side are not independent,
@@ -153,12 +151,12 @@ def _perplexity(loss: float) -> float:
     return math.exp(min(loss, 700))  # beyond that no float is large enough
 
 
-def by_frequency(text: Text, counts: NDArray[np.int64]) -> Bands:
+def by_frequency(text: Scored, counts: NDArray[np.int64]) -> pictures.Bands:
     """Group the scored tokens by how often training has them, `counts` (vocabulary,)."""
     return _banded(text, FREQUENCIES, lambda first, last: counts[text.tokens[first:last]])
 
 
-def by_position(text: Text) -> Bands:
+def by_position(text: Scored) -> pictures.Bands:
     """Group the scored tokens by their place in their line, from 1 on."""
 
     def places(first: int, last: int) -> NDArray[np.int64]:
@@ -168,7 +166,7 @@ def by_position(text: Text) -> Bands:
     return _banded(text, POSITIONS, places)
 
 
-def _banded(text: Text, begins: Sequence[int], values: Callable[[int, int], NDArray[np.int64]]) -> Bands:
+def _banded(text: Scored, begins: Sequence[int], values: Callable[[int, int], NDArray[np.int64]]) -> pictures.Bands:
     """Group the scored tokens by their `values(first, last)` into the bands that begin at the rising `begins`."""
     count, nats = np.zeros(len(begins), np.int64), np.zeros(len(begins))
     for first in range(1, len(text.tokens), CHUNK):
@@ -178,7 +176,7 @@ def _banded(text: Text, begins: Sequence[int], values: Callable[[int, int], NDAr
         nats += np.bincount(band, text.loss[first:last], len(begins))
     used = np.flatnonzero(count)
     names = [_band(begins, index) for index in used.tolist()]
-    return Bands(names, count[used].tolist(), (nats[used] / count[used]).tolist())
+    return pictures.Bands(names, count[used].tolist(), (nats[used] / count[used]).tolist())
 
 
 def _band(begins: Sequence[int], index: int) -> str:
@@ -189,29 +187,14 @@ def _band(begins: Sequence[int], index: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _plots(text: Text, frequency: Bands, position: Bands, kind: str, note: str, folder: Path) -> None:
-    def shown() -> Iterator[tuple[str, float]]:
-        for place, (token, loss) in enumerate(zip(text.tokens, text.loss, strict=True)):
-            piece = text.pieces[token]
-            gap = " " if kind == "word" and piece != "\n" else ""
-            yield piece + gap, float(loss) if place else math.nan
-
-    drawn = {
-        "frequency": pictures.bands(
-            frequency.names, frequency.count, frequency.loss, "Loss by frequency", "Occurrences of the token in training"
-        ),
-        "position": pictures.bands(
-            position.names, position.count, position.loss, "Loss by position", "Place of the token in its line"
-        ),
-        "surprise": pictures.passage(shown(), math.log(len(text.pieces))),
-    }
-    for name, figure in drawn.items():
-        if note:
-            figure.suptitle(f"{note}\n{figure.get_suptitle()}")
-        figures.save(figure, folder / f"{name}.png")
+def _shown(text: Scored, kind: str) -> Iterator[tuple[str, float]]:
+    """Yield each token as it stands in the text, and its loss, NaN for the first one."""
+    gap = " " if kind == "word" else ""
+    for place, token in enumerate(text.tokens):
+        yield text.pieces[token] + gap, float(text.loss[place]) if place else math.nan
 
 
-def _tables(text: Text, tokenizer: Tokenizer, folder: Path) -> None:
+def _tables(text: Scored, tokenizer: Tokenizer, folder: Path) -> None:
     """Write lines.csv and surprising.json."""
     count = np.diff(text.starts, append=len(text.tokens))
     count[0] -= 1  # the text's first token is not scored
@@ -227,19 +210,21 @@ def _tables(text: Text, tokenizer: Tokenizer, folder: Path) -> None:
     worst = long[np.argsort(-loss[long], kind="stable")[:LISTED]].tolist()
     write_json(
         folder / "surprising.json",
-        [_line(text, tokenizer, line, int(count[line]), float(loss[line])) for line in worst],
+        [
+            _line(text, tokenizer, line) | {"tokens": int(count[line]), "loss": round(float(loss[line]), 6)}
+            for line in worst
+        ],
     )
 
 
-def _line(text: Text, tokenizer: Tokenizer, line: int, count: int, loss: float) -> dict[str, Any]:
-    first, last = np.append(text.starts, len(text.tokens))[line : line + 2].tolist()
+def _line(text: Scored, tokenizer: Tokenizer, line: int) -> dict[str, Any]:
+    first = int(text.starts[line])
+    last = int(text.starts[line + 1]) if line + 1 < len(text.starts) else len(text.tokens)
     top = first + int(text.loss[first:last].argmax())
     words = tokens.decode(tokenizer, text.tokens[first : min(last, first + SHOWN)].tolist()).strip("\n")
     return {
         "line": int(text.numbers[line]),
         "text": words if last - first <= SHOWN else f"{words}…",
-        "tokens": count,
-        "loss": round(loss, 6),
         "most_surprising": text.pieces[text.tokens[top]],
         "its_loss": round(float(text.loss[top]), 6),
     }
@@ -250,12 +235,11 @@ def _samples(model: nn.Module, tokenizer: Tokenizer, facts: LanguageFacts, ids: 
     prompt = _prompt(tokens.decode(tokenizer, ids[: 4 * PROMPT].tolist()))
     length = max(1, round(WRITTEN * facts.tokens["test"] / facts.characters["test"]))
     gap = " " if facts.kind == "word" else ""
+    write = partial(generate, model, tokenizer, prompt, top_k=0, top_p=1, seed=seed, stop="", max_length=length)
     parts = [f"# Samples\n\nWhat the network writes after the test text's beginning, with seed {seed}:\n\n"]
     parts.append(f"{indent(prompt, '    ')}\n")
     for temperature in TEMPERATURES:
-        written = generate(
-            model, tokenizer, prompt, temperature=temperature, top_k=0, top_p=1, seed=seed, stop="", max_length=length
-        )  # fmt: skip
+        written = write(temperature=temperature)
         body = indent(f"{prompt}{gap}{written.text}", "    ", lambda line: True)
         parts.append(f"\n## Temperature {temperature}\n\n{body}\n")
     return "".join(parts)

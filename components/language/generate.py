@@ -131,6 +131,7 @@ def _likeliest(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:
     falling[top_k or len(falling) :] = 0
     if top_p < 1:
         before = falling.cumsum(0) - falling
+        before[0] = -1  # the likeliest stays, also where rounding makes the share nothing
         falling[before >= top_p * falling.sum()] = 0
     return torch.zeros_like(probabilities).scatter(0, order, falling)
 

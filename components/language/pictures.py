@@ -1,6 +1,7 @@
 """What evaluation draws of a text's losses: matplotlib without pyplot, letters as they are written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,20 +17,23 @@ DARK = 0.6
 """Share of the colour bar above which letters are white."""
 
 
-def bands(names: Sequence[str], count: Sequence[int], loss: Sequence[float], title: str, label: str) -> "Figure":
-    """Draw the mean loss of groups of tokens, and how large a share of all each group is.
+@dataclass(frozen=True)
+class Bands:
+    """Tokens grouped by a number; groups without tokens are left out."""
 
-    Args:
-        names: Of the groups, in the order in which they are drawn.
-        count: Tokens of each.
-        loss: Of each, in nats a token.
-        title: Above the figure.
-        label: What the names are.
-    """
+    names: list[str]
+    count: list[int]
+    loss: list[float]
+    """Mean, in nats a token."""
+
+
+def bands(groups: Bands, title: str, label: str) -> "Figure":
+    """Draw the mean loss of groups of tokens, and how large a share of all each group is; `label` says by what."""
+    names, loss = groups.names, groups.loss
     figure = _figure(7, 5)
     figure.suptitle(title)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    places, share = range(len(names)), np.array(count) / max(sum(count), 1)
+    places, share = range(len(names)), np.array(groups.count) / sum(groups.count)
     upper.bar_label(upper.bar(places, loss, color="lightsteelblue"), fmt="{:.2f}", fontsize=8, padding=2)
     lower.bar_label(lower.bar(places, share, color="lightgrey"), fmt="{:.1%}", fontsize=7, padding=2)
     upper.set_ylabel("Loss (nats a token)")
@@ -37,7 +41,7 @@ def bands(names: Sequence[str], count: Sequence[int], loss: Sequence[float], tit
     for axes in (upper, lower):
         axes.margins(y=0.15)
     turn: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(names) > 6 else {}
-    lower.set_xticks(places, labels=list(names), **turn)
+    lower.set_xticks(places, labels=names, **turn)
     return figure
 
 
@@ -49,16 +53,12 @@ def passage(tokens: Iterable[tuple[str, float]], chance: float) -> "Figure":
             there is room for.
         chance: The loss of a guess among all tokens alike: the end of the scale.
     """
-    from matplotlib import colormaps
-
     letters, losses, edges = _laid_out(tokens)
     figure = _figure(0.12 * COLUMNS + 0.8, 0.24 * len(losses) + 1)
     figure.suptitle("The test text's beginning, and how surprising the network finds each token")
     axes = figure.add_subplot()
     axes.set_axis_off()
-    colours = colormaps["YlOrRd"].with_extremes(bad="lightgrey")
-    picture = axes.imshow(losses, cmap=colours, vmin=0, vmax=chance, aspect="auto")
-    picture.cmap.set_bad("white")
+    picture = axes.imshow(losses, cmap="YlOrRd", vmin=0, vmax=chance, aspect="auto")
     figure.colorbar(picture, label="Loss (nats)", extend="max", fraction=0.03, pad=0.01)
     if edges:
         x, y = np.array(edges).T - 0.5

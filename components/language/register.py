@@ -82,7 +82,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 def _problem(details: Any) -> str:
     name = str(details["loc"][0])
     if name not in Settings.model_fields:
-        return f"{name} is not one{nearest(name, Settings.model_fields) or ': leave it out'}"
+        return f"{reprlib.repr(name)} is not one{nearest(name, Settings.model_fields) or ': leave it out'}"
     return f"{name} = {reprlib.repr(details['input'])}: {details['msg']}"
 
 

@@ -114,6 +114,7 @@ def test_a_temperature_raises_probabilities_to_its_inverse(temperature):
         (3, 1.0, "abc"),
         (9, 1.0, "abcd"),
         (0, 1e-300, "a"),
+        (1, 5e-324, "a"),
         (0, 0.49, "a"),
         (0, 0.51, "ab"),
         (0, 0.79, "ab"),

@@ -156,7 +156,6 @@ def test_any_string_is_answered_in_numbers_and_text_that_json_can_carry(kind, te
 def test_half_a_character_is_read_as_the_replacement_character_and_two_halves_as_one(kind):
     assert ask(kind, "the \ud83d Work") == ask(kind, "the \ufffd Work")
     assert ask(kind, "the \ud83d\ude00 Work", score=True) == ask(kind, "the 😀 Work", score=True)
-    assert ask(kind, "the", stop="\ud83d") == ask(kind, "the")
 
 
 @pytest.mark.parametrize(
@@ -208,8 +207,10 @@ def test_a_text_that_is_too_large_is_refused_by_its_bytes():
         ({"stop": 3}, "stop = 3: .*string"),
         ({"stop": "x" * 1001}, "stop = 'x+[.]{3}x+': .*at most 1000"),
         ({"score": "yes"}, "score = 'yes': .*boolean"),
-        ({"temprature": 1.0}, r"temprature is not one; did you mean temperature\?"),
-        ({"beams": 4}, "beams is not one: leave it out"),
+        ({"temprature": 1.0}, r"'temprature' is not one; did you mean temperature\?"),
+        ({"beams": 4}, "'beams' is not one: leave it out"),
+        ({"\ud800": 4}, r"'\\ud800' is not one: leave it out"),
+        ({"stop": "\ud800"}, r"stop = '\\ud800': .*string"),
         ({"top_k": -1, "top_p": 2.0}, "top_k = -1: [^;]+; top_p = 2.0: .+"),
     ],
 )
@@ -226,7 +227,7 @@ good = st.fixed_dictionaries(
         "top_k": st.integers(0, 2**31 - 1),
         "top_p": st.floats(0, 1, exclude_min=True),
         "seed": st.integers(0, 2**63 - 1),
-        "stop": st.text(st.characters(), max_size=5),
+        "stop": st.text(max_size=5),
         "max_length": st.integers(1, 12),
     },
 )

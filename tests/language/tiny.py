@@ -1,8 +1,12 @@
 """A tiny text, and what the served model must answer about it."""
 
+import json
+import statistics
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 SETTINGS = {
     "prepare": {"tokenizer": {"name": "char"}, "val_share": 0.1, "test_share": 0.1},
@@ -33,5 +37,15 @@ def write(folder: Path) -> None:
     (folder / "text.txt").write_text(text())
 
 
-def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the test text as a request, and what of the answer evaluation tells."""
+def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the test text as a request that asks how likely each of its characters is."""
+    whole = (raw / "text.txt").read_text()
+    return [{"text": whole[int(0.9 * len(whole)) :]}], {"score": True}
+
+
+def check(answers: list[dict[str, Any]], evaluation: Path) -> None:
+    """Compare the characters' probabilities with the loss that evaluation found."""
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    (answer,) = answers
+    assert len(answer["log_probabilities"]) == metrics["tokens"]
+    assert -statistics.mean(answer["log_probabilities"]) == pytest.approx(metrics["loss"], abs=1e-5)

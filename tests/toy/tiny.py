@@ -1,4 +1,4 @@
-"""What adding the toy takes, as anybody would do it: a folder in components/, a section in params.yaml, raw data."""
+"""What adding a task takes, as anybody would do it: a folder, a section of params.yaml, raw data."""
 
 import shutil
 from pathlib import Path

@@ -1,11 +1,12 @@
 """A tiny set of images, and what the served model must answer about it."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tests.classifiers import compare, predictions
 
 SETTINGS = {
     "train": {
@@ -33,9 +34,11 @@ def write(folder: Path, train: int = 24, test: int = 13, classes: int = 4) -> No
             Image.fromarray(pixels).save(file)
 
 
-def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return a request's row for each test image, and what of the answer evaluation tells."""
-    with (evaluation / "examples" / "predictions.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
-    rows = [{"image": (raw / row["file"]).read_bytes()} for row in found]
-    return rows, [{"label": row["predicted"], "probability": float(row["probability"])} for row in found]
+def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return a request's row for each test sample, and no settings."""
+    return [{"image": (raw / row["file"]).read_bytes()} for row in predictions(evaluation)], {}
+
+
+def check(answers: list[dict[str, Any]], evaluation: Path) -> None:
+    """Compare each answer with what evaluation predicted."""
+    compare(answers, evaluation, "label")

@@ -1,9 +1,10 @@
 """A straight line through points: the smallest task there can be."""
 
-from components.batches import in_order, shuffled
-from components.contracts import Task
 from components.toy import evaluate, model, prepare, register, train
 from components.toy.params import ToyParams
+
+from components.batches import in_order, shuffled
+from components.contracts import Task
 
 TASK = Task(
     name="toy",

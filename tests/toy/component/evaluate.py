@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from components.toy.params import ToyParams
+from components.toy.prepare import load_split
 from matplotlib.figure import Figure
 from torch import nn
 
 from components import figures
 from components.classification import interval
 from components.contracts import Batch, Prepared
-from components.toy.params import ToyParams
-from components.toy.prepare import load_split
 
 
 def evaluate(

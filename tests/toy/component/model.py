@@ -1,9 +1,9 @@
 """A straight line."""
 
+from components.toy.params import ToyParams
 from torch import nn
 
 from components.contracts import Manifest
-from components.toy.params import ToyParams
 
 
 def build_model(params: ToyParams, manifest: Manifest) -> nn.Module:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from components.toy.params import ToyParams
 
 from components import arrays
 from components.contracts import Batch, Manifest, Split
-from components.toy.params import ToyParams
 
 
 def default_data(folder: Path) -> None:

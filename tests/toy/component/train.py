@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import torch.nn.functional as F
+from components.toy.params import ToyParams
 from torch import nn
 
 from components.contracts import Batch, StepOutput
-from components.toy.params import ToyParams
 
 
 def augment(batch: Batch, params: ToyParams) -> Batch:

@@ -1,0 +1,166 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from mlflow.utils.validation import _validate_metric_name
+from PIL import Image
+
+from components import figures
+from components.contracts import Manifest, Prepared
+from components.errors import PedigreeError
+from components.speech.evaluate import by_speaker, evaluate
+from components.speech.model import build_model
+from components.speech.train import LEVELS
+from tests.speech.test_model import clips
+from tests.speech.values import parameters
+
+WORDS = ["no", "yes"]
+FILES = [
+    "plots/confusion.png",
+    "plots/reliability.png",
+    "plots/per_class.png",
+    "plots/speakers.png",
+    "plots/noise.png",
+    "examples/mistakes.png",
+]
+
+
+def sure_of(predicted):
+    return 4 * torch.nn.functional.one_hot(torch.tensor(predicted), 2).float()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Evaluate what was predicted for the test clips of these speakers, in all noise the same if not told."""
+
+    def run(predicted, labels, speakers, note="", **noisy):
+        folder, out = tmp_path / "prepared", tmp_path / "out"
+        for path in (folder, out, out / "plots", out / "examples"):
+            path.mkdir(exist_ok=True)
+        np.save(folder / "test.clips.npy", clips(len(labels), 8000).numpy())
+        np.save(folder / "test.labels.npy", np.array(labels, np.int64))
+        names = [
+            f"{WORDS[label]}/{who}_{i}.wav" for i, (label, who) in enumerate(zip(labels, speakers, strict=True))
+        ]
+        (folder / "test.files.txt").write_text("".join(f"{name}\n" for name in names))
+        params = parameters("evaluate.bootstrap=200", "train.model.hidden=8", "prepare.rate=8000")
+        facts = {
+            "classes": WORDS,
+            "rate": 8000,
+            "seconds": 1.0,
+            "speaker": params.prepare.speaker,
+            "counts": {},
+            "speakers": {},
+        }
+        prepared = Prepared(folder, Manifest(task="speech", splits={}, refused=[], facts=facts, note=note))
+        predictions = {"logits": sure_of(predicted), "label": torch.tensor(labels)}
+        predictions |= {f"logits_{n}db": sure_of(noisy.get(f"at_{n}", predicted)) for n in LEVELS}
+        return evaluate(build_model(params, prepared.manifest).eval(), predictions, prepared, out, params), out
+
+    return run
+
+
+def test_accuracy_is_told_for_all_for_each_word_for_each_speaker_and_in_noise(run):
+    labels = [0, 0, 0, 1, 1, 1, 1, 1]
+    speakers = ["ann", "ann", "bob", "ann", "bob", "bob", "bob", "cy"]
+    metrics, _ = run(
+        [0, 0, 1, 1, 1, 1, 0, 1], labels, speakers, at_20=labels, at_10=[0] * 8, at_0=[1 - n for n in labels]
+    )
+    expected = {
+        "accuracy": 6 / 8,
+        "recall/no": 2 / 3,
+        "recall/yes": 4 / 5,
+        "accuracy_by_speaker/ann": 1,
+        "accuracy_by_speaker/bob": 2 / 4,
+        "accuracy_by_speaker/cy": 1,
+        "mean_speaker_accuracy": 2.5 / 3,
+        "accuracy_20db": 1,
+        "accuracy_10db": 3 / 8,
+        "accuracy_0db": 0,
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+    assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
+    for name in metrics:
+        _validate_metric_name(f"test/{name}")
+
+
+def test_every_figure_and_table_is_written(run):
+    _, out = run([0, 1, 0], [0, 1, 1], ["ann", "ann", "bob"])
+    for name in FILES:
+        Image.open(out / name).verify()
+    with (out / "examples/speakers.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"speaker": "bob", "clips": "1", "accuracy": "0.0"},
+            {"speaker": "ann", "clips": "2", "accuracy": "1.0"},
+        ]
+    assert [m["file"] for m in json.loads((out / "examples/mistakes.json").read_text())] == ["yes/bob_2.wav"]
+
+
+def test_the_least_understood_speaker_comes_first_and_equal_ones_by_name():
+    found = by_speaker(np.array([True, False, True, True, True]), ["zoe", "bob", "bob", "ann", "ann"])
+    assert [(s.name, s.clips, s.accuracy) for s in found] == [("bob", 2, 0.5), ("ann", 2, 1.0), ("zoe", 1, 1.0)]
+
+
+def test_of_many_speakers_only_the_mean_is_a_metric_and_all_are_in_the_table(run):
+    speakers = [f"speaker{i}" for i in range(31)]
+    metrics, out = run([0] * 31, [0] * 30 + [1], speakers)
+    assert metrics["mean_speaker_accuracy"] == pytest.approx(30 / 31)
+    assert not [name for name in metrics if name.startswith("accuracy_by_speaker/")]
+    assert len((out / "examples/speakers.csv").read_text().splitlines()) == 32
+
+
+def test_speakers_without_a_name_are_their_files_and_their_metrics_have_names_that_mlflow_takes(run):
+    metrics, _ = run([0, 1], [0, 1], ["päul*", "päul?"])
+    assert "accuracy_by_speaker/päul_" in metrics
+    assert "accuracy_by_speaker/päul__2" in metrics
+    for name in metrics:
+        _validate_metric_name(f"test/{name}")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The titles of all figures that are saved."""
+    titles = {}
+    save = figures.save
+
+    def keep(figure, path):
+        titles[path.name] = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "save", keep)
+    return titles
+
+
+@pytest.mark.parametrize("note", ["", "synthetic speech"])
+def test_every_figure_says_whether_the_speech_is_synthetic(run, drawn, note):
+    run([0, 1, 0], [0, 1, 1], ["ann", "ann", "bob"], note)
+    assert len(drawn) == len(FILES)
+    for titles in drawn.values():
+        assert ("synthetic speech" in " ".join(titles)) == bool(note)
+
+
+def test_a_mistake_is_shown_as_its_log_mel_with_low_frequencies_at_the_bottom(run, monkeypatch):
+    tiles = []
+    monkeypatch.setattr(
+        figures, "gallery", lambda shown, title, empty: tiles.extend(shown) or figures._figure(1, 1)
+    )
+    low = 8000 * torch.sin(torch.arange(8000) * 0.05)  # 64 Hz, loud at the beginning
+    low[4000:] = 0
+    monkeypatch.setattr("tests.speech.test_evaluate.clips", lambda count, samples: low.to(torch.int16)[None])
+    run([1], [0], ["ann"])
+    (tile,) = tiles
+    bands, frames = tile.image.shape
+    assert 0.5 < bands / frames < 2
+    loud = tile.image[:, : frames // 3].mean(1)
+    assert loud[-bands // 8 :].mean() > loud[: bands // 2].mean()
+    assert "no → yes" in tile.caption
+
+
+def test_outputs_that_are_not_numbers_are_refused_with_what_to_do(run, monkeypatch):
+    monkeypatch.setattr(
+        "tests.speech.test_evaluate.sure_of", lambda predicted: torch.full((len(predicted), 2), np.nan)
+    )
+    with pytest.raises(PedigreeError, match=r"2 of 2 test samples.*lower train\.optimizer\.lr"):
+        run([0, 1], [0, 1], ["ann", "bob"])
