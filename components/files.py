@@ -27,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = _beside(path, "new")
     try:
-        new.write_text(text)
+        new.write_text(text, encoding="utf-8")
         _flush(new)
         new.replace(path)
     finally:

@@ -5,9 +5,11 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from components import tasks
+from components.errors import PedigreeError
 from components.training import saved
 
 
@@ -26,7 +28,11 @@ class ServedModel(PythonModel):
     ) -> pd.DataFrame:
         """Return one row of answers for each row of inputs."""
         rows = model_input.to_dict("records")
-        return pd.DataFrame(self._predict([{str(k): v for k, v in row.items()} for row in rows], params or {}))
+        try:
+            answers = self._predict([{str(k): v for k, v in row.items()} for row in rows], params or {})
+        except PedigreeError as error:  # as MLflow's own, its sentence is what the caller of the server reads
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return pd.DataFrame(answers)
 
 
 mlflow.models.set_model(ServedModel())

@@ -84,7 +84,7 @@ def evaluate(
         "surprise": pictures.passage(_shown(text, facts.kind), math.log(facts.vocabulary)),
     }
     for name, figure in drawn.items():
-        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])))
+        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])), parse_math=False)
         figures.save(figure, out / "plots" / f"{name}.png")
     _tables(text, tokenizer, out / "examples")
     samples = _samples(model, tokenizer, facts, ids, params.evaluate.seed)
@@ -191,7 +191,8 @@ def _shown(text: Scored, kind: str) -> Iterator[tuple[str, float]]:
     """Yield each token as it stands in the text, and its loss, NaN for the first one."""
     gap = " " if kind == "word" else ""
     for place, token in enumerate(text.tokens):
-        yield text.pieces[token] + gap, float(text.loss[place]) if place else math.nan
+        piece = text.pieces[token]
+        yield piece if piece == "\n" else piece + gap, float(text.loss[place]) if place else math.nan
 
 
 def _tables(text: Scored, tokenizer: Tokenizer, folder: Path) -> None:
@@ -208,25 +209,22 @@ def _tables(text: Scored, tokenizer: Tokenizer, folder: Path) -> None:
             table.writerows(row for row in rows if row[1])
     long = np.flatnonzero(count >= SHORTEST)
     worst = long[np.argsort(-loss[long], kind="stable")[:LISTED]].tolist()
-    write_json(
-        folder / "surprising.json",
-        [
-            _line(text, tokenizer, line) | {"tokens": int(count[line]), "loss": round(float(loss[line]), 6)}
-            for line in worst
-        ],
-    )
+    write_json(folder / "surprising.json", [_line(text, tokenizer, line, count, loss) for line in worst])
 
 
-def _line(text: Scored, tokenizer: Tokenizer, line: int) -> dict[str, Any]:
+def _line(
+    text: Scored, tokenizer: Tokenizer, line: int, count: NDArray[np.int64], loss: NDArray[np.float64]
+) -> dict[str, Any]:
     first = int(text.starts[line])
     last = int(text.starts[line + 1]) if line + 1 < len(text.starts) else len(text.tokens)
     top = first + int(text.loss[first:last].argmax())
-    words = tokens.decode(tokenizer, text.tokens[first : min(last, first + SHOWN)].tolist()).strip("\n")
+    shown = tokens.decode(tokenizer, text.tokens[first : min(last, first + SHOWN)].tolist())
     return {
         "line": int(text.numbers[line]),
-        "text": words if last - first <= SHOWN else f"{words}…",
-        "most_surprising": text.pieces[text.tokens[top]],
-        "its_loss": round(float(text.loss[top]), 6),
+        "text": f"{shown}…" if last - first > SHOWN else shown.partition("\n")[0],
+        "tokens": int(count[line]),
+        "loss": round(float(loss[line]), 6),
+        "most_surprising": {"token": text.pieces[text.tokens[top]], "loss": round(float(text.loss[top]), 6)},
     }
 
 

@@ -1,5 +1,6 @@
 """What a network writes after a text, token by token, and how likely it finds a text's own tokens."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -152,6 +153,5 @@ def _readable(tokenizer: Tokenizer, ids: list[int], stop: str) -> tuple[str, lis
         text = text.rstrip("\ufffd")  # what stands for the bytes of a character that has not ended
     if stop:
         text = text.partition(stop)[0]
-    while ids and tokens.decode(tokenizer, ids[:-1]).startswith(text):
-        ids = ids[:-1]
-    return text, ids
+    needed = bisect_left(range(len(ids)), True, key=lambda n: tokens.decode(tokenizer, ids[:n]).startswith(text))
+    return text, ids[:needed]

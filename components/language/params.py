@@ -1,8 +1,8 @@
 """What a user turns in language modelling."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.params import EvaluateParams, PrepareParams, Section, TaskParams, TrainParams
 
@@ -16,6 +16,14 @@ class TokenizerParams(Section):
     vocabulary: int = Field(ge=2, le=2**20, description="Most tokens that word and bpe may have; char has all")
     min_count: int = Field(ge=1, description="Words and characters that are rarer in training become <unk>")
 
+    @model_validator(mode="after")
+    def _bytes_have_tokens(self) -> Self:
+        if self.name == "bpe" and self.vocabulary < 256:
+            raise ValueError(
+                f"bpe has a token for each of the 256 bytes: vocabulary {self.vocabulary} is too small"
+            )
+        return self
+
 
 class LanguagePrepareParams(PrepareParams):
     """How text files become token ids."""
@@ -24,6 +32,14 @@ class LanguagePrepareParams(PrepareParams):
         ge=0, lt=1, description="Part at the end taken for testing where the data has none; 0 tests on validation's"
     )
     tokenizer: TokenizerParams
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(
+                f"val_share {self.val_share} and test_share {self.test_share} leave nothing to train on"
+            )
+        return self
 
 
 class ModelParams(Section):

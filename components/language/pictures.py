@@ -1,11 +1,11 @@
 """What evaluation draws of a text's losses: matplotlib without pyplot, letters as they are written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,44 +53,48 @@ def passage(tokens: Iterable[tuple[str, float]], chance: float) -> "Figure":
             there is room for.
         chance: The loss of a guess among all tokens alike: the end of the scale.
     """
-    letters, losses, edges = _laid_out(tokens)
+    cells = list(takewhile(lambda cell: cell.row < ROWS, _cells(tokens)))
+    losses = np.full((cells[-1].row + 1, COLUMNS), np.nan)
+    for cell in cells:
+        losses[cell.row, cell.column] = cell.loss
     figure = _figure(0.12 * COLUMNS + 0.8, 0.24 * len(losses) + 1)
     figure.suptitle("The test text's beginning, and how surprising the network finds each token")
     axes = figure.add_subplot()
     axes.set_axis_off()
     picture = axes.imshow(losses, cmap="YlOrRd", vmin=0, vmax=chance, aspect="auto")
     figure.colorbar(picture, label="Loss (nats)", extend="max", fraction=0.03, pad=0.01)
-    if edges:
-        x, y = np.array(edges).T - 0.5
-        axes.vlines(x, y, y + 1, color="white", linewidth=1)
-    for row, column, letter in letters:
-        colour = "white" if losses[row, column] > DARK * chance else "black"
-        axes.text(
-            column, row, letter, color=colour, ha="center", va="center", family="monospace", fontsize=9,
-            parse_math=False,
-        )  # fmt: skip
+    x, y = np.array([(cell.column, cell.row) for cell in cells if cell.first]).T - 0.5
+    axes.vlines(x, y, y + 1, color="white", linewidth=1)
+    style: dict[str, Any] = {"ha": "center", "va": "center", "family": "monospace", "fontsize": 9}
+    for cell in cells:
+        letter = SHOWN_AS.get(cell.letter, cell.letter if cell.letter.isprintable() else "?")
+        colour = "white" if cell.loss > DARK * chance else "black"
+        axes.text(cell.column, cell.row, letter, color=colour, parse_math=False, **style)
     return figure
 
 
-def _laid_out(
-    tokens: Iterable[tuple[str, float]],
-) -> tuple[list[tuple[int, int, str]], NDArray[np.float64], list[tuple[int, int]]]:
-    """Return each letter's row, column and shape, the loss at each place, and where tokens begin (x, y)."""
-    letters, edges = [], []
-    losses = np.full((ROWS, COLUMNS), np.nan)
+class _Cell(NamedTuple):
+    """A letter's place in the passage."""
+
+    row: int
+    column: int
+    letter: str
+    loss: float
+    first: bool
+    """Whether a token begins here."""
+
+
+def _cells(tokens: Iterable[tuple[str, float]]) -> Iterator[_Cell]:
+    """Yield the letters of tokens, a new row where a line ends and where a token would not fit."""
     row = column = 0
     for piece, loss in tokens:
-        edges.append((column, row))
-        for letter in piece:
-            losses[row, column] = loss
-            if letter != " ":
-                letters.append((row, column, SHOWN_AS.get(letter, letter if letter.isprintable() else "?")))
+        if column + len(piece) > COLUMNS >= len(piece):
+            row, column = row + 1, 0
+        for place, letter in enumerate(piece):
+            yield _Cell(row, column, letter, loss, place == 0)
             column += 1
             if letter == "\n" or column == COLUMNS:
                 row, column = row + 1, 0
-            if row == ROWS:
-                return letters, losses, edges
-    return letters, losses[: row + bool(column)], edges
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -1,6 +1,5 @@
 """Text files -> token ids, tokenizer.json, and how often training has each token."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -63,9 +62,9 @@ def prepare(raw: Path, out: Path, params: LanguageParams) -> Manifest:
         tokens={name: split.samples for name, split in splits.items()},
         unknown={name: 0 if unknown is None else int(count[unknown]) for name, count in counts.items()},
     )
-    strays = sorted(set(_names(raw)) - {text.file.name for text in parts.values()})
-    refused = [Refusal(file=name, reason="not one of the texts") for name in strays]
-    return Manifest(task="language", splits=splits, refused=refused, facts=facts.model_dump())
+    refused = [Refusal(file=name, reason="not one of the texts") for name in texts.strays(raw, parts)]
+    note = "tested on the validation part: there is no other" if parts["test"] == parts["val"] else ""
+    return Manifest(task="language", splits=splits, refused=refused, facts=facts.model_dump(), note=note)
 
 
 def _write(path: Path, tokenizer: Tokenizer, size: int, text: Text) -> tuple[Split, NDArray[np.int64]]:
@@ -78,10 +77,6 @@ def _write(path: Path, tokenizer: Tokenizer, size: int, text: Text) -> tuple[Spl
             counts += np.bincount(ids, minlength=size)
             writer.append(ids)
     return Split(samples=writer.rows, sha256=writer.sha256), counts
-
-
-def _names(raw: Path) -> Iterator[str]:
-    return (path.name for path in raw.iterdir() if not path.name.startswith("."))
 
 
 def load_split(prepared: Path, split: str) -> Batch:

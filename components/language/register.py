@@ -21,7 +21,7 @@ LARGEST = 2**20
 class Settings(BaseModel):
     """What a request may set, with what holds where it does not."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
     score: bool = Field(False, description="Give the text's own tokens' log-probabilities, and write nothing")
     temperature: float = Field(1.0, ge=0, description="Divides the logits; 0 takes the likeliest token")
@@ -72,18 +72,19 @@ def _answer(continuation: str, pieces: list[str], log_probabilities: list[float]
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
+    fields = Settings.model_fields
+    problems = [
+        f"{reprlib.repr(name)} is not one{nearest(str(name), fields) or ': leave it out'}"
+        for name in given
+        if name not in fields
+    ]
     try:
-        return Settings.model_validate(dict(given))
+        chosen = Settings.model_validate({name: given[name] for name in fields if name in given})
     except ValidationError as error:
-        problems = [_problem(details) for details in error.errors()]
-    raise PedigreeError(f"the request's params: {'; '.join(problems)}")
-
-
-def _problem(details: Any) -> str:
-    name = str(details["loc"][0])
-    if name not in Settings.model_fields:
-        return f"{reprlib.repr(name)} is not one{nearest(name, Settings.model_fields) or ': leave it out'}"
-    return f"{name} = {reprlib.repr(details['input'])}: {details['msg']}"
+        problems += [f"{e['loc'][0]} = {reprlib.repr(e['input'])}: {e['msg']}" for e in error.errors()]
+    if problems:
+        raise PedigreeError(f"the request's params: {'; '.join(problems)}")
+    return chosen
 
 
 def _text(row: Mapping[str, Any], index: int) -> str:

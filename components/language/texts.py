@@ -55,12 +55,12 @@ def splits(raw: Path, params: LanguagePrepareParams) -> dict[str, Text]:
     Raises:
         PedigreeError: there is no text, it is not UTF-8, or a file or split is empty.
     """
-    files = {path.name: path for path in sorted(raw.glob("*.txt"))} if raw.is_dir() else {}
+    files = {file.name: file for file in _visible(raw) if file.suffix == ".txt"}
     first = files.get(NAMES["train"]) or (next(iter(files.values())) if len(files) == 1 else None)
     if first is None:
         found = f"has {', '.join(list(files)[:5])} and no train.txt" if files else "has no text"
         raise PedigreeError(f"{raw} {found}: put one .txt file there, or train.txt, valid.txt and test.txt")
-    given = {split: files[name] for split, name in NAMES.items() if split != "train" and name in files}
+    given = {split: files[name] for split, name in NAMES.items() if name in files and files[name] != first}
     whole = {split: Text(file, 0, characters(file)) for split, file in given.items()}
     shares = {
         "val": 0.0 if "val" in given else params.val_share,
@@ -73,6 +73,17 @@ def splits(raw: Path, params: LanguagePrepareParams) -> dict[str, Text]:
         if text.stop - text.start < 2:
             raise PedigreeError(f"{text.file}: the part for {split} has fewer than two characters: add text")
     return texts
+
+
+def _visible(raw: Path) -> Iterator[Path]:
+    if raw.is_dir():
+        yield from (file for file in sorted(raw.iterdir()) if file.is_file() and not file.name.startswith("."))
+
+
+def strays(raw: Path, texts: dict[str, Text]) -> list[str]:
+    """Return the files of the raw folder that are in no split."""
+    used = {text.file for text in texts.values()}
+    return [file.name for file in _visible(raw) if file not in used]
 
 
 def _cut(file: Path, length: int, shares: dict[str, float]) -> dict[str, Text]:

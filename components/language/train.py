@@ -16,8 +16,8 @@ from components.language.params import LanguageParams, LanguageTrainParams
 
 SEGMENT, WARM_UP = 4096, 1024
 """Tokens of the evaluated text that are scored side by side, and those before them that bring the state there."""
-WINDOW = 256
-"""Positions that `predict` computes at once."""
+LOGITS = 2**26
+"""Numbers that `predict` has in memory at once, 256 MB."""
 STATE = "state."
 IGNORED = -1
 """A target that is not scored."""
@@ -127,11 +127,11 @@ def step(model: nn.Module, batch: Batch, params: LanguageParams) -> StepOutput:
         params: `train.window`, `train.label_smoothing` and `evaluate.window` are used.
     """
     if not model.training:
-        return _outcome(position_losses(model, batch, params.evaluate.window))
+        return _outcome(position_losses(model, batch, params.evaluate.window), batch["target"])
     logits, state = model(batch["input"], _state(batch))
     target, smoothing = batch["target"].flatten(), params.train.label_smoothing
-    loss = F.cross_entropy(logits.float().flatten(0, 1), target, ignore_index=IGNORED, label_smoothing=smoothing)
-    count = int((target != IGNORED).sum())
+    loss = F.cross_entropy(logits.float().flatten(0, 1), target, label_smoothing=smoothing)
+    count = target.numel()
     sums = {"loss": loss.detach().double() * count}
     carry = {f"{STATE}{name}": part.detach() for name, part in state.items()}
     return StepOutput(loss * (batch["input"].shape[1] / params.train.window), sums, count, carry)
@@ -141,8 +141,8 @@ def _state(batch: Batch) -> Batch | None:
     return {name.removeprefix(STATE): part for name, part in batch.items() if name.startswith(STATE)} or None
 
 
-def _outcome(losses: Tensor) -> StepOutput:
-    scored = losses[~losses.isnan()].double()
+def _outcome(losses: Tensor, target: Tensor) -> StepOutput:
+    scored = losses[target != IGNORED].double()
     return StepOutput(scored.mean(), {"loss": scored.sum()}, len(scored))
 
 
@@ -155,8 +155,8 @@ def position_losses(model: nn.Module, batch: Batch, window: int) -> Tensor:
         logits, state = model(batch["input"][:, first:last], state)
         target = batch["target"][:, first:last]
         losses = F.cross_entropy(
-            logits.float().transpose(1, 2), target, ignore_index=IGNORED, reduction="none"
-        )  # (B, T)
+            logits.float().flatten(0, 1), target.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(target)
         parts.append(losses.masked_fill(target == IGNORED, torch.nan))
     return torch.cat(parts, 1)
 
@@ -169,4 +169,6 @@ def metrics(sums: Mapping[str, float], count: int) -> dict[str, float]:
 
 def predict(model: nn.Module, batch: Batch) -> Batch:
     """Return `loss`, float32 (B, T) on the CPU: nats of each position, NaN where it is not scored."""
-    return {"loss": position_losses(model, batch, WINDOW).cpu()}
+    vocabulary = next(model.parameters()).shape[0]  # the embedding comes first
+    window = max(1, LOGITS // (len(batch["input"]) * vocabulary))
+    return {"loss": position_losses(model, batch, window).cpu()}

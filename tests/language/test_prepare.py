@@ -184,6 +184,35 @@ def test_no_text_and_two_texts_without_a_train_are_said(tmp_path):
         texts.splits(tmp_path, values().prepare)
 
 
+def test_an_only_file_is_cut_whatever_its_name(tmp_path):
+    made = prepared(tmp_path, {"valid.txt": text()}, prepare=tokenizer("char", val_share=0.1, test_share=0.1))
+    assert facts(made).characters["train"] == int(0.8 * len(text()))
+
+
+def test_hidden_files_and_folders_are_no_texts(tmp_path):
+    (tmp_path / "._a.txt").write_text("what macOS leaves")
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "a.txt").write_text(text())
+    assert texts.splits(tmp_path, values().prepare)["train"].file.name == "a.txt"
+
+
+def test_where_test_is_val_the_manifest_says_so(tmp_path):
+    made = prepared(tmp_path, text(), prepare=tokenizer("char", val_share=0.1, test_share=0))
+    assert "tested on the validation part" in made.manifest.note
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (tokenizer("char", val_share=0.6, test_share=0.5), "leave nothing to train on"),
+        (tokenizer("bpe", vocabulary=50), "bpe has a token for each of the 256 bytes"),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(section, said):
+    with pytest.raises(PedigreeError, match=said):
+        values(prepare=section)
+
+
 def test_other_files_are_listed_as_refused(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()

@@ -140,6 +140,12 @@ def test_segments_side_by_side_measure_what_one_pass_over_the_text_does(trained,
     assert measured(model, made, 2, 64, "train") == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_loss_that_is_no_number_is_not_passed_over(made):
+    model = build_model(params(), made.manifest).eval()
+    model.output.bias.data[0] = torch.nan
+    assert np.isnan(measured(model, made, 2, 64))
+
+
 def test_every_token_but_the_first_is_scored_once(made):
     tokens = load_split(made.folder, "train")["tokens"].to(torch.int64)
     batches = train.segments(load_split(made.folder, "train"), 3)

@@ -1,0 +1,155 @@
+"""A CNN-LSTM for spoken words: convolutions over a log-mel spectrogram, then a bidirectional LSTM over time.
+
+Sainath et al. 2015, "Convolutional, Long Short-Term Memory, fully connected Deep Neural Networks" (ICASSP).
+"""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torchaudio.transforms import FrequencyMasking, MelSpectrogram, TimeMasking  # type: ignore[import-untyped]
+
+from components.contracts import Manifest
+from components.speech.params import FeatureParams, ModelParams, SpeechParams
+from components.speech.prepare import SpeechFacts
+
+CHANNELS = (32, 64)
+FLOOR = 1e-4
+"""Added to each band's power, which is 1 where all frequencies are equally loud: a band 40 dB below is silent."""
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrograms that know neither loudness nor microphone.
+
+    Each clip is brought to power 1, and each band's mean over time is taken from it (Atal 1974, for cepstra): what
+    a room, a microphone or a voice adds to all frames alike is gone.
+
+    Args:
+        rate: samples a second.
+        params: bands, window and hop.
+    """
+
+    def __init__(self, rate: int, params: FeatureParams) -> None:
+        super().__init__()
+        window = round(rate * params.window)
+        points = _transform(rate, window, params.mels)
+        self.mel = MelSpectrogram(
+            rate,
+            n_fft=points,
+            win_length=window,
+            hop_length=round(rate * params.hop),
+            n_mels=params.mels,
+            pad_mode="constant",
+            norm="slaney",
+        )
+        # torch gives part of a longer window, and safetensors writes no parts.
+        hann = self.mel.spectrogram.window = self.mel.spectrogram.window.clone()
+        # Brings white noise of power 1 to 1 in each band: a band's weights have unit area, counted in Hz.
+        self.scale = rate / points / float(hann.square().sum())
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Map clips (N, samples), int16 or float, to (N, frames, mels), float32; one frame for each hop begun."""
+        with torch.autocast(clip.device.type, enabled=False):
+            wave = clip.float()
+            wave = wave / wave.square().mean(1, keepdim=True).sqrt().clamp(min=1e-3)  # (N, samples), of power 1
+            bands = (self.scale * self.mel(wave) + FLOOR).log()  # (N, mels, frames)
+            bands = bands - bands.mean(2, keepdim=True)
+            bands = bands / bands.std((1, 2), correction=0, keepdim=True).clamp(min=1e-3)
+            return cast(Tensor, bands.transpose(1, 2))  # (N, frames, mels)
+
+
+def _transform(rate: int, window: int, mels: int) -> int:
+    """Return how many points the Fourier transform has: a power of two at which no mel band is empty."""
+    first: float = 700 * (
+        (1 + rate / 1400) ** (1 / (mels + 1)) - 1
+    )  # centre of the lowest and narrowest band, in Hz
+    return 1 << (math.ceil(max(window, rate / first)) - 1).bit_length()
+
+
+class LastState(nn.Module):
+    """What each direction has when it has heard all: the forward one at the end, the backward one at the start."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, frames, 2 * hidden) to (N, 2 * hidden)."""
+        forward, backward = x.chunk(2, 2)
+        return torch.cat([forward[:, -1], backward[:, 0]], 1)
+
+
+class Attention(nn.Module):
+    """A mean over time under learnt weights, as in Lin et al. 2017 (arXiv:1703.03130) with one linear score."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1, bias=False)  # a bias would add to all frames alike, and so do nothing
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, frames, features) to (N, features)."""
+        share: Tensor = self.score(x).float().softmax(1)  # (N, frames, 1)
+        return (x * share).sum(1)
+
+
+class SpeechModel(nn.Module):
+    """Clips of any length, from one sample on, to logits.
+
+    Time is the first axis of the spectrogram and frequency the second. In the channels_last format a frame's
+    channels and frequencies then lie together in memory, just as the LSTM reads them.
+
+    Args:
+        rate: samples a second.
+        classes: outputs.
+        features: the spectrogram.
+        params: the network.
+        masks: of SpecAugment, for training alone.
+    """
+
+    def __init__(
+        self, rate: int, classes: int, features: FeatureParams, params: ModelParams, masks: nn.Module
+    ) -> None:
+        super().__init__()
+        self.log_mel, self.masks = LogMel(rate, features), masks
+        self.convolutions = nn.Sequential(
+            *_convolution(1, CHANNELS[0], params.batch_norm), *_convolution(*CHANNELS, params.batch_norm)
+        )
+        bands = -(-features.mels // 4)  # after two poolings that round up
+        self.lstm = nn.LSTM(
+            CHANNELS[1] * bands,
+            params.hidden,
+            params.layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=params.dropout if params.layers > 1 else 0.0,
+        )
+        self.pool = Attention(2 * params.hidden) if params.pool == "attention" else LastState()
+        self.dropout = nn.Dropout(params.dropout)
+        self.classifier = nn.Linear(2 * params.hidden, classes)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Map clips (N, samples), int16 or float of any scale, to logits (N, classes)."""
+        x = self.log_mel(clip)[:, None]  # (N, 1, frames, mels)
+        if self.training:
+            x = self.masks(x.transpose(2, 3)).transpose(2, 3)
+        x = self.convolutions(x)  # (N, 64, frames / 4, mels / 4), both rounded up
+        x = x.permute(0, 2, 3, 1).flatten(2)  # (N, frames / 4, mels / 4 * 64)
+        x, _ = self.lstm(x)  # (N, frames / 4, 2 * hidden)
+        return cast(Tensor, self.classifier(self.dropout(self.pool(x))))
+
+
+def _convolution(channels: int, filters: int, batch_norm: bool) -> list[nn.Module]:
+    norm = [nn.BatchNorm2d(filters)] if batch_norm else []
+    convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=not batch_norm)
+    return [convolution, *norm, nn.ReLU(inplace=True), nn.MaxPool2d(2, ceil_mode=True)]
+
+
+def build_model(params: SpeechParams, manifest: Manifest) -> nn.Module:
+    """Build the network for the prepared data, with random weights: clips (N, samples) to logits."""
+    facts = SpeechFacts.model_validate(manifest.facts)
+    chosen, train = params.train.augment, params.train
+    # SpecAugment's LD policy: two masks of each kind (Park et al. 2019, arXiv:1904.08779); zero is a band's mean.
+    masks = [FrequencyMasking(chosen.frequency_mask, iid_masks=True) for _ in range(2)]
+    masks += [TimeMasking(chosen.time_mask, iid_masks=True) for _ in range(2)]
+    return SpeechModel(facts.rate, len(facts.classes), train.features, train.model, nn.Sequential(*masks))
+
+
+def initialise(model: nn.Module, params: SpeechParams) -> None:
+    """Leave the random weights as they are: there is nothing else to start from."""
