@@ -86,7 +86,7 @@ def evaluate(
     for name, figure in drawn.items():
         figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])), parse_math=False)
         figures.save(figure, out / "plots" / f"{name}.png")
-    _tables(text, tokenizer, out / "examples")
+    write_lines(text, tokenizer, out / "examples")
     samples = _samples(model, tokenizer, facts, ids, params.evaluate.seed)
     (out / "examples" / "samples.md").write_text(samples, encoding="utf-8", newline="\n")
     whole = measure(text, facts.characters["test"], tokens.unknown_id(tokenizer), params.evaluate)
@@ -195,8 +195,8 @@ def _shown(text: Scored, kind: str) -> Iterator[tuple[str, float]]:
         yield piece if piece == "\n" else piece + gap, float(text.loss[place]) if place else math.nan
 
 
-def _tables(text: Scored, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write lines.csv and surprising.json."""
+def write_lines(text: Scored, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write lines.csv, the mean loss of every line, and surprising.json, the lines where it is highest."""
     count = np.diff(text.starts, append=len(text.tokens))
     count[0] -= 1  # the text's first token is not scored
     loss = np.add.reduceat(text.loss, text.starts, dtype=np.float64) / np.maximum(count, 1)

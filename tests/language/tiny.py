@@ -16,6 +16,7 @@ SETTINGS = {
         "batch_size": 8,
         "precision": "fp32",
         "window": 32,
+        "optimizer": {"name": "adamw"},
         "model": {"embedding": 32, "hidden": 32},
         "dropout": {"output": 0},
     },
