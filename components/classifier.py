@@ -1,6 +1,7 @@
-"""What training asks of any classifier: its loss, what is counted, and what evaluation needs of it."""
+"""What training, evaluation and callers ask of any classifier: its loss, what is counted, its answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,3 +47,19 @@ def metrics(sums: Mapping[str, float], count: int) -> dict[str, float]:
 def predictions(logits: Tensor, batch: Batch) -> Batch:
     """Return `logits`, float32 (N, classes), and `label`, int64 (N,), on the CPU."""
     return {"logits": logits.detach().float().cpu(), "label": batch["label"].cpu()}
+
+
+def answers(logits: Tensor, classes: Sequence[str], column: str) -> list[dict[str, Any]]:
+    """Turn logits (N, classes) into N answers of a served model: the class in `column`, and the probabilities.
+
+    The class is what evaluation would count: of equal logits the first.
+    """
+    labels, probabilities = logits.argmax(1).tolist(), logits.double().softmax(1).tolist()
+    return [
+        {
+            column: classes[label],
+            "probability": each[label],
+            "probabilities": dict(zip(classes, each, strict=True)),
+        }
+        for label, each in zip(labels, probabilities, strict=True)
+    ]

@@ -4,6 +4,8 @@ For every task whose samples are files that each have a class. The task says wha
 files are candidates for which split and class, and what it calls a sample, such as "image" or "clip" (`noun`).
 """
 
+import base64
+import binascii
 import hashlib
 import logging
 import os
@@ -87,6 +89,23 @@ def contents(raw: Path, file: str, kind: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Unusable(f"unreadable: {error.strerror}") from error
+
+
+def sent(value: Any, column: str) -> bytes:
+    """Return the bytes of a file that a caller of a served model sent, as they are or in base64 or a data URL.
+
+    Raises:
+        Unusable: it is neither.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise Unusable(f"expected bytes or base64 in the column {column} and found {type(value).__name__}")
+    text = value.partition(",")[2] if value.startswith("data:") else value  # data:image/png;base64,…
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Unusable("the text is not base64") from None
 
 
 def digest(values: NDArray[Any]) -> bytes:

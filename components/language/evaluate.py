@@ -60,7 +60,7 @@ def evaluate(
     """Measure the losses on the test text; write into the folders plots/ and examples/ below `out`.
 
     plots/ gets frequency.png, position.png and surprise.png; examples/ gets lines.csv, surprising.json and
-    samples.md. Memory holds some 15 bytes a token of the text, and no strings but the vocabulary's.
+    samples.md. Memory holds some 25 bytes a token of the text, and no strings but the vocabulary's.
 
     Args:
         model: The network, on the CPU and in evaluation mode; writes the samples.
@@ -143,7 +143,7 @@ def measure(text: Scored, characters: int, unknown: int | None, params: Language
         "perplexity_high": _perplexity(max(high, loss)),
         "bits_per_character": nats / math.log(2) / max(characters - len(text.pieces[text.tokens[0]]), 1),
         "tokens": count,
-        "unknown_share": 0.0 if unknown is None else np.count_nonzero(text.tokens[1:] == unknown) / count,
+        "unknown_share": 0.0 if unknown is None else float((text.tokens[1:] == unknown).mean()),
     }
 
 

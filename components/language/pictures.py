@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROWS, COLUMNS = 16, 80
 """Of the passage, in letters."""
 SHOWN_AS = {"\n": "↵", "\t": "→"}
-DARK = 0.6
+DARK = 0.7
 """Share of the colour bar above which letters are white."""
 
 
@@ -65,11 +65,20 @@ def passage(tokens: Iterable[tuple[str, float]], chance: float) -> "Figure":
     figure.colorbar(picture, label="Loss (nats)", extend="max", fraction=0.03, pad=0.01)
     x, y = np.array([(cell.column, cell.row) for cell in cells if cell.first]).T - 0.5
     axes.vlines(x, y, y + 1, color="white", linewidth=1)
-    style: dict[str, Any] = {"ha": "center", "va": "center", "family": "monospace", "fontsize": 9}
+    style: dict[str, Any] = {
+        "ha": "center",
+        "va": "center",
+        "family": "monospace",
+        "fontsize": 9,
+        "parse_math": False,
+    }
+    style["in_layout"] = False  # the letters lie inside the axes: to measure each takes long
     for cell in cells:
+        if cell.letter == " ":
+            continue
         letter = SHOWN_AS.get(cell.letter, cell.letter if cell.letter.isprintable() else "?")
         colour = "white" if cell.loss > DARK * chance else "black"
-        axes.text(cell.column, cell.row, letter, color=colour, parse_math=False, **style)
+        axes.text(cell.column, cell.row, letter, color=colour, **style)
     return figure
 
 

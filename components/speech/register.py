@@ -1,7 +1,5 @@
 """The word recogniser as its callers meet it: a sound in, a word with its probability out."""
 
-import base64
-import binascii
 import io
 import math
 from collections.abc import Mapping
@@ -10,11 +8,12 @@ from typing import Any
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from components import classifier
 from components.contracts import Manifest, Predict, Served
 from components.errors import PedigreeError
-from components.intake import Unusable
+from components.intake import Unusable, sent
 from components.speech.decode import Samples, convert, decode
 from components.speech.prepare import SpeechFacts
 
@@ -66,19 +65,10 @@ def load_predict(model: nn.Module, manifest: Manifest) -> Predict:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             clips = np.stack([_clip(row, start + i, facts) for i, row in enumerate(batch)])  # (n, samples)
-            answers += _answers(model(torch.from_numpy(clips).to(device)).cpu(), facts.classes)
+            answers += classifier.answers(model(torch.from_numpy(clips).to(device)).cpu(), facts.classes, "word")
         return answers
 
     return predict
-
-
-def _answers(logits: Tensor, words: list[str]) -> list[dict[str, Any]]:
-    """Turn logits (n, words) into n answers."""
-    best, probabilities = logits.argmax(1).tolist(), logits.double().softmax(1).tolist()
-    return [
-        {"word": words[label], "probability": each[label], "probabilities": dict(zip(words, each, strict=True))}
-        for label, each in zip(best, probabilities, strict=True)
-    ]
 
 
 def _clip(row: dict[str, Any], index: int, facts: SpeechFacts) -> Samples:
@@ -88,7 +78,7 @@ def _clip(row: dict[str, Any], index: int, facts: SpeechFacts) -> Samples:
         match "audio" in given, "samples" in given, "rate" in given:
             case True, False, False:
                 # Who asks wants an answer, however badly the microphone was set: any share may be clipped.
-                return decode(_bytes(given["audio"]), facts.rate, facts.seconds, MAX_SECONDS, max_clipped=1)
+                return decode(sent(given["audio"], "audio"), facts.rate, facts.seconds, MAX_SECONDS, max_clipped=1)
             case False, True, True:
                 source = _rate(given["rate"])
                 return convert(_wave(given["samples"], source), source, facts.rate, facts.seconds)
@@ -120,15 +110,3 @@ def _wave(samples: Any, rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     if len(wave) > MAX_SECONDS * rate:
         raise Unusable(f"too long: {len(wave) / max(rate, 1):.1f} seconds is over {MAX_SECONDS:g}")
     return wave
-
-
-def _bytes(audio: Any) -> bytes:
-    if isinstance(audio, bytes | bytearray | memoryview):
-        return bytes(audio)
-    if not isinstance(audio, str):
-        raise Unusable(f"expected bytes or base64 in the column audio and found {type(audio).__name__}")
-    text = audio.partition(",")[2] if audio.startswith("data:") else audio  # data:audio/wav;base64,…
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise Unusable("the text is not base64") from None

@@ -1,7 +1,5 @@
 """The image classifier as its callers meet it: an image file in, a label with its probability out."""
 
-import base64
-import binascii
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from components import classifier
 from components.contracts import Manifest, Predict, Served
 from components.errors import PedigreeError
+from components.intake import sent
 from components.vision.decode import Unusable, decode
 from components.vision.prepare import VisionFacts
 
@@ -57,40 +57,15 @@ def load_predict(model: nn.Module, manifest: Manifest) -> Predict:
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             images = torch.stack([_image(row, start + i, facts) for i, row in enumerate(batch)])  # (n, C, H, W)
-            answers += _answers(model(images.to(device)).cpu(), facts.classes)
+            answers += classifier.answers(model(images.to(device)).cpu(), facts.classes, "label")
         return answers
 
     return predict
 
 
-def _answers(logits: Tensor, classes: list[str]) -> list[dict[str, Any]]:
-    """Turn logits (n, C) into n answers."""
-    labels, probabilities = logits.argmax(1).tolist(), logits.double().softmax(1).tolist()
-    return [
-        {
-            "label": classes[label],
-            "probability": each[label],
-            "probabilities": dict(zip(classes, each, strict=True)),
-        }
-        for label, each in zip(labels, probabilities, strict=True)
-    ]
-
-
 def _image(row: dict[str, Any], index: int, facts: VisionFacts) -> Tensor:
     """Return a row's image, uint8 (C, H, W), as preparation would have made it."""
     try:
-        return torch.from_numpy(decode(_bytes(row.get("image")), facts.size, facts.channels, MAX_MEGAPIXELS))
+        return torch.from_numpy(decode(sent(row.get("image"), "image"), facts.size, facts.channels, MAX_MEGAPIXELS))
     except Unusable as problem:
         raise PedigreeError(f"row {index}: the image cannot be used: {problem}; send another") from None
-
-
-def _bytes(image: Any) -> bytes:
-    if isinstance(image, bytes | bytearray | memoryview):
-        return bytes(image)
-    if not isinstance(image, str):
-        raise Unusable(f"expected bytes or base64 in the column image and found {type(image).__name__}")
-    text = image.partition(",")[2] if image.startswith("data:") else image  # data:image/png;base64,…
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise Unusable("the text is not base64") from None
