@@ -65,13 +65,7 @@ def passage(tokens: Iterable[tuple[str, float]], chance: float) -> "Figure":
     figure.colorbar(picture, label="Loss (nats)", extend="max", fraction=0.03, pad=0.01)
     x, y = np.array([(cell.column, cell.row) for cell in cells if cell.first]).T - 0.5
     axes.vlines(x, y, y + 1, color="white", linewidth=1)
-    style: dict[str, Any] = {
-        "ha": "center",
-        "va": "center",
-        "family": "monospace",
-        "fontsize": 9,
-        "parse_math": False,
-    }
+    style: dict[str, Any] = {"ha": "center", "va": "center", "family": "monospace", "fontsize": 9}
     style["in_layout"] = False  # the letters lie inside the axes: to measure each takes long
     for cell in cells:
         if cell.letter == " ":

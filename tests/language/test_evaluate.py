@@ -311,6 +311,20 @@ def test_the_passage_is_darkest_where_the_network_is_most_surprised(tmp_path):
     assert [share.mean() > 0.1 for share in shares] == [True, True]
 
 
+def test_the_end_of_the_scale_is_pure_chance_however_small_the_losses_are(tmp_path):
+    pixels = drawn(tmp_path / "a.png", ["word"] * 40, [math.nan, *[2.0] * 39])
+    assert not (pixels == (128, 0, 38)).all(2)[:, : pixels.shape[1] * 9 // 10].any()
+
+
+def test_the_passage_reads_as_the_text_and_its_first_token_has_no_loss(evaluation):
+    shown = list(evaluate._shown(text_of(evaluation.data, evaluation.losses), evaluation.kind))
+    assert math.isnan(shown[0][1])
+    assert [loss for _, loss in shown[1:]] == evaluation.losses.tolist()
+    assert "".join(piece for piece, _ in shown).startswith(
+        {"char": "the cat sat.\n\n\nA", "word": "the cat <unk> \n\n\nA cat", "bpe": TEST}[evaluation.kind]
+    )
+
+
 def test_the_passage_ends_with_its_last_row_whatever_the_text_holds(tmp_path):
     odd = ["$", "\\frac", "\x00", "\t", "\u4e2d", "\ufffd", "x" * 300, "\n", " " * 200]
     assert drawn(tmp_path / "a.png", odd * 100, [1.0] * 900).shape == (580, 1248, 3)
