@@ -183,23 +183,17 @@ def test_no_mel_band_is_empty_and_white_noise_is_as_loud_in_all(rate, mels, wind
 def test_a_tone_shows_in_the_band_round_its_frequency(frequency):
     features = log_mel()
     time = torch.arange(16000) / 16000
-    # Two tones, one after the other: the mean over time of each band is taken away.
-    wave = torch.where(time < 0.5, torch.sin(2 * math.pi * frequency * time), torch.sin(2 * math.pi * 100 * time))
-    band = int(features(wave[None])[0, 10:40].mean(0).argmax())
+    band = int(features(torch.sin(2 * math.pi * frequency * time)[None])[0, 10:40].mean(0).argmax())
     mel = 2595 * math.log10(1 + frequency / 700) / (2595 * math.log10(1 + 8000 / 700)) * 41 - 1
     assert abs(band - mel) <= 1
 
 
-def test_a_spectrogram_has_a_frame_for_each_hop_and_is_the_same_for_another_microphone():
-    features, wave = log_mel(), clips(3).float()
-    spectrogram = features(wave)
+def test_a_spectrogram_has_a_frame_for_each_hop_and_silence_is_zero():
+    spectrogram = log_mel()(clips(3).float())
     assert spectrogram.shape == (3, 101, 40)
-    assert_close(spectrogram.mean(1), torch.zeros(3, 40), atol=1e-4, rtol=0)  # of noise every frame sounds
-    assert_close(spectrogram.std((1, 2), correction=0), torch.ones(3), atol=1e-4, rtol=0)
-    # A microphone that is twice as sensitive to what changes slowly.
-    filtered = wave + torch.nn.functional.pad(wave, (1, 0))[:, :-1]
-    heard = features(filtered)
-    assert (heard - spectrogram)[:, 2:-2, :30].abs().mean() < 0.1
+    assert spectrogram.min() > 0
+    assert 1 < spectrogram.mean() < 3
+    assert torch.equal(log_mel()(torch.zeros(1, 1600)), torch.zeros(1, 11, 40))
 
 
 def test_the_last_state_is_what_each_direction_ends_with():
@@ -241,4 +235,4 @@ def test_a_new_network_stays_as_it_was_drawn():
 def test_silence_after_a_word_changes_nothing_of_how_it_is_seen(padding):
     features, word = log_mel(), clips(3, 8000).float()
     padded = torch.nn.functional.pad(word, (0, padding))
-    assert_close(features(padded)[:, :48], features(word)[:, :48], rtol=1e-4, atol=0.05)
+    assert_close(features(padded)[:, :48], features(word)[:, :48])

@@ -13,6 +13,7 @@ from components.speech.train import (
     LEVELS,
     augment,
     coloured,
+    equalised,
     fixed_noise,
     metrics,
     predict,
@@ -24,12 +25,13 @@ from tests.speech import tiny
 from tests.speech.test_model import clips, manifest
 from tests.speech.values import parameters
 
-OFF = ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=null")
+OFF = ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=null", "train.augment.equaliser=0")
 EACH = [
-    ("train.augment.shift=0.2", "train.augment.speed=0", "train.augment.snr=null"),
-    ("train.augment.shift=0", "train.augment.speed=0.2", "train.augment.snr=null"),
-    ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=0"),
-    ("train.augment.shift=0.2", "train.augment.speed=0.2", "train.augment.snr=0"),
+    ("train.augment.shift=0.2", "train.augment.speed=0", "train.augment.snr=null", "train.augment.equaliser=0"),
+    ("train.augment.shift=0", "train.augment.speed=0.2", "train.augment.snr=null", "train.augment.equaliser=0"),
+    ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=0", "train.augment.equaliser=0"),
+    ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=null", "train.augment.equaliser=10"),
+    ("train.augment.shift=0.2", "train.augment.speed=0.2", "train.augment.snr=0", "train.augment.equaliser=10"),
 ]
 
 
@@ -99,6 +101,25 @@ def test_noise_is_added_at_the_signal_to_noise_ratio_asked_for(level):
     assert_close(ratio, torch.full((3,), float(level)), atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize(("frequency", "gain"), [(2, -12.0), (7998, 12.0)])
+def test_an_equaliser_gives_the_lowest_and_the_highest_frequency_what_stands_first_and_last(frequency, gain):
+    tone = torch.cos(2 * math.pi * frequency * torch.arange(16000) / 16000)[None]
+    curve = torch.tensor([[-12.0, 3, 3, 3, 3, 12]])
+    assert_close(
+        equalised(tone, curve).square().mean() / tone.square().mean(),
+        torch.tensor(10 ** (gain / 10)),
+        rtol=0.05,
+        atol=0,
+    )
+
+
+def test_an_equaliser_with_one_gain_everywhere_is_louder_alone_and_silence_stays_silence():
+    clip = F.pad(clips(2, 8000).float(), (0, 4000))
+    louder = equalised(clip, torch.full((2, 6), 20.0))
+    assert_close(louder, 10 * clip, rtol=1e-3, atol=1)
+    assert not louder[:, 8000:].any()
+
+
 def test_zeros_at_the_ends_are_no_part_of_the_signal():
     clip, noise = clips(1, 8000).float(), torch.randn(1, 8000)
     alone = with_noise(clip, noise, column(10)) - clip
@@ -109,7 +130,8 @@ def test_zeros_at_the_ends_are_no_part_of_the_signal():
 
 def test_the_noise_of_training_lies_between_the_given_level_and_forty_decibels():
     batch = labelled(300)
-    noise = augment(batch, parameters(*OFF[:2], "train.augment.snr=5"))["clip"] - batch["clip"]
+    chosen = parameters(*OFF, "train.augment.snr=5")
+    noise = augment(batch, chosen)["clip"] - batch["clip"]
     ratio = 10 * torch.log10(batch["clip"].float().square().mean(1) / noise.square().mean(1))
     assert 4.9 < ratio.min() < 7
     assert 38 < ratio.max() < 40.1
@@ -212,7 +234,7 @@ def test_words_are_learnt_through_every_augmentation():
         "label": torch.arange(60) % 3,
     }
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    for _ in range(100):
         optimizer.zero_grad()
         step(model.train(), augment(batch, params), params).loss.backward()
         optimizer.step()
