@@ -89,7 +89,7 @@ def evaluate(predictions: Batch, samples: Samples, params: EvaluateParams, out: 
     worst = _most_confident_mistakes(answers, samples.files)
     rows = [_row(answers, samples, index) for index in worst]
     write_json(out / "examples" / "mistakes.json", rows)
-    _save(_gallery(samples, worst[:SHOWN], rows, answers), out / "examples" / "mistakes.png", samples.note)
+    figures.save(_gallery(samples, worst[:SHOWN], rows, answers), out / "examples" / "mistakes.png", samples.note)
     return metrics
 
 
@@ -227,13 +227,7 @@ def _plots(answers: Answers, samples: Samples, metrics: Mapping[str, float], fol
         "per_class": figures.per_class(scores, list(known.values())),
     }
     for name, figure in drawn.items():
-        _save(figure, folder / f"{name}.png", samples.note)
-
-
-def _save(figure: "Figure", path: Path, note: str) -> None:
-    if note:
-        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])))
-    figures.save(figure, path)
+        figures.save(figure, folder / f"{name}.png", samples.note)
 
 
 def _most_confident_mistakes(answers: Answers, files: Sequence[str]) -> list[int]:

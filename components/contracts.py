@@ -127,6 +127,8 @@ class StepOutput:
     """Scalars, float64, detached."""
     count: int
     """What the sums are divided by: samples, or the tokens in them."""
+    rate: float = 1.0
+    """What the learning rate is multiplied by for this update."""
     carry: Batch = field(default_factory=dict)
     """Detached; the epoch's next batch holds these tensors too, such as a recurrent network's state."""
 

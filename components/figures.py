@@ -182,8 +182,10 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a PNG whose bytes depend on the figure alone, not on the date."""
+def save(figure: "Figure", path: Path, note: str = "") -> None:
+    """Write a PNG whose bytes depend on the figure alone, not on the date; a note stands above all of it."""
+    if note:
+        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])), parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})

@@ -73,7 +73,8 @@ def register(
     """Register the model, and show on the flow run what it became."""
     registered = register_stage.register(task, values, prepared, trained, evaluated, out)
     table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
-    create_table_artifact(table, key=f"{task.name}-result", description=registered.reason)
+    said = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
+    create_table_artifact(table, key=f"{task.name}-result", description=said)
     create_link_artifact(mlflow_store.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
     create_link_artifact(
         mlflow_store.version_url(registered.name, registered.version),

@@ -90,8 +90,8 @@ def test_a_file_that_is_not_parameters_is_refused_with_a_sentence(tmp_path, text
 
 
 def test_a_missing_section_is_named(values):
-    with pytest.raises(PedigreeError, match=r"no section tasks\.speech"):
-        params.validate(VisionParams, values, ("tasks", "speech"))
+    with pytest.raises(PedigreeError, match=r"no section tasks\.poetry"):
+        params.validate(VisionParams, values, ("tasks", "poetry"))
 
 
 def test_a_setting_without_an_equals_sign_is_refused():

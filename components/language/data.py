@@ -21,7 +21,7 @@ LINE, KNOWN = 30, 0.25
 SKIPPED = frozenset({"tests", "testing", "distutils"})
 """Folders; numpy has its distutils up to Python 3.11 only."""
 
-URL = "https://s3.amazonaws.com/research.metamind.io/wikitext/wikitext-2-v1.zip"
+URL = "https://wikitext.smerity.com/wikitext-2-v1.zip"
 MD5 = "542ccefacc6c27f945fb54453812b3cd"
 LARGEST = 100_000_000
 """Bytes of a part of WikiText-2, of which train, the largest, has 11 million."""

@@ -21,8 +21,9 @@ from components.errors import PedigreeError
 from components.files import write_json
 from components.language import pictures, tokens
 from components.language.generate import generate
-from components.language.params import LanguageEvaluateParams, LanguageParams
+from components.language.params import LanguageParams
 from components.language.prepare import COUNTS, LanguageFacts, load_split
+from components.params import EvaluateParams
 
 BLOCK, FEWEST_BLOCKS = 200, 20
 """Consecutive tokens that the bootstrap draws together; fewer where the text would have fewer blocks than that."""
@@ -84,8 +85,7 @@ def evaluate(
         "surprise": pictures.passage(_shown(text, facts.kind), math.log(facts.vocabulary)),
     }
     for name, figure in drawn.items():
-        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])), parse_math=False)
-        figures.save(figure, out / "plots" / f"{name}.png")
+        figures.save(figure, out / "plots" / f"{name}.png", note)
     write_lines(text, tokenizer, out / "examples")
     samples = _samples(model, tokenizer, facts, ids, params.evaluate.seed)
     (out / "examples" / "samples.md").write_text(samples, encoding="utf-8", newline="\n")
@@ -116,12 +116,13 @@ def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Scored:
     return Scored(ids, np.concatenate([np.zeros(1, np.float32), finite]), starts, numbers, pieces)
 
 
-def measure(text: Scored, characters: int, unknown: int | None, params: LanguageEvaluateParams) -> dict[str, float]:
+def measure(text: Scored, characters: int, unknown: int | None, params: EvaluateParams) -> dict[str, float]:
     """Return the metrics of the text as a whole, by name.
 
     `loss` is the mean in nats a token, `perplexity` its exponential. As losses side by side are not independent,
     the interval is that of a bootstrap over blocks of tokens (Carlstein 1986, Annals of Statistics 14).
-    `bits_per_character` shares the nats of all tokens among their characters, so that it compares tokenizers.
+    `bits_per_character` shares the nats of all tokens among their characters, so that it compares
+    tokenizers, as long as few tokens are `<unk>`, which hides characters.
 
     Args:
         text: Of N tokens, N - 1 of which are scored.

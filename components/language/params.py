@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.params import EvaluateParams, PrepareParams, Section, TaskParams, TrainParams
+from components.params import PrepareParams, Section, TaskParams, TrainParams
 
 
 class TokenizerParams(Section):
@@ -73,15 +73,8 @@ class LanguageTrainParams(TrainParams):
     dropout: DropoutParams
 
 
-class LanguageEvaluateParams(EvaluateParams):
-    """The shared evaluation parameters, and the window."""
-
-    window: int = Field(ge=1, le=65536, description="Positions computed at once; results do not depend on it")
-
-
 class LanguageParams(TaskParams):
     """tasks.language in params.yaml."""
 
     prepare: LanguagePrepareParams
     train: LanguageTrainParams
-    evaluate: LanguageEvaluateParams

@@ -50,7 +50,9 @@ def prepare(raw: Path, out: Path, params: LanguageParams) -> Manifest:
         if splits[name].samples < 2:
             raise PedigreeError(f"{text.file}: the part for {name} has fewer than two tokens: add text")
     if np.count_nonzero(counts["train"]) < 2:
-        raise PedigreeError(f"{parts['train'].file}: the training part has one token again and again: add text")
+        raise PedigreeError(
+            f"{parts['train'].file}: the training part has one token again and again: add text, or lower min_count"
+        )
     with arrays.Writer(out / COUNTS, np.int64) as writer:
         writer.append(counts["train"])
     unknown = tokens.unknown_id(tokenizer)

@@ -17,7 +17,9 @@ from components.language.params import LanguageParams, LanguageTrainParams
 SEGMENT, WARM_UP = 4096, 1024
 """Tokens of the evaluated text that are scored side by side, and those before them that bring the state there."""
 LOGITS = 2**26
-"""Numbers that `predict` has in memory at once, 256 MB."""
+"""Numbers that evaluation has in memory at once, 256 MB."""
+POSITIONS = 256
+"""Positions that evaluation computes at once, at most: more are not faster."""
 STATE = "state."
 IGNORED = -1
 """A target that is not scored."""
@@ -119,22 +121,22 @@ def augment(batch: Batch, params: LanguageParams) -> Batch:
 def step(model: nn.Module, batch: Batch, params: LanguageParams) -> StepOutput:
     """Return the mean cross-entropy of a batch's scored targets, in nats; in training, also the state after it.
 
-    In training the loss of a shorter window counts for less, which is AWD-LSTM's rescaling of the learning rate.
+    In training a shorter window is learnt from at a lower rate, as AWD-LSTM does.
 
     Args:
         model: `LanguageModel`.
         batch: `input` and `target`, int64 (B, T), targets of -1 not scored; of the window before, `state.…`.
-        params: `train.window`, `train.label_smoothing` and `evaluate.window` are used.
+        params: `train.window` and `train.label_smoothing` are used.
     """
     if not model.training:
-        return _outcome(position_losses(model, batch, params.evaluate.window), batch["target"])
+        return _outcome(position_losses(model, batch, _window(model, batch)), batch["target"])
     logits, state = model(batch["input"], _state(batch))
     target, smoothing = batch["target"].flatten(), params.train.label_smoothing
     loss = F.cross_entropy(logits.float().flatten(0, 1), target, label_smoothing=smoothing)
     count = target.numel()
     sums = {"loss": loss.detach().double() * count}
     carry = {f"{STATE}{name}": part.detach() for name, part in state.items()}
-    return StepOutput(loss * (batch["input"].shape[1] / params.train.window), sums, count, carry)
+    return StepOutput(loss, sums, count, rate=batch["input"].shape[1] / params.train.window, carry=carry)
 
 
 def _state(batch: Batch) -> Batch | None:
@@ -169,6 +171,10 @@ def metrics(sums: Mapping[str, float], count: int) -> dict[str, float]:
 
 def predict(model: nn.Module, batch: Batch) -> Batch:
     """Return `loss`, float32 (B, T) on the CPU: nats of each position, NaN where it is not scored."""
+    return {"loss": position_losses(model, batch, _window(model, batch)).cpu()}
+
+
+def _window(model: nn.Module, batch: Batch) -> int:
+    """Return how many positions to compute at once; results do not depend on it."""
     vocabulary = next(model.parameters()).shape[0]  # the embedding comes first
-    window = max(1, LOGITS // (len(batch["input"]) * vocabulary))
-    return {"loss": position_losses(model, batch, window).cpu()}
+    return min(POSITIONS, max(1, LOGITS // (len(batch["input"]) * vocabulary)))

@@ -71,7 +71,7 @@ def convert(wave: Wave, source: int, rate: int, seconds: float) -> Samples:
     sound = resample(wave.clip(-1, 1), source, rate)[:wanted]
     fixed = np.zeros(wanted, np.int16)
     fixed[: len(sound)] = np.clip(np.rint(sound * 32768), -32768, 32767)
-    if not fixed.any():
+    if int(np.abs(fixed.astype(np.int32)).max()) < SILENT * 32768:
         raise Unusable(f"silent in its first {seconds:g} seconds")
     return fixed
 

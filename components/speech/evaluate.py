@@ -70,8 +70,8 @@ def evaluate(
     speakers = by_speaker(correct, speakers_of(files, facts.speaker))
     noisy = _accuracy_in_noise(predictions)
     _write(speakers, out / "examples" / "speakers.csv")
-    figures.save(_speakers_figure(speakers, note), out / "plots" / "speakers.png")
-    figures.save(_noise_figure({"clean": metrics["accuracy"]} | noisy, note), out / "plots" / "noise.png")
+    figures.save(_speakers_figure(speakers), out / "plots" / "speakers.png", note)
+    figures.save(_noise_figure({"clean": metrics["accuracy"]} | noisy), out / "plots" / "noise.png", note)
     return metrics | _speaker_metrics(speakers) | {f"accuracy_{level}": value for level, value in noisy.items()}
 
 
@@ -111,23 +111,23 @@ def _write(speakers: Sequence[Speaker], path: Path) -> None:
         table.writerows([speaker.name, speaker.clips, round(speaker.accuracy, 6)] for speaker in speakers)
 
 
-def _speakers_figure(speakers: Sequence[Speaker], note: str) -> "Figure":
+def _speakers_figure(speakers: Sequence[Speaker]) -> "Figure":
     shown = {f"{speaker.name[:40]} ({speaker.clips} clips)": speaker.accuracy for speaker in speakers[:NAMED]}
     which = f": the lowest {NAMED} of {len(speakers):,}" if len(speakers) > NAMED else ""
-    return _bars(shown, f"Accuracy by speaker{which}", note)
+    return _bars(shown, f"Accuracy by speaker{which}")
 
 
-def _noise_figure(accuracies: Mapping[str, float], note: str) -> "Figure":
+def _noise_figure(accuracies: Mapping[str, float]) -> "Figure":
     shown = {level.replace("db", " dB signal to noise"): value for level, value in accuracies.items()}
-    return _bars(shown, "Accuracy in pink noise", note)
+    return _bars(shown, "Accuracy in pink noise")
 
 
-def _bars(accuracies: Mapping[str, float], title: str, note: str) -> "Figure":
+def _bars(accuracies: Mapping[str, float], title: str) -> "Figure":
     """Draw a bar for each accuracy, the first on top."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 1.4 + 0.28 * len(accuracies)), layout="constrained")
-    figure.suptitle("\n".join(filter(None, [note, title])))
+    figure.suptitle(title)
     axes = figure.add_subplot(xlabel="Accuracy", xlim=(0, 1.1), xticks=np.linspace(0, 1, 6))
     places, values = range(len(accuracies)), list(accuracies.values())
     axes.bar_label(axes.barh(places, values, color="lightsteelblue"), fmt="{:.1%}", padding=3, fontsize=8)

@@ -143,7 +143,7 @@ def build_model(params: SpeechParams, manifest: Manifest) -> nn.Module:
     """Build the network for the prepared data, with random weights: clips (N, samples) to logits."""
     facts = SpeechFacts.model_validate(manifest.facts)
     chosen, train = params.train.augment, params.train
-    # SpecAugment's LD policy: two masks of each kind (Park et al. 2019, arXiv:1904.08779); zero is a band's mean.
+    # SpecAugment's LD policy: two masks of each kind (Park et al. 2019, arXiv:1904.08779); zero is silence.
     masks = [FrequencyMasking(chosen.frequency_mask, iid_masks=True) for _ in range(2)]
     masks += [TimeMasking(chosen.time_mask, iid_masks=True) for _ in range(2)]
     return SpeechModel(facts.rate, len(facts.classes), train.features, train.model, nn.Sequential(*masks))

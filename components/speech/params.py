@@ -84,3 +84,10 @@ class SpeechParams(TaskParams):
 
     prepare: SpeechPrepareParams
     train: SpeechTrainParams
+
+    @model_validator(mode="after")
+    def _mask_leaves_frames(self) -> Self:
+        frames = int(self.prepare.seconds / self.train.features.hop) + 1
+        if self.train.augment.time_mask >= frames:
+            raise ValueError(f"train.augment.time_mask has to be less than a clip's frames, {frames}")
+        return self

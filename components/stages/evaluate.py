@@ -30,9 +30,8 @@ def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: T
         model = saved.rebuild(task, trained.folder)
         metrics = task.evaluate(model, load_file(predictions), prepared, new, params)
         shutil.copyfile(trained.folder / saved.HISTORY, new / saved.HISTORY)
-        figures.save(
-            figures.learning_curves(saved.read_history(trained.folder)), new / "plots" / "learning_curves.png"
-        )
+        curves = figures.learning_curves(saved.read_history(trained.folder))
+        figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
         files.write_json(new / METRICS, metrics)
         mlflow_store.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
     return Evaluated(out, metrics)

@@ -29,9 +29,10 @@ def register(
     if better:
         mlflow_store.set_alias(version, CHAMPION)
     aliases = (CHALLENGER, CHAMPION) if better else (CHALLENGER,)
-    mlflow_store.describe(version, "\n\n".join(filter(None, [reason, prepared.manifest.note])))
+    note = prepared.manifest.note
+    mlflow_store.describe(version, "\n\n".join(filter(None, [reason, note])))
     registered = Registered(name, version.version, aliases, reason)
-    files.write_json(out, {**vars(registered), "run_id": trained.run_id})
+    files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
     return registered
 
 

@@ -79,7 +79,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
             "epoch": epoch + 1,
             **{f"train/{name}": value for name, value in task.metrics(sums, count).items()},
             **{f"val/{name}": value for name, value in scores.items()},
-            "train/lr": learning_rate(train, epoch / train.epochs),
+            "train/lr": learning_rate(train, (epoch + 0.5) / train.epochs),
             **speed.of(count, seconds),
             "speed/seconds_of_training": trained,
         }
@@ -144,6 +144,7 @@ def _update(run: _Run, batch: Batch, share: float) -> tuple[dict[str, Tensor], i
     samples = len(next(iter(batch.values())))
     pieces = _pieces(batch, run.train.accumulate)
     outputs: list[StepOutput] = []
+    rate = learning_rate(run.train, share)
     for number, piece in enumerate(pieces, start=1):
         with _without_exchange(run.network) if number < len(pieces) else nullcontext():
             with autocast(run.workers.device, run.train.precision):
@@ -154,7 +155,7 @@ def _update(run: _Run, batch: Batch, share: float) -> tuple[dict[str, Tensor], i
         nn.utils.clip_grad_norm_(run.model.parameters(), run.train.clip_norm)
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(run.train, share)
+            group["lr"] = rate * outputs[0].rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if run.average is not None and share >= run.train.average.start:

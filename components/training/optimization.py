@@ -17,14 +17,18 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimize
 
     Only tensors of two or more dimensions are decayed: decaying biases and norms hurts (He et al. 2019,
     "Bag of Tricks", arXiv:1812.01187, section 3.1). Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is
-    for matrices between hidden layers: embeddings are AdamW's. Its step has the root mean square of AdamW's
-    (Liu et al. 2025, arXiv:2502.16982), so that one rate fits both.
+    for matrices between hidden layers: embeddings and the last layer are AdamW's. Its step has the root mean
+    square of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one rate fits both.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     if params.name == "muon":
-        embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-        inner = [p for p in trainable if p.ndim == 2 and id(p) not in embeddings]
-        others = [p for p in trainable if p.ndim != 2 or id(p) in embeddings]
+        modules = list(model.modules())
+        ends = [m for m in modules if isinstance(m, nn.Embedding)] + [
+            m for m in modules if isinstance(m, nn.Linear)
+        ][-1:]
+        outer = {id(m.weight) for m in ends}
+        inner = [p for p in trainable if p.ndim == 2 and id(p) not in outer]
+        others = [p for p in trainable if p.ndim != 2 or id(p) in outer]
         muon = Muon(
             inner,
             lr=params.lr,

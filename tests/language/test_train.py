@@ -1,5 +1,7 @@
 """Windows of streams, the loss at every position, and an evaluation that no batch or window changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from components.contracts import Plan, StepOutput, Workers
+from components.contracts import Plan, Workers
 from components.errors import PedigreeError
 from components.language import train
 from components.language.model import build_model
@@ -103,13 +105,27 @@ def test_the_state_goes_on_from_window_to_window(made):
     assert not any(part.requires_grad for part in first.carry.values())
 
 
-def test_a_shorter_window_counts_for_less(made):
-    model = build_model(params(), made.manifest).train()
-    batch = train.windows(load_split(made.folder, "train"), params(), Plan())[0]
-    half = {name: rows[:, :5] for name, rows in batch.items()}
-    output = train.step(model, half, params())
-    assert output.count == 20
-    assert output.loss.item() == pytest.approx(output.sums["loss"].item() / 20 * 5 / 10, rel=1e-5)
+def test_a_window_of_half_the_length_is_learnt_from_at_half_the_rate(made, tmp_path):
+    """As in AWD-LSTM the rate is scaled, not the loss: what clips or normalises gradients cannot undo it."""
+    moved = {}
+    for length in (10, 5):
+
+        def one_window(split, values, plan, length=length):
+            return train.Windows(split["tokens"][: 4 * (length + 1)].view(4, -1), [0, length])
+
+        sgd = {"name": "sgd", "lr": 1.0, "momentum": 0, "weight_decay": 0}
+        flat = {"optimizer": sgd, "schedule": {"name": "constant", "warmup": 0}, "average": {"name": "none"}}
+        chosen = params(epochs=1, precision="fp32", clip_norm=0.01, **flat)
+        out = tmp_path / str(length)
+        out.mkdir()
+        loop.fit(replace(TASK, train_batches=one_window), chosen, made, out, Workers(CPU))
+        torch.manual_seed(0)
+        before, after = build_model(chosen, made.manifest), build_model(chosen, made.manifest)
+        saved.load_weights(after, out)
+        pairs = zip(before.parameters(), after.parameters(), strict=True)
+        moved[length] = torch.cat([(a - b).flatten() for a, b in pairs]).norm().item()
+    assert moved[10] == pytest.approx(0.01, rel=1e-3)
+    assert moved[5] == pytest.approx(0.005, rel=1e-3)
 
 
 def test_training_learns_what_comes_next(trained):
@@ -118,9 +134,13 @@ def test_training_learns_what_comes_next(trained):
     assert metrics[-1]["val/perplexity"] == pytest.approx(np.exp(metrics[-1]["val/loss"]))
 
 
-def measured(model, made, size: int, window: int, split: str = "test") -> StepOutput:
-    chosen = values(evaluate={"window": window})
-    found = inference.evaluate(TASK, chosen, model, load_split(made.folder, split), CPU, size)
+def measured(model, made, size: int, window: int, split: str = "test") -> float:
+    """Return the mean loss of evaluation, made to compute `window` positions at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "POSITIONS", window)
+        found = inference.evaluate(TASK, values(), model, load_split(made.folder, split), CPU, size)
+        losses = inference.predict(TASK, model, load_split(made.folder, split), CPU, size)["loss"]
+    assert losses[~losses.isnan()].double().mean().item() == pytest.approx(found["loss"], rel=1e-6)
     return found["loss"]
 
 
@@ -143,7 +163,8 @@ def test_segments_side_by_side_measure_what_one_pass_over_the_text_does(trained,
 def test_a_loss_that_is_no_number_is_not_passed_over(made):
     model = build_model(params(), made.manifest).eval()
     model.output.bias.data[0] = torch.nan
-    assert np.isnan(measured(model, made, 2, 64))
+    found = inference.evaluate(TASK, values(), model, load_split(made.folder, "test"), CPU, 2)
+    assert np.isnan(found["loss"])
 
 
 def test_every_token_but_the_first_is_scored_once(made):
@@ -151,14 +172,6 @@ def test_every_token_but_the_first_is_scored_once(made):
     batches = train.segments(load_split(made.folder, "train"), 3)
     targets = torch.cat([batches[i]["target"].flatten() for i in range(len(batches))])
     assert torch.equal(targets[targets != train.IGNORED], tokens[1:])
-
-
-def test_predictions_are_the_losses_that_evaluation_adds_up(trained, made):
-    model, _ = trained
-    losses = inference.predict(TASK, model, load_split(made.folder, "test"), CPU, 2)["loss"]
-    scored = losses[~losses.isnan()]
-    assert len(scored) == len(load_split(made.folder, "test")["tokens"]) - 1
-    assert scored.double().mean().item() == pytest.approx(measured(model, made, 5, 50), rel=1e-5)
 
 
 def test_wikitexts_perplexity_is_the_same_at_batch_1_and_20_and_window_35_and_70(tmp_path):

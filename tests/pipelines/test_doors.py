@@ -162,6 +162,7 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, u
     assert set(artifacts) == {"toy-training", "toy-result", "toy-run", "toy-version"}
     assert artifacts["toy-training"]["data"] == 100
     assert "test/squared_error" in json.dumps(artifacts["toy-result"]["data"])
+    assert "made-up points" in artifacts["toy-result"]["description"]
     messages = [entry["message"] for entry in api(ports, "logs/filter")]
     assert any(re.match(r"toy epoch 2/2  train/loss", message) for message in messages)
 

@@ -161,13 +161,15 @@ def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path)
 
 
 def test_a_training_that_diverges_ends_with_the_remedy(chain, tmp_path):
-    wild = changed(chain, optimizer={"name": "sgd", "lr": 100.0}, clip_norm=0, ema_decay=0, batch_size=4)
+    wild = changed(
+        chain, optimizer={"name": "sgd", "lr": 100.0}, clip_norm=0, average={"name": "none"}, batch_size=4
+    )
     with pytest.raises(PedigreeError, match=r"lower train\.optimizer\.lr"):
         train.train(chain.task, wild, chain.prepared, tmp_path / "model")
 
 
 def test_training_stops_early_when_nothing_gets_better(chain, tmp_path):
-    still = changed(chain, optimizer={"lr": 1e-12}, epochs=9, patience=2, ema_decay=0)
+    still = changed(chain, optimizer={"lr": 1e-12}, epochs=9, patience=2, average={"name": "none"})
     trained = train.train(chain.task, still, chain.prepared, tmp_path / "model")
     assert len(saved.read_history(trained.folder)) < 9
 

@@ -48,7 +48,7 @@ def test_a_schedule_without_warm_up_starts_at_its_peak(name):
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_biases_and_norms_are_not_decayed(name):
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     for parameter in model.parameters():
         parameter.data.fill_(1.0)
         parameter.grad = torch.zeros_like(parameter)
@@ -88,13 +88,21 @@ def test_every_trainable_parameter_is_with_one_optimizer(name):
     assert sorted(held(name, model)) == sorted(id(parameter) for parameter in model.parameters())
 
 
+def test_muon_has_the_matrices_between_hidden_layers_alone():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.LSTM(3, 4), nn.Linear(4, 4), nn.Linear(4, 5))
+    muon, adamw = build_optimizers(model, optimizer("muon"))
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    assert taken == {id(p) for p in (model[1].weight_ih_l0, model[1].weight_hh_l0, model[2].weight)}
+    assert isinstance(adamw, torch.optim.AdamW)
+
+
 def test_muon_moves_a_matrix_by_an_orthogonal_one_of_adamws_size():
     torch.manual_seed(0)
     layer = nn.Linear(64, 32, bias=False)
     before = layer.weight.detach().clone()
     layer.weight.grad = torch.randn(32, 64)
-    (built,) = build_optimizers(layer, optimizer("muon", lr=0.1, weight_decay=0))
-    built.step()
+    muon, _ = build_optimizers(nn.Sequential(layer, nn.Linear(32, 2)), optimizer("muon", lr=0.1, weight_decay=0))
+    muon.step()
     step = (layer.weight - before).detach()
     singular = torch.linalg.svdvals(step)
     assert singular.min() > 0.5 * singular.max()  # five Newton-Schulz steps come near, not to it
