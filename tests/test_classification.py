@@ -242,7 +242,13 @@ def test_plots_holds_pictures_only_and_every_table_is_an_example(tmp_path):
 @pytest.mark.parametrize("answer", [[0, 1], [0, 0]])
 def test_a_note_stands_above_every_figure(tmp_path, monkeypatch, answer):
     titles = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: titles.append((path.stem, figure.get_suptitle())))
+    savefig = Figure.savefig
+
+    def keep(figure, path, **options):
+        titles.append((path.stem, figure.get_suptitle()))
+        savefig(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     run(tmp_path, sure_of(answer, 2), [0, 1], ["a", "b"], note="Synthetic speech")
     assert [name for name, _ in titles] == ["confusion", "reliability", "per_class", "mistakes"]
     assert all(title.startswith("Synthetic speech") for _, title in titles)

@@ -1,6 +1,5 @@
 """The raw folder: raw/<word>/<file>, with validation_list.txt and testing_list.txt where there are any."""
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,10 +50,9 @@ def survey(raw: Path, options: SpeechPrepareParams) -> Survey:
     parts = _listed(raw, words, files)
     given = set().union(*parts.values())
     rest = [file for file in files if file not in given]
-    divided = len(rest)
     for split, share in (("test", options.test_share), ("val", options.val_share)):
         if split not in parts:
-            parts[split], rest = _take(raw, split, rest, math.ceil(share * divided), options)
+            parts[split], rest = _take(raw, split, rest, share, options)
     parts["train"] = rest
     for split, chosen in parts.items():
         _check_words(raw, split, words, chosen)
@@ -114,16 +112,16 @@ def _lines(path: Path) -> list[str]:
 
 
 def _take(
-    raw: Path, split: str, files: Sequence[str], wanted: int, options: SpeechPrepareParams
+    raw: Path, split: str, files: Sequence[str], share: float, options: SpeechPrepareParams
 ) -> tuple[list[str], list[str]]:
-    """Take whole speakers until there are `wanted` files; return what was taken and what is left."""
+    """Take whole speakers until `share` of the files is reached; return what was taken and what is left."""
     spoken: dict[str, list[str]] = {}
     for file, speaker in zip(files, speakers_of(files, options.speaker), strict=True):
         spoken.setdefault(speaker, []).append(file)
     taken: list[str] = []
     left = dict(spoken)
     for speaker in intake.shuffled(spoken, options.seed):
-        if len(taken) >= wanted:
+        if len(taken) >= share * len(files):
             break
         taken += left.pop(speaker)
     if not left:

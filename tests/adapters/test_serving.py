@@ -89,4 +89,4 @@ def test_what_is_no_image_is_refused_with_the_reason(address):
         ask(address, [b"this is not an image"])
     assert caught.value.code == 400
     said = json.load(caught.value)["message"]
-    assert said == "row 0: the image cannot be used: not an image; send another"
+    assert said.endswith("Error: row 0: the image cannot be used: not an image; send another")

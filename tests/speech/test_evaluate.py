@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mlflow.utils.validation import _validate_metric_name
 from PIL import Image
 
@@ -123,13 +124,13 @@ def test_speakers_without_a_name_are_their_files_and_their_metrics_have_names_th
 def drawn(monkeypatch):
     """The titles of all figures that are saved."""
     titles = {}
-    save = figures.save
+    savefig = Figure.savefig
 
-    def keep(figure, path):
+    def keep(figure, path, **options):
         titles[path.name] = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
-        save(figure, path)
+        savefig(figure, path, **options)
 
-    monkeypatch.setattr(figures, "save", keep)
+    monkeypatch.setattr(Figure, "savefig", keep)
     return titles
 
 
