@@ -260,7 +260,7 @@ def test_without_a_network_the_error_says_where_to_put_the_archive(tmp_path):
         data.wikitext2(tmp_path, tmp_path / "cache")
     assert str(error.value) == (
         "WikiText-2 could not be fetched from wikitext.smerity.com (Temporary failure in name resolution): "
-        f"try again, or put the file with md5 542ccefacc6c27f945fb54453812b3cd at {tmp_path / 'cache' / 'wikitext-2-v1.zip'}"
+        f"try again, or put the file with md5 {data.MD5} at {tmp_path / 'cache' / 'wikitext-2-v1.zip'}"
     )
 
 
