@@ -147,6 +147,8 @@ def test_what_a_program_wrote_that_could_not_go_back_to_the_header_is_read():
         (patched(encoded(sine()), 24, struct.pack("<I", 3)), "unreadable: 3 samples a second is outside .*"),
         (patched(encoded(sine()), 24, struct.pack("<I", 10**9)), "unreadable: 1000000000 samples a second .*"),
     ],
+    # libsndfile writes the time into a file of floats, and the two processes of a test run must agree on the names.
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_a_file_that_cannot_be_used_is_refused_with_the_reason(data, what):
     assert re.fullmatch(what, reason(data))
