@@ -47,6 +47,8 @@ class Samples:
     """A sample, as people call it: "image"."""
     note: str = ""
     """Drawn above every figure, such as "synthetic speech"."""
+    sources: Sequence[str] = ()
+    """Where each sample comes from, N, when samples of one source, such as a speaker, are alike."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def evaluate(predictions: Batch, samples: Samples, params: EvaluateParams, out: 
         PedigreeError: a logit is not a finite number.
     """
     answers = judge(predictions["logits"], predictions["label"])
-    metrics = measure(answers, samples.classes, params)
+    metrics = measure(answers, samples.classes, params, samples.sources)
     _tables(answers, samples, out / "examples")
     _plots(answers, samples, metrics, out / "plots")
     worst = _most_confident_mistakes(answers, samples.files)
@@ -122,16 +124,21 @@ def _judge(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
     )
 
 
-def measure(answers: Answers, classes: Sequence[str], params: EvaluateParams) -> dict[str, float]:
+def measure(
+    answers: Answers, classes: Sequence[str], params: EvaluateParams, sources: Sequence[str] = ()
+) -> dict[str, float]:
     """Return the metrics by names that MLflow takes; none depends on the samples' order.
 
     A class without test samples has no metrics of its own, for its recall is not defined; a class that was
     never predicted has precision 0. `loss` is in nats; `ece` is the expected calibration error over 15 equal
-    bins (Guo et al. 2017, arXiv:1706.04599).
+    bins (Guo et al. 2017, arXiv:1706.04599). Where samples have sources, as `Samples` says, the interval is that
+    of a bootstrap over sources, for one more sample of a source tells less than one of another.
     """
     from torchmetrics.functional.classification import binary_calibration_error
 
-    low, high = interval(answers.correct.double().numpy(), params.bootstrap, params.seed)
+    _, places = np.unique(list(sources) or np.arange(len(answers.actual)), return_inverse=True)
+    right, of = np.bincount(places, answers.correct), np.bincount(places)
+    low, high = interval(right.astype(np.float64), of, params.bootstrap, params.seed)
     # Only the predicted class's probability counts, so the two-class function serves any number of classes.
     ece = binary_calibration_error(answers.probability, answers.correct.long(), n_bins=15, norm="l1")
     return {
@@ -144,17 +151,31 @@ def measure(answers: Answers, classes: Sequence[str], params: EvaluateParams) ->
     } | _class_metrics(answers, classes)
 
 
-def interval(values: NDArray[np.float64], resamplings: int, seed: int) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval (Efron 1979) of the mean of values (N,)."""
+def interval(
+    sums: NDArray[np.float64], counts: NDArray[np.int64], resamplings: int, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval (Efron 1979) of a mean over all samples of N groups.
+
+    Groups are drawn whole (Field and Welsh 2007, J. R. Statist. Soc. B 69, section 2); a group may be one sample.
+
+    Args:
+        sums: (N,), of each group's samples.
+        counts: (N,), its samples.
+        resamplings: How often N groups are drawn.
+        seed: Of the draws; their order in `sums` does not matter.
+    """
     from scipy.stats import bootstrap
 
-    if values.min() == values.max():
-        return float(values[0]), float(values[0])
+    order = np.lexsort((counts, sums))  # the draws take groups by their place
+    if np.ptp(sums / counts) == 0:
+        return float(sums[0] / counts[0]), float(sums[0] / counts[0])
     found = bootstrap(
-        (np.sort(values),),  # the draws take values by their place: sorted, the result is free of their order
-        np.mean,
+        (sums[order], counts[order]),
+        lambda drawn, of, axis: drawn.sum(axis) / of.sum(axis),
+        paired=True,
+        vectorized=True,
         n_resamples=resamplings,
-        batch=max(1, RESAMPLED // len(values)),
+        batch=max(1, RESAMPLED // len(sums)),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

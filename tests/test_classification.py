@@ -11,7 +11,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from components import figures
-from components.classification import Samples, evaluate, interval, judge, metric_names
+from components.classification import Samples, evaluate, interval, judge, measure, metric_names
 from components.errors import PedigreeError
 from components.params import EvaluateParams
 
@@ -120,21 +120,43 @@ def test_a_label_among_the_five_highest_logits_counts_for_top5(tmp_path):
 
 def test_the_interval_contains_the_accuracy_and_is_as_wide_as_theory_says():
     correct = np.r_[np.ones(900), np.zeros(100)]
-    low, high = interval(correct, 4000, seed=0)
+    ones = np.ones(1000, np.int64)
+    low, high = interval(correct, ones, 4000, seed=0)
     assert low < 0.9 < high
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.9 * 0.1 / 1000), rel=0.1)
-    assert interval(correct, 4000, seed=0) == (low, high)
-    assert interval(np.random.default_rng(1).permutation(correct), 4000, seed=0) == (low, high)
+    assert interval(correct, ones, 4000, seed=0) == (low, high)
+    assert interval(np.random.default_rng(1).permutation(correct), ones, 4000, seed=0) == (low, high)
+
+
+def test_samples_of_one_source_are_drawn_together_so_that_copies_make_nothing_surer(tmp_path):
+    right = torch.arange(40) % 4 > 0
+    logits, labels = sure_of((~right).long().tolist(), 2, 3.0), [0] * 40
+    answers = judge(logits, torch.tensor(labels))
+    once = measure(answers, ["a", "b"], PARAMS)
+    five = judge(logits.repeat_interleave(5, 0), torch.tensor(labels).repeat_interleave(5))
+    told = measure(five, ["a", "b"], PARAMS, [f"source {i // 5}" for i in range(200)])
+    untold = measure(five, ["a", "b"], PARAMS)
+    width = {
+        name: found["accuracy_high"] - found["accuracy_low"]
+        for name, found in {"once": once, "told": told, "untold": untold}.items()
+    }
+    assert width["told"] == pytest.approx(width["once"], rel=0.1)
+    assert width["untold"] < 0.6 * width["once"]
+
+
+def test_a_source_weighs_as_much_as_it_has_samples():
+    low, high = interval(np.array([9.0, 0.0]), np.array([9, 1]), 1000, seed=0)
+    assert (low, high) == (0.0, 1.0)
 
 
 def test_a_single_sample_has_an_interval_too():
-    assert interval(np.array([1.0]), 100, seed=0) == (1.0, 1.0)
+    assert interval(np.array([1.0]), np.array([1]), 100, seed=0) == (1.0, 1.0)
 
 
 def test_the_bootstrap_of_a_large_split_needs_little_memory():
     correct = np.arange(300_000) % 3 > 0
     tracemalloc.start()
-    interval(correct.astype(np.float64), 200, seed=0)
+    interval(correct.astype(np.float64), np.ones(len(correct), np.int64), 200, seed=0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6  # 200 resamplings at once would be 480 MB of places alone

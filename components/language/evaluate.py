@@ -132,10 +132,9 @@ def measure(text: Scored, characters: int, unknown: int | None, params: Evaluate
     """
     count, nats = len(text.tokens) - 1, float(text.loss.sum(dtype=np.float64))
     blocks = max(min(count, FEWEST_BLOCKS), count // BLOCK)
-    # Their lengths differ by one token at most, so that their mean is as good as the tokens'.
     edges = np.arange(blocks + 1) * count // blocks
-    means = np.add.reduceat(text.loss[1:], edges[:-1], dtype=np.float64) / np.diff(edges)
-    low, high = interval(means, params.bootstrap, params.seed)
+    sums = np.add.reduceat(text.loss[1:], edges[:-1], dtype=np.float64)
+    low, high = interval(sums, np.diff(edges), params.bootstrap, params.seed)
     loss = nats / count
     return {
         "loss": loss,

@@ -41,13 +41,14 @@ def evaluate(
     """Measure the predictions on the test split; write plots/ and examples/ below the folder `out`.
 
     Beside what `classification.evaluate` measures there are `accuracy_20db`, `_10db` and `_0db` in noise,
-    `mean_speaker_accuracy`, to which all speakers count alike, and `accuracy_by_speaker/<name>` for up to 30.
+    where files' names tell who speaks, `mean_speaker_accuracy`, to which all speakers count alike, and
+    `accuracy_by_speaker/<name>` for up to 30. The accuracy's interval is that of drawing other speakers.
 
     Args:
         model: The network, whose log-mel spectrograms are the pictures of mistakes.
         predictions: As from `train.predict`, on the CPU, in the split's order.
         prepared: The prepared data that the predictions were made on.
-        out: Filled as `classification.evaluate` says; gets speakers.png, noise.png and speakers.csv too.
+        out: Filled as `classification.evaluate` says; gets noise.png, speakers.png and speakers.csv too.
         params: Those of evaluation give the bootstrap's resamplings and seed.
 
     Raises:
@@ -64,15 +65,21 @@ def evaluate(
         tall = frames.repeat(max(1, round(len(frames) / frames.shape[1])), 1)  # nearly a square
         return np.flipud(tall.T)  # low frequencies at the bottom
 
-    samples = classification.Samples(facts.classes, files, picture, "clip", note)
+    spoken = speakers_of(files, facts.speaker)
+    # One speaker's clips alone cannot say how speakers differ.
+    sources = spoken if len(set(spoken)) > 1 else ()
+    samples = classification.Samples(facts.classes, files, picture, "clip", note, sources)
     metrics = classification.evaluate(predictions, samples, params.evaluate, out)
     correct = classification.judge(predictions["logits"], predictions["label"]).correct.numpy()
-    speakers = by_speaker(correct, speakers_of(files, facts.speaker))
     noisy = _accuracy_in_noise(predictions)
-    _write(speakers, out / "examples" / "speakers.csv")
-    figures.save(_speakers_figure(speakers), out / "plots" / "speakers.png", note)
     figures.save(_noise_figure({"clean": metrics["accuracy"]} | noisy), out / "plots" / "noise.png", note)
-    return metrics | _speaker_metrics(speakers) | {f"accuracy_{level}": value for level, value in noisy.items()}
+    metrics |= {f"accuracy_{level}": value for level, value in noisy.items()}
+    if facts.speaker:
+        speakers = by_speaker(correct, spoken)
+        _write(speakers, out / "examples" / "speakers.csv")
+        figures.save(_speakers_figure(speakers), out / "plots" / "speakers.png", note)
+        metrics |= _speaker_metrics(speakers)
+    return metrics
 
 
 def by_speaker(correct: NDArray[np.bool_], speakers: Sequence[str]) -> list[Speaker]:

@@ -10,7 +10,7 @@ from components import arrays, intake
 from components.contracts import Batch, Manifest, Refusal
 from components.speech.decode import decode
 from components.speech.params import SpeechParams, SpeechPrepareParams
-from components.speech.words import SYNTHETIC, Survey, speakers_of, survey
+from components.speech.words import LISTS, SYNTHETIC, Survey, speakers_of, survey
 
 
 class SpeechFacts(BaseModel):
@@ -21,7 +21,9 @@ class SpeechFacts(BaseModel):
     classes: list[str] = Field(description="The words, sorted; a label is a place in this list")
     rate: int = Field(description="Samples a second")
     seconds: float = Field(description="Length of every clip")
-    speaker: str = Field(description="Regular expression by which a file's name tells who speaks")
+    speaker: str = Field(
+        description="Regular expression by which a file's name tells who speaks; empty where names tell of nobody"
+    )
     counts: dict[str, dict[str, int]] = Field(description="Clips by split and word")
     speakers: dict[str, int] = Field(description="Speakers by split")
 
@@ -39,18 +41,25 @@ def prepare(raw: Path, out: Path, params: SpeechParams) -> Manifest:
     found = survey(raw, options)
     parts, refused = _write(raw, out, found, options)
     intake.check_classes(raw, parts, found.words, dict.fromkeys(parts, found.words), "clip")
-    speakers = {split: speakers_of(intake.file_names(out, split), options.speaker) for split in parts}
+    speakers = {split: speakers_of(intake.file_names(out, split), found.speaker) for split in parts}
     facts = SpeechFacts(
         classes=found.words,
         rate=options.rate,
         seconds=options.seconds,
-        speaker=options.speaker,
+        speaker=found.speaker,
         counts=intake.class_counts(parts, found.words),
         speakers={split: len(set(names)) for split, names in speakers.items()},
     )
     splits = {name: part.described() for name, part in parts.items()}
-    note = "synthetic speech" if (raw / SYNTHETIC).is_file() else ""
-    return Manifest(task="speech", splits=splits, refused=refused, facts=facts.model_dump(), note=note)
+    return Manifest(task="speech", splits=splits, refused=refused, facts=facts.model_dump(), note=_note(raw, found))
+
+
+def _note(raw: Path, found: Survey) -> str:
+    """Return what must be said wherever a number made on this data is shown."""
+    notes = ["synthetic speech"] if (raw / SYNTHETIC).is_file() else []
+    if not found.speaker and not all((raw / name).is_file() for name in LISTS.values()):
+        notes.append("no file name tells who speaks: a speaker may be in two splits")
+    return "; ".join(notes)
 
 
 def load_split(prepared: Path, split: str) -> Batch:

@@ -28,6 +28,8 @@ class Survey:
     """Split to files, as paths below the raw folder, sorted."""
     strays: list[str]
     """Files beside the words' folders."""
+    speaker: str
+    """The pattern that tells speakers apart; empty where the files' names tell of none, or of one alone."""
 
     @property
     def total(self) -> int:
@@ -47,23 +49,40 @@ def survey(raw: Path, options: SpeechPrepareParams) -> Survey:
     words = sorted(name for name, is_folder in _visible(raw) if is_folder and name != NOISE)
     files = [f"{word}/{name}" for word in words for name in sorted(name for name, _ in _visible(raw / word))]
     _check(raw, words, files)
+    speaker = options.speaker if _told(files, options.speaker) > 1 else ""
     parts = _listed(raw, words, files)
     given = set().union(*parts.values())
     rest = [file for file in files if file not in given]
     for split, share in (("test", options.test_share), ("val", options.val_share)):
         if split not in parts:
-            parts[split], rest = _take(raw, split, rest, share, options)
+            parts[split], rest = _take(raw, split, rest, share * len(rest), speaker, options.seed)
     parts["train"] = rest
     for split, chosen in parts.items():
         _check_words(raw, split, words, chosen)
     strays = sorted(name for name, is_folder in _visible(raw) if not is_folder and name not in KNOWN)
-    return Survey(words, parts, strays)
+    return Survey(words, parts, strays, speaker)
 
 
 def speakers_of(files: Iterable[str], pattern: str) -> list[str]:
-    """Return who speaks in each file, as its name tells; a file whose name does not is a speaker of its own."""
-    matches = ((file, re.search(pattern, PurePosixPath(file).stem)) for file in files)
-    return [(match and match["speaker"]) or file for file, match in matches]
+    """Return who speaks in each file, as its name tells; a file whose name does not is a speaker of its own.
+
+    Args:
+        files: `<word>/<name>`; a name that begins with the word and "_" or "-" tells the speaker after it.
+        pattern: Has a group `speaker`; where it is empty no name tells.
+    """
+    return [_speaker(file, pattern) or file for file in files]
+
+
+def _speaker(file: str, pattern: str) -> str | None:
+    path = PurePosixPath(file)
+    stem = re.sub(f"^{re.escape(path.parent.name)}[_-]", "", path.stem)
+    found = re.search(pattern, stem) if pattern else None
+    return found and found["speaker"]
+
+
+def _told(files: Sequence[str], pattern: str) -> int:
+    """Return of how many speakers the names tell."""
+    return len({_speaker(file, pattern) for file in files} - {None, ""})
 
 
 def _visible(folder: Path) -> Iterable[tuple[str, bool]]:
@@ -112,16 +131,16 @@ def _lines(path: Path) -> list[str]:
 
 
 def _take(
-    raw: Path, split: str, files: Sequence[str], share: float, options: SpeechPrepareParams
+    raw: Path, split: str, files: Sequence[str], enough: float, pattern: str, seed: int
 ) -> tuple[list[str], list[str]]:
-    """Take whole speakers until `share` of the files is reached; return what was taken and what is left."""
+    """Take whole speakers until there are enough files; return what was taken and what is left."""
     spoken: dict[str, list[str]] = {}
-    for file, speaker in zip(files, speakers_of(files, options.speaker), strict=True):
+    for file, speaker in zip(files, speakers_of(files, pattern), strict=True):
         spoken.setdefault(speaker, []).append(file)
     taken: list[str] = []
     left = dict(spoken)
-    for speaker in intake.shuffled(spoken, options.seed):
-        if len(taken) >= share * len(files):
+    for speaker in intake.shuffled(spoken, seed):
+        if len(taken) >= enough:
             break
         taken += left.pop(speaker)
     if not left:

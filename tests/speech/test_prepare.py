@@ -133,6 +133,13 @@ def test_a_speaker_that_is_added_hardly_moves_others(raw, run, out):
         ("yes/0a7c2a8d_nohash_3.wav", "0a7c2a8d"),
         ("seven/theo_12.wav", "theo"),
         ("yes/f2-en_us_0.flac", "f2-en_us"),
+        ("yes/alice-1.wav", "alice"),
+        ("yes/alice01.wav", "alice"),
+        ("yes/alice (2).wav", "alice"),
+        ("yes/s01_2.wav", "s01"),
+        ("yes/yes_bob_3.wav", "bob"),
+        ("0/0_jackson_49.wav", "jackson"),
+        ("yes/yes-007.wav", "yes/yes-007.wav"),
         ("yes/hello.wav", "yes/hello.wav"),
         ("yes/_1.wav", "yes/_1.wav"),
         ("yes/7.wav", "yes/7.wav"),
@@ -140,6 +147,23 @@ def test_a_speaker_that_is_added_hardly_moves_others(raw, run, out):
 )
 def test_a_files_name_tells_the_speaker_and_a_file_without_one_is_its_own(name, speaker):
     assert speakers_of([name], PATTERN) == [speaker]
+
+
+@pytest.mark.parametrize("name", ["clip_{}", "{}", "clip{}", "{word}_{}"])
+def test_names_that_tell_of_nobody_leave_every_clip_on_its_own_and_the_numbers_say_so(raw, run, out, name):
+    for number, path in enumerate(sorted(raw.rglob("*.wav"))):
+        path.rename(path.with_name(name.format(number, word=path.parent.name) + ".wav"))
+    manifest = run()
+    assert facts(manifest).speaker == ""
+    assert facts(manifest).speakers == {split: len(files) for split, files in names(out).items()}
+    assert manifest.note == "no file name tells who speaks: a speaker may be in two splits"
+
+
+def test_lists_answer_for_who_speaks_where(raw, run):
+    for number, path in enumerate(sorted(raw.rglob("*.wav"))):
+        path.rename(path.with_name(f"{number}.wav"))
+    lists(raw, testing="no/0.wav\nyes/20.wav\n", validation="no/1.wav\nyes/21.wav\n")
+    assert run().note == ""
 
 
 def test_another_pattern_tells_other_speakers(raw, run, out):
@@ -289,14 +313,9 @@ def emptied(raw: Path) -> None:
     shutil.rmtree(raw)
 
 
-def one_speaker(raw: Path) -> None:
+def two_speakers(raw: Path) -> None:
     for number, path in enumerate(sorted(raw.rglob("*.wav"))):
-        path.rename(path.with_name(f"me_{number}.wav"))
-
-
-def word_in_name(raw: Path) -> None:
-    for number, path in enumerate(sorted(raw.rglob("*.wav"))):
-        path.rename(path.with_name(f"{path.parent.name}_{number}.wav"))
+        path.rename(path.with_name(f"{'ann' if number % 2 else 'bob'}_{number}.wav"))
 
 
 @pytest.mark.parametrize(
@@ -306,13 +325,9 @@ def word_in_name(raw: Path) -> None:
         (lambda raw: (raw / "up").mkdir(), r"raw/up: no files there: put some in, or remove the folder"),
         (lambda raw: shutil.rmtree(raw / "no"), r"raw has one word, yes: put a folder with clips of another"),
         (
-            one_speaker,
-            r"raw: no speaker is left to train on after test, for file names tell of 1 there: name test's clips in "
-            r".*raw/testing_list\.txt, or set prepare\.speaker to what tells speakers apart",
-        ),
-        (
-            word_in_name,
-            r"raw: no speaker is left to train on after val, for file names tell of 1 there: name val's",
+            two_speakers,
+            r"raw: no speaker is left to train on after val, for file names tell of 1 there: name val's clips in "
+            r".*raw/validation_list\.txt, or set prepare\.speaker to what tells speakers apart",
         ),
         (
             lambda raw: [path.unlink() for path in raw.glob("yes/s[1-9]*")],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from components.toy.params import ToyParams
 from components.toy.prepare import load_split
 from matplotlib.figure import Figure
@@ -25,7 +26,9 @@ def evaluate(
     lines = [f"{a.item()},{b.item()}\n" for a, b in zip(x, predictions["line"], strict=True)]
     (out / "examples" / "line.csv").write_text("x,line\n" + "".join(lines))
     errors = (predictions["line"] - predictions["y"]).double().square().flatten()
-    low, high = interval(errors.numpy(), params.evaluate.bootstrap, params.evaluate.seed)
+    low, high = interval(
+        errors.numpy(), np.ones(len(errors), np.int64), params.evaluate.bootstrap, params.evaluate.seed
+    )
     return {
         "squared_error": float(errors.mean()),
         "squared_error_low": low,
