@@ -87,13 +87,22 @@ def equalised(clip: Tensor, gain: Tensor) -> Tensor:
         gain: (N, anchors) in dB, at frequencies from nought to the highest, equally far apart on the mel scale;
             between them it runs straight.
     """
-    spectrum = torch.fft.rfft(clip)  # (N, samples / 2 + 1)
+    samples = clip.shape[1]
+    # Longer by a quarter than the clip, so that what rings on at its end does not come round to its beginning.
+    spectrum = torch.fft.rfft(clip, samples + samples // 4)  # (N, points)
     share = torch.linspace(0, 1, spectrum.shape[1], device=clip.device)
     place = torch.log1p(share * HIGHEST) / math.log1p(HIGHEST) * (gain.shape[1] - 1)
     lower = place.floor().long().clamp(max=gain.shape[1] - 2)
-    curve = torch.lerp(gain[:, lower], gain[:, lower + 1], place - lower)  # (N, samples / 2 + 1)
-    changed = torch.fft.irfft(spectrum * 10 ** (curve / 20), clip.shape[1])
-    return torch.where(clip == 0, clip, changed)  # silence stays silence
+    curve = torch.lerp(gain[:, lower], gain[:, lower + 1], place - lower)  # (N, points)
+    changed: Tensor = torch.fft.irfft(spectrum * 10 ** (curve / 20), samples + samples // 4)[:, :samples]
+    return changed * _sounding(clip)
+
+
+def _sounding(clip: Tensor) -> Tensor:
+    """Return 1 from the first to the last sample that is not zero of clips (N, samples), and 0 before and after."""
+    there: Tensor = (clip != 0).to(clip.dtype)
+    begun, unfinished = there.cummax(1).values, there.flip(1).cummax(1).values.flip(1)
+    return begun * unfinished
 
 
 def coloured(white: Tensor, slope: Tensor) -> Tensor:

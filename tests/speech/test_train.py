@@ -120,6 +120,16 @@ def test_an_equaliser_with_one_gain_everywhere_is_louder_alone_and_silence_stays
     assert not louder[:, 8000:].any()
 
 
+def test_an_equaliser_changes_a_zero_in_the_midst_of_sound_and_wraps_nothing_round():
+    curve = torch.tensor([[-12.0, 12, -12, 12, -12, 12]])
+    tone = sine(1000)  # every eighth of its samples lies on zero, but for rounding
+    tone[tone.abs() < 1e-3] = 0
+    assert equalised(tone, curve)[0, 1:7999][tone[0, 1:7999] == 0].abs().gt(1e-4).any()
+    click = torch.zeros(1, 8000)
+    click[0, 0], click[0, -1] = 1e-3, 1
+    assert equalised(click, curve)[0, :4000].abs().max() < 0.01
+
+
 def test_zeros_at_the_ends_are_no_part_of_the_signal():
     clip, noise = clips(1, 8000).float(), torch.randn(1, 8000)
     alone = with_noise(clip, noise, column(10)) - clip
