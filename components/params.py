@@ -50,8 +50,8 @@ class OptimizerParams(Section):
 class ScheduleParams(Section):
     """How the learning rate moves over the whole training."""
 
-    name: Literal["one_cycle", "cosine", "constant"] = Field(
-        description="one_cycle rises and falls along cosines; cosine rises linearly; both end at zero"
+    name: Literal["one_cycle", "cosine", "linear", "constant"] = Field(
+        description="one_cycle rises and falls along cosines, the next two rise linearly; these three end at zero"
     )
     warmup: float = Field(ge=0, lt=1, description="Share of all updates in which the rate rises to its peak")
 

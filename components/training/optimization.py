@@ -71,6 +71,11 @@ def _cosine(progress: float, warmup: float) -> float:
     return progress / warmup if progress < warmup else _fall((progress - warmup) / (1 - warmup))
 
 
+def _linear(progress: float, warmup: float) -> float:
+    """Linear warm-up, then a straight line to zero (Defazio et al. 2023, arXiv:2310.07831)."""
+    return progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+
+
 def _constant(progress: float, warmup: float) -> float:
     return min(progress / warmup, 1.0) if warmup else 1.0
 
@@ -83,6 +88,7 @@ def _fall(progress: float) -> float:
 _FACTORS: dict[str, Callable[[float, float], float]] = {
     "one_cycle": _one_cycle,
     "cosine": _cosine,
+    "linear": _linear,
     "constant": _constant,
 }
 
