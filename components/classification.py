@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components import figures
-from components.contracts import Batch
+from components.contracts import Batch, Outcomes
 from components.errors import PedigreeError
 from components.files import write_json
-from components.params import EvaluateParams
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +28,6 @@ SHOWN, LISTED = 25, 100
 """Mistakes in the gallery and in mistakes.json, at most."""
 CHUNK = 4096
 """Samples whose probabilities are in memory at once, in float64."""
-RESAMPLED = 2**21
-"""Values that the bootstrap draws at once, 8 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,6 @@ class Samples:
     """A sample, as people call it: "image"."""
     note: str = ""
     """Drawn above every figure, such as "synthetic speech"."""
-    sources: Sequence[str] = ()
-    """Where each sample comes from, N, when samples of one source, such as a speaker, are alike."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class Answers:
         return self.predicted == self.actual
 
 
-def evaluate(predictions: Batch, samples: Samples, params: EvaluateParams, out: Path) -> dict[str, float]:
+def evaluate(predictions: Batch, samples: Samples, out: Path) -> dict[str, float]:
     """Measure the predictions on the test split; write into the folders plots/ and examples/ below `out`.
 
     plots/ gets three figures; examples/ gets predictions.csv and confusion.csv, a row a sample, and the most
@@ -78,14 +73,13 @@ def evaluate(predictions: Batch, samples: Samples, params: EvaluateParams, out: 
     Args:
         predictions: `logits`, float32 (N, C), and `label`, int64 (N,), on the CPU, in the split's order.
         samples: The split that they were made on.
-        params: Give the bootstrap's resamplings and seed.
         out: The evaluation's folder.
 
     Raises:
         PedigreeError: a logit is not a finite number.
     """
     answers = judge(predictions["logits"], predictions["label"])
-    metrics = measure(answers, samples.classes, params, samples.sources)
+    metrics = measure(answers, samples.classes)
     _tables(answers, samples, out / "examples")
     _plots(answers, samples, metrics, out / "plots")
     worst = _most_confident_mistakes(answers, samples.files)
@@ -124,62 +118,39 @@ def _judge(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tenso
     )
 
 
-def measure(
-    answers: Answers, classes: Sequence[str], params: EvaluateParams, sources: Sequence[str] = ()
-) -> dict[str, float]:
+def outcomes(
+    predictions: Batch, classes: Sequence[str], files: Sequence[str], sources: Sequence[str] = ()
+) -> Outcomes:
+    """Return what each sample adds to the accuracy: 1 or 0.
+
+    Args:
+        predictions: As for `evaluate`.
+        classes: Names; a label is a place in this sequence.
+        files: The raw file of each sample, N.
+        sources: Where each sample comes from, N, when samples of one source are alike.
+    """
+    correct = judge(predictions["logits"], predictions["label"]).correct.double().numpy()
+    names = [classes[label] for label in predictions["label"].tolist()]
+    return Outcomes(files, correct, np.ones(len(correct), np.int64), names, sources)
+
+
+def measure(answers: Answers, classes: Sequence[str]) -> dict[str, float]:
     """Return the metrics by names that MLflow takes; none depends on the samples' order.
 
     A class without test samples has no metrics of its own, for its recall is not defined; a class that was
     never predicted has precision 0. `loss` is in nats; `ece` is the expected calibration error over 15 equal
-    bins (Guo et al. 2017, arXiv:1706.04599). Where samples have sources, as `Samples` says, the interval is that
-    of a bootstrap over sources, for one more sample of a source tells less than one of another.
+    bins (Guo et al. 2017, arXiv:1706.04599).
     """
     from torchmetrics.functional.classification import binary_calibration_error
 
-    _, places = np.unique(list(sources) or np.arange(len(answers.actual)), return_inverse=True)
-    right, of = np.bincount(places, answers.correct), np.bincount(places)
-    low, high = interval(right.astype(np.float64), of, params.bootstrap, params.seed)
     # Only the predicted class's probability counts, so the two-class function serves any number of classes.
     ece = binary_calibration_error(answers.probability, answers.correct.long(), n_bins=15, norm="l1")
     return {
         "accuracy": float(answers.correct.double().mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
         "top5_accuracy": float(answers.in_top5.double().mean()),
         "loss": float(answers.loss.mean()),
         "ece": float(ece),
     } | _class_metrics(answers, classes)
-
-
-def interval(
-    sums: NDArray[np.float64], counts: NDArray[np.int64], resamplings: int, seed: int
-) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval (Efron 1979) of a mean over all samples of N groups.
-
-    Groups are drawn whole (Field and Welsh 2007, J. R. Statist. Soc. B 69, section 2); a group may be one sample.
-
-    Args:
-        sums: (N,), of each group's samples.
-        counts: (N,), its samples.
-        resamplings: How often N groups are drawn.
-        seed: Of the draws; their order in `sums` does not matter.
-    """
-    from scipy.stats import bootstrap
-
-    order = np.lexsort((counts, sums))  # the draws take groups by their place
-    if np.ptp(sums / counts) == 0:
-        return float(sums[0] / counts[0]), float(sums[0] / counts[0])
-    found = bootstrap(
-        (sums[order], counts[order]),
-        lambda drawn, of, axis: drawn.sum(axis) / of.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=resamplings,
-        batch=max(1, RESAMPLED // len(sums)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def _class_metrics(answers: Answers, classes: Sequence[str]) -> dict[str, float]:

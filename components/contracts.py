@@ -4,12 +4,14 @@ Files are the contract: each of these values names a folder that a stage wrote w
 be run alone, on another machine, on another day.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from torch import Tensor, nn
 
@@ -66,6 +68,25 @@ class Trained:
     folder: Path
     run_id: str
     """Of the MLflow run that every later stage of the same job goes on with."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What each test sample adds to the score, which is `Task.scale` of their mean."""
+
+    names: Sequence[str]
+    """Of the samples, N: their files, or their places."""
+    sums: NDArray[np.float64]  # (N,)
+    counts: NDArray[np.int64]  # (N,)
+    classes: Sequence[str] = ()
+    """The true class of each sample, where samples have one."""
+    sources: Sequence[str] = ()
+    """Where samples of one source, such as a speaker, are alike: that of each."""
+
+    @property
+    def mean(self) -> float:
+        """Over all that is counted."""
+        return float(self.sums.sum() / self.counts.sum())
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,11 @@ class Task(Generic[P]):
     """What evaluation needs of each sample, as tensors on the CPU."""
     evaluate: Callable[[nn.Module, Batch, Prepared, Path, P], dict[str, float]]
     """The network, on the CPU, and all its predictions on the test split to metrics; writes plots/ (pictures)
-    and examples/ into the folder. `<score>_low` and `<score>_high` bound the score's 95 % interval."""
+    and examples/ into the folder."""
+    outcomes: Callable[[Batch, Prepared], Outcomes]
+    """All predictions on the test split to what each sample adds to the score."""
+    scale: Callable[[float], float]
+    """A mean of outcomes to a score: rising or falling all the way, with `better` as for the score."""
     score: str
     """The metric of `evaluate` by which champion and challenger are compared."""
     better: Literal["more", "less"]

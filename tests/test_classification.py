@@ -1,6 +1,5 @@
 import csv
 import json
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,11 +10,9 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from components import figures
-from components.classification import Samples, evaluate, interval, judge, measure, metric_names
+from components.classification import Samples, evaluate, judge, metric_names
 from components.errors import PedigreeError
-from components.params import EvaluateParams
 
-PARAMS = EvaluateParams(workers=0, batch_size=64, bootstrap=1000, seed=0)
 PNGS = [
     "plots/confusion.png",
     "plots/reliability.png",
@@ -40,7 +37,7 @@ def run(tmp_path, logits, labels, classes, files=None, picture=black, noun="imag
     files = files or [f"test/{classes[label]}/{i:05d}.png" for i, label in enumerate(labels)]
     samples = Samples(classes, files, picture, noun, note)
     predictions = {"logits": logits, "label": torch.tensor(labels)}
-    return evaluate(predictions, samples, PARAMS, tmp_path / "out"), tmp_path / "out"
+    return evaluate(predictions, samples, tmp_path / "out"), tmp_path / "out"
 
 
 def rows(file):
@@ -51,7 +48,7 @@ def rows(file):
 def test_perfect_predictions_score_one_with_an_interval_of_no_width(tmp_path):
     labels = [0, 1, 2, 0, 1, 2]
     metrics, out = run(tmp_path, sure_of(labels, 3, 50.0), labels, ["a", "b", "c"])
-    ones = ["accuracy", "accuracy_low", "accuracy_high", "top5_accuracy", "macro_f1", "precision/a", "recall/c"]
+    ones = ["accuracy", "top5_accuracy", "macro_f1", "precision/a", "recall/c"]
     assert [metrics[name] for name in ones] == [1.0] * len(ones)
     assert metrics["ece"] == pytest.approx(0, abs=1e-6)
     assert metrics["loss"] == pytest.approx(0, abs=1e-6)
@@ -62,7 +59,7 @@ def test_perfect_predictions_score_one_with_an_interval_of_no_width(tmp_path):
 
 def test_predictions_that_are_all_wrong_score_zero_with_an_interval_of_no_width(tmp_path):
     metrics, _ = run(tmp_path, sure_of([1, 0, 1], 2), [0, 1, 0], ["a", "b"])
-    assert [metrics[name] for name in ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")] == [0.0] * 4
+    assert [metrics[name] for name in ("accuracy", "macro_f1")] == [0.0] * 2
 
 
 def test_precision_recall_and_f1_are_those_computed_by_hand(tmp_path):
@@ -118,50 +115,6 @@ def test_a_label_among_the_five_highest_logits_counts_for_top5(tmp_path):
     assert (metrics["accuracy"], metrics["top5_accuracy"]) == (0.25, 0.5)
 
 
-def test_the_interval_contains_the_accuracy_and_is_as_wide_as_theory_says():
-    correct = np.r_[np.ones(900), np.zeros(100)]
-    ones = np.ones(1000, np.int64)
-    low, high = interval(correct, ones, 4000, seed=0)
-    assert low < 0.9 < high
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.9 * 0.1 / 1000), rel=0.1)
-    assert interval(correct, ones, 4000, seed=0) == (low, high)
-    assert interval(np.random.default_rng(1).permutation(correct), ones, 4000, seed=0) == (low, high)
-
-
-def test_samples_of_one_source_are_drawn_together_so_that_copies_make_nothing_surer(tmp_path):
-    right = torch.arange(40) % 4 > 0
-    logits, labels = sure_of((~right).long().tolist(), 2, 3.0), [0] * 40
-    answers = judge(logits, torch.tensor(labels))
-    once = measure(answers, ["a", "b"], PARAMS)
-    five = judge(logits.repeat_interleave(5, 0), torch.tensor(labels).repeat_interleave(5))
-    told = measure(five, ["a", "b"], PARAMS, [f"source {i // 5}" for i in range(200)])
-    untold = measure(five, ["a", "b"], PARAMS)
-    width = {
-        name: found["accuracy_high"] - found["accuracy_low"]
-        for name, found in {"once": once, "told": told, "untold": untold}.items()
-    }
-    assert width["told"] == pytest.approx(width["once"], rel=0.1)
-    assert width["untold"] < 0.6 * width["once"]
-
-
-def test_a_source_weighs_as_much_as_it_has_samples():
-    low, high = interval(np.array([9.0, 0.0]), np.array([9, 1]), 1000, seed=0)
-    assert (low, high) == (0.0, 1.0)
-
-
-def test_a_single_sample_has_an_interval_too():
-    assert interval(np.array([1.0]), np.array([1]), 100, seed=0) == (1.0, 1.0)
-
-
-def test_the_bootstrap_of_a_large_split_needs_little_memory():
-    correct = np.arange(300_000) % 3 > 0
-    tracemalloc.start()
-    interval(correct.astype(np.float64), np.ones(len(correct), np.int64), 200, seed=0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 100e6  # 200 resamplings at once would be 480 MB of places alone
-
-
 def test_a_class_that_is_never_predicted_has_precision_zero(tmp_path):
     metrics, _ = run(tmp_path, sure_of([0, 0, 0, 0], 2), [0, 0, 1, 1], ["a", "b"])
     assert (metrics["precision/b"], metrics["recall/b"], metrics["f1/b"]) == (0, 0, 0)
@@ -185,7 +138,6 @@ def test_metrics_do_not_depend_on_the_order_of_the_samples(tmp_path):
     first, _ = run(tmp_path / "one", logits, labels.tolist(), list("abcde"))
     second, _ = run(tmp_path / "two", logits[order], labels[order].tolist(), list("abcde"))
     assert second == pytest.approx(first, rel=1e-6)
-    assert (first["accuracy_low"], first["accuracy_high"]) == (second["accuracy_low"], second["accuracy_high"])
 
 
 ODD = ["猫", "crème brûlée", "a/b", "a*b", "a_b", "50 %", "$x_1$", "_", "x" * 255, 'comma, quote"', "e\u0301té"]

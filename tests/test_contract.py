@@ -1,5 +1,6 @@
 """What every task in the list of tasks promises, and every stage relies on."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,20 @@ def test_the_registered_model_answers_as_evaluation_did(each):
 def test_the_score_stands_inside_its_interval(each):
     metrics, score = each.evaluated.metrics, each.task.score
     assert metrics[f"{score}_low"] <= metrics[score] <= metrics[f"{score}_high"]
+
+
+def test_the_outcomes_of_the_samples_make_up_the_score(each):
+    split = each.task.load_split(each.prepared.folder, "test")
+    predictions = inference.predict(each.task, saved.rebuild(each.task, each.trained.folder), split, CPU, 8)
+    outcomes = each.task.outcomes(predictions, each.prepared)
+    assert each.task.scale(outcomes.mean) == pytest.approx(each.evaluated.metrics[each.task.score], rel=1e-6)
+    assert len({len(outcomes.names), len(outcomes.sums), len(outcomes.counts)}) == 1
+    assert {len(outcomes.classes), len(outcomes.sources)} <= {0, len(outcomes.names)}
+    assert len(set(outcomes.names)) == len(outcomes.names)
+    with (each.evaluated.folder / "examples" / "outcomes.csv").open(newline="", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert [row["sample"] for row in written] == list(outcomes.names)
+    assert sum(float(row["sum"]) for row in written) == pytest.approx(outcomes.sums.sum(), rel=1e-6)
 
 
 def test_the_workers_shares_of_a_batch_make_up_the_batch_of_one(each):

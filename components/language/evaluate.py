@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -15,15 +16,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from components import arrays, figures
-from components.classification import interval
-from components.contracts import Batch, Prepared
+from components.contracts import Batch, Outcomes, Prepared
 from components.errors import PedigreeError
 from components.files import write_json
 from components.language import pictures, tokens
 from components.language.generate import generate
 from components.language.params import LanguageParams
 from components.language.prepare import COUNTS, LanguageFacts, load_split
-from components.params import EvaluateParams
 
 BLOCK, FEWEST_BLOCKS = 200, 20
 """Consecutive tokens that the bootstrap draws together; fewer where the text would have fewer blocks than that."""
@@ -69,7 +68,7 @@ def evaluate(
             test text's tokens from the second on.
         prepared: The prepared data that the predictions were made on.
         out: The evaluation's folder.
-        params: Those of evaluation give the bootstrap's resamplings, and the seed of that and of the samples.
+        params: Those of evaluation give the seed of the samples.
 
     Raises:
         PedigreeError: a loss is not a finite number.
@@ -89,7 +88,7 @@ def evaluate(
     write_lines(text, tokenizer, out / "examples")
     samples = _samples(model, tokenizer, facts, ids, params.evaluate.seed)
     (out / "examples" / "samples.md").write_text(samples, encoding="utf-8", newline="\n")
-    whole = measure(text, facts.characters["test"], tokens.unknown_id(tokenizer), params.evaluate)
+    whole = measure(text, facts.characters["test"], tokens.unknown_id(tokenizer))
     return whole | {f"loss/seen {name}": loss for name, loss in zip(frequency.names, frequency.loss, strict=True)}
 
 
@@ -99,15 +98,7 @@ def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Scored:
     Raises:
         PedigreeError: a token but the first has no finite loss.
     """
-    every = losses.numpy()
-    finite = every[np.isfinite(every)]
-    broken = len(ids) - 1 - len(finite)
-    assert broken >= 0, "losses of another text"
-    if broken:
-        raise PedigreeError(
-            f"the network's losses for {broken:,} of {len(ids) - 1:,} test tokens are not finite numbers: "
-            "the training diverged, so train again with a lower train.optimizer.lr"
-        )
+    finite = _finite(losses, len(ids))
     breaks = np.array([piece.count("\n") for piece in pieces])  # (vocabulary,)
     ends = [first + np.flatnonzero(breaks[ids[first : first + CHUNK]]) for first in range(0, len(ids), CHUNK)]
     last = np.concatenate(ends)
@@ -116,39 +107,61 @@ def scored(ids: NDArray[Any], losses: Tensor, pieces: Sequence[str]) -> Scored:
     return Scored(ids, np.concatenate([np.zeros(1, np.float32), finite]), starts, numbers, pieces)
 
 
-def measure(text: Scored, characters: int, unknown: int | None, params: EvaluateParams) -> dict[str, float]:
+def _finite(losses: Tensor, tokens_: int) -> NDArray[np.float32]:
+    """Return the losses of all tokens but the first, (N - 1,)."""
+    every = losses.numpy()
+    finite: NDArray[np.float32] = every[np.isfinite(every)]
+    broken = tokens_ - 1 - len(finite)
+    assert broken >= 0, "losses of another text"
+    if broken:
+        raise PedigreeError(
+            f"the network's losses for {broken:,} of {tokens_ - 1:,} test tokens are not finite numbers: "
+            "the training diverged, so train again with a lower train.optimizer.lr"
+        )
+    return finite
+
+
+def measure(text: Scored, characters: int, unknown: int | None) -> dict[str, float]:
     """Return the metrics of the text as a whole, by name.
 
-    `loss` is the mean in nats a token, `perplexity` its exponential. As losses side by side are not independent,
-    the interval is that of a bootstrap over blocks of tokens (Carlstein 1986, Annals of Statistics 14).
-    `bits_per_character` shares the nats of all tokens among their characters, so that it compares
-    tokenizers, as long as few tokens are `<unk>`, which hides characters.
+    `loss` is the mean in nats a token, `perplexity` its exponential. `bits_per_character` shares the nats of all
+    tokens among their characters, so that it compares tokenizers, as long as few tokens are `<unk>`, which hides
+    characters.
 
     Args:
         text: Of N tokens, N - 1 of which are scored.
         characters: Of the text that the N tokens stand for.
         unknown: The id of `<unk>`, where there is one.
-        params: Give the bootstrap's resamplings and seed.
     """
     count, nats = len(text.tokens) - 1, float(text.loss.sum(dtype=np.float64))
-    blocks = max(min(count, FEWEST_BLOCKS), count // BLOCK)
-    edges = np.arange(blocks + 1) * count // blocks
-    sums = np.add.reduceat(text.loss[1:], edges[:-1], dtype=np.float64)
-    low, high = interval(sums, np.diff(edges), params.bootstrap, params.seed)
     loss = nats / count
     return {
         "loss": loss,
-        "perplexity": _perplexity(loss),
-        "perplexity_low": _perplexity(min(low, loss)),
-        "perplexity_high": _perplexity(max(high, loss)),
+        "perplexity": perplexity(loss),
         "bits_per_character": nats / math.log(2) / max(characters - len(text.pieces[text.tokens[0]]), 1),
         "tokens": count,
         "unknown_share": 0.0 if unknown is None else float((text.tokens[1:] == unknown).mean()),
     }
 
 
-def _perplexity(loss: float) -> float:
+def perplexity(loss: float) -> float:
+    """Return the perplexity of a mean loss in nats."""
     return math.exp(min(loss, 700))  # beyond that no float is large enough
+
+
+def outcomes(predictions: Batch, prepared: Prepared) -> Outcomes:
+    """Return the nats of each block of tokens, for losses side by side are not independent.
+
+    Drawing blocks is Carlstein's bootstrap (1986, Annals of Statistics 14).
+
+    Raises:
+        PedigreeError: a loss is not a finite number.
+    """
+    losses = _finite(predictions["loss"], prepared.manifest.splits["test"].samples)
+    blocks = max(min(len(losses), FEWEST_BLOCKS), len(losses) // BLOCK)
+    edges = np.arange(blocks + 1) * len(losses) // blocks
+    names = [f"tokens {first + 2}-{last + 1}" for first, last in pairwise(edges.tolist())]  # counted from 1 on
+    return Outcomes(names, np.add.reduceat(losses, edges[:-1], dtype=np.float64), np.diff(edges))
 
 
 def by_frequency(text: Scored, counts: NDArray[np.int64]) -> pictures.Bands:

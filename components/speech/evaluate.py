@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from components import classification, figures, intake
-from components.contracts import Batch, Prepared
+from components.contracts import Batch, Outcomes, Prepared
 from components.speech.model import SpeechModel
 from components.speech.params import SpeechParams
 from components.speech.prepare import SpeechFacts, load_split
@@ -42,14 +42,14 @@ def evaluate(
 
     Beside what `classification.evaluate` measures there are `accuracy_20db`, `_10db` and `_0db` in noise,
     where files' names tell who speaks, `mean_speaker_accuracy`, to which all speakers count alike, and
-    `accuracy_by_speaker/<name>` for up to 30. The accuracy's interval is that of drawing other speakers.
+    `accuracy_by_speaker/<name>` for up to 30.
 
     Args:
         model: The network, whose log-mel spectrograms are the pictures of mistakes.
         predictions: As from `train.predict`, on the CPU, in the split's order.
         prepared: The prepared data that the predictions were made on.
         out: Filled as `classification.evaluate` says; gets noise.png, speakers.png and speakers.csv too.
-        params: Those of evaluation give the bootstrap's resamplings and seed.
+        params: Not used.
 
     Raises:
         PedigreeError: a logit is not a finite number.
@@ -65,21 +65,26 @@ def evaluate(
         tall = frames.repeat(max(1, round(len(frames) / frames.shape[1])), 1)  # nearly a square
         return np.flipud(tall.T)  # low frequencies at the bottom
 
-    spoken = speakers_of(files, facts.speaker)
-    # One speaker's clips alone cannot say how speakers differ.
-    sources = spoken if len(set(spoken)) > 1 else ()
-    samples = classification.Samples(facts.classes, files, picture, "clip", note, sources)
-    metrics = classification.evaluate(predictions, samples, params.evaluate, out)
+    samples = classification.Samples(facts.classes, files, picture, "clip", note)
+    metrics = classification.evaluate(predictions, samples, out)
     correct = classification.judge(predictions["logits"], predictions["label"]).correct.numpy()
     noisy = _accuracy_in_noise(predictions)
     figures.save(_noise_figure({"clean": metrics["accuracy"]} | noisy), out / "plots" / "noise.png", note)
     metrics |= {f"accuracy_{level}": value for level, value in noisy.items()}
     if facts.speaker:
-        speakers = by_speaker(correct, spoken)
+        speakers = by_speaker(correct, speakers_of(files, facts.speaker))
         _write(speakers, out / "examples" / "speakers.csv")
         figures.save(_speakers_figure(speakers), out / "plots" / "speakers.png", note)
         metrics |= _speaker_metrics(speakers)
     return metrics
+
+
+def outcomes(predictions: Batch, prepared: Prepared) -> Outcomes:
+    """Return what each test clip adds to the accuracy; clips of one speaker are of one source."""
+    facts = SpeechFacts.model_validate(prepared.manifest.facts)
+    files = intake.file_names(prepared.folder, "test")
+    sources = speakers_of(files, facts.speaker) if facts.speaker else ()
+    return classification.outcomes(predictions, facts.classes, files, sources)
 
 
 def by_speaker(correct: NDArray[np.bool_], speakers: Sequence[str]) -> list[Speaker]:

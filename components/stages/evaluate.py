@@ -1,5 +1,6 @@
 """A trained network on the untouched test split, once -> metrics.json, plots and examples."""
 
+import csv
 import json
 import shutil
 from functools import partial
@@ -10,12 +11,13 @@ from safetensors.torch import load_file
 
 from components import figures, files
 from components.adapters import mlflow_store, ray_train
-from components.contracts import Evaluated, Prepared, Task, Trained
+from components.contracts import Evaluated, Outcomes, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.training import inference, saved
+from components.trust import bootstrap
 
-METRICS = "metrics.json"
+METRICS, OUTCOMES = "metrics.json", "outcomes.csv"
 
 
 def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
@@ -28,13 +30,39 @@ def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: T
         for folder in ("plots", "examples"):
             (new / folder).mkdir()
         model = saved.rebuild(task, trained.folder)
-        metrics = task.evaluate(model, load_file(predictions), prepared, new, params)
+        predicted = load_file(predictions)
+        metrics = task.evaluate(model, predicted, prepared, new, params)
+        outcomes = task.outcomes(predicted, prepared)
+        metrics |= _interval(task, outcomes, params)
+        write_outcomes(new / "examples" / OUTCOMES, outcomes)
         shutil.copyfile(trained.folder / saved.HISTORY, new / saved.HISTORY)
         curves = figures.learning_curves(saved.read_history(trained.folder))
         figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
         files.write_json(new / METRICS, metrics)
         mlflow_store.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
     return Evaluated(out, metrics)
+
+
+def _interval(task: Task[Any], outcomes: Outcomes, params: TaskParams) -> dict[str, float]:
+    """Return the ends of the score's 95 % interval."""
+    low, high = sorted(map(task.scale, bootstrap.interval(outcomes, params.evaluate)))
+    return {f"{task.score}_low": low, f"{task.score}_high": high}
+
+
+def write_outcomes(path: Path, outcomes: Outcomes) -> None:
+    """Write a line for each test sample."""
+    nothing = [""] * len(outcomes.names)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["sample", "class", "source", "sum", "count"])
+        columns = (
+            outcomes.names,
+            outcomes.classes or nothing,
+            outcomes.sources or nothing,
+            map(repr, outcomes.sums.tolist()),
+            outcomes.counts.tolist(),
+        )
+        table.writerows(zip(*columns, strict=True))
 
 
 def load(folder: Path) -> Evaluated:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from components import classification, intake
-from components.contracts import Batch, Prepared
+from components.contracts import Batch, Outcomes, Prepared
 from components.vision.params import VisionParams
 from components.vision.prepare import VisionFacts, load_split
 
@@ -22,7 +22,7 @@ def evaluate(
         predictions: `logits`, float32 (N, C), and `label`, int64 (N,), on the CPU, in the split's order.
         prepared: The prepared data that the predictions were made on.
         out: Filled as `classification.evaluate` says.
-        params: Those of evaluation give the bootstrap's resamplings and seed.
+        params: Not used.
 
     Raises:
         PedigreeError: a logit is not a finite number.
@@ -34,4 +34,10 @@ def evaluate(
 
     classes = VisionFacts.model_validate(prepared.manifest.facts).classes
     samples = classification.Samples(classes, intake.file_names(prepared.folder, "test"), picture, "image")
-    return classification.evaluate(predictions, samples, params.evaluate, out)
+    return classification.evaluate(predictions, samples, out)
+
+
+def outcomes(predictions: Batch, prepared: Prepared) -> Outcomes:
+    """Return what each test image adds to the accuracy."""
+    classes = VisionFacts.model_validate(prepared.manifest.facts).classes
+    return classification.outcomes(predictions, classes, intake.file_names(prepared.folder, "test"))

@@ -17,6 +17,7 @@ from components.contracts import Prepared
 from components.errors import PedigreeError
 from components.language import TASK, evaluate, pictures, tokens
 from components.language.prepare import LanguageFacts
+from components.trust.bootstrap import interval
 from tests.language.values import prepared, tokenizer, values
 
 TRAIN = "the cat sat on the mat.\n" * 30 + "\n\nA dog ran after it.\n\n" * 4
@@ -59,7 +60,7 @@ def measured(data: Prepared, losses: Tensor | Sequence[float]) -> dict[str, floa
     """Return the metrics of the text as a whole; draw and write nothing."""
     facts = LanguageFacts.model_validate(data.manifest.facts)
     unknown = tokens.unknown_id(tokens.load(facts.tokenizer))
-    return evaluate.measure(text_of(data, losses), facts.characters["test"], unknown, PARAMS.evaluate)
+    return evaluate.measure(text_of(data, losses), facts.characters["test"], unknown)
 
 
 def lines(folder: Path) -> list[tuple[int, int, float]]:
@@ -136,7 +137,7 @@ def test_loss_is_told_by_how_often_training_has_the_token(tmp_path):
 
 def test_the_metrics_have_names_that_mlflow_takes_and_the_score_its_interval(evaluation):
     assert any(name.startswith("loss/seen ") for name in evaluation.metrics)
-    assert {TASK.score, f"{TASK.score}_low", f"{TASK.score}_high"} <= evaluation.metrics.keys()
+    assert TASK.score in evaluation.metrics
     for name, value in evaluation.metrics.items():
         _validate_metric_name(f"test/{name}")
         assert math.isfinite(value)
@@ -174,26 +175,39 @@ def test_a_text_looked_at_in_small_pieces_gives_the_same_bytes(evaluation, tmp_p
         assert (tmp_path / file).read_bytes() == (evaluation.out / file).read_bytes()
 
 
-def test_the_interval_holds_the_perplexity_and_is_a_point_when_all_losses_are_equal(tmp_path):
+def bounds(data, losses):
+    """Return the mean loss and the ends of its interval."""
+    predictions = {"loss": torch.as_tensor(losses, dtype=torch.float32)}
+    found = evaluate.outcomes(predictions, data)
+    return (found.mean, *interval(found, values().evaluate))
+
+
+def test_the_interval_holds_the_loss_and_is_a_point_when_all_losses_are_equal(tmp_path):
     data = prepare(tmp_path, "char", test="acat" * 1000)
-    metrics, equal = measured(data, some_losses(data)), measured(data, [0.5] * 3999)
-    assert metrics["perplexity_low"] < metrics["perplexity"] < metrics["perplexity_high"]
-    assert [equal[f"perplexity{end}"] for end in ("", "_low", "_high")] == [math.e**0.5] * 3
+    mean, low, high = bounds(data, some_losses(data))
+    assert low < mean < high
+    assert bounds(data, [0.5] * 3999) == (0.5, 0.5, 0.5)
 
 
 def test_the_interval_is_wider_where_hard_tokens_stand_together(tmp_path):
     data = prepare(tmp_path, "char", test="acat" * 1000)
-    mixed, together = measured(data, some_losses(data)), measured(data, some_losses(data).sort().values)
-    assert together["perplexity"] == pytest.approx(mixed["perplexity"])
-    width = [metrics["perplexity_high"] - metrics["perplexity_low"] for metrics in (together, mixed)]
-    assert width[0] > 3 * width[1]
+    mixed, together = bounds(data, some_losses(data)), bounds(data, some_losses(data).sort().values)
+    assert together[0] == pytest.approx(mixed[0])
+    assert together[2] - together[1] > 3 * (mixed[2] - mixed[1])
+
+
+def test_outcomes_are_the_nats_of_blocks_that_together_are_the_text(tmp_path):
+    data = prepare(tmp_path, "char", test="acat" * 1000)
+    found = evaluate.outcomes({"loss": some_losses(data)}, data)
+    assert found.counts.sum() == 3999
+    assert found.names[:1] + found.names[-1:] == ["tokens 2-200", "tokens 3801-4000"]
+    assert found.mean == pytest.approx(measured(data, some_losses(data))["loss"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 399])
 def test_a_short_text_is_measured_too(tmp_path, count):
     metrics = measured(prepare(tmp_path, "char", test=("acat" * 101)[: count + 1]), range(count))
     assert metrics["loss"] == pytest.approx((count - 1) / 2)
-    assert metrics["perplexity_low"] <= metrics["perplexity"] <= metrics["perplexity_high"]
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -208,7 +222,7 @@ def test_a_network_that_diverged_is_refused(tmp_path, broken):
 
 def test_a_perplexity_beyond_all_floats_is_a_number_still(tmp_path):
     metrics = measured(prepare(tmp_path, "char", test="acat\n"), [1e4] * 4)
-    assert metrics["perplexity"] == metrics["perplexity_high"] == math.exp(700)
+    assert metrics["perplexity"] == math.exp(700)
 
 
 def test_each_line_has_its_number_in_the_file_and_its_mean_loss(evaluation):

@@ -48,7 +48,7 @@ def run(tmp_path, logits, labels, classes, images=None, files=None):
 def test_images_are_measured_as_every_classifiers_samples_are(tmp_path):
     logits, labels, classes = torch.randn(60, 3), [0, 1, 2] * 20, ["ant", "bee", "cow"]
     metrics, _ = run(tmp_path, logits, labels, classes)
-    assert metrics == measure(judge(logits, torch.tensor(labels)), classes, PARAMS.evaluate)
+    assert metrics == measure(judge(logits, torch.tensor(labels)), classes)
 
 
 def test_the_tables_name_the_image_files_in_the_order_of_the_split(tmp_path):

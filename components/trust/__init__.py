@@ -1,0 +1,1 @@
+"""What makes a version answer for itself: where it came from, and why it was promoted."""
