@@ -18,7 +18,7 @@ SETTINGS = {
         "precision": "fp32",
         "features": {"mels": 16},
         "model": {"hidden": 8, "batch_norm": False, "dropout": 0},
-        "augment": {"shift": 0, "speed": 0, "equaliser": 0, "snr": None, "frequency_mask": 0, "time_mask": 0},
+        "augment": {"shift": 0, "speed": 0, "stretch": 0, "snr": None, "frequency_mask": 0, "time_mask": 0},
     },
     "evaluate": {"bootstrap": 200},
 }
