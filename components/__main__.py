@@ -17,6 +17,7 @@ def run_stage(name: str, stage: str, root: Path) -> None:
     """Run one stage of a task with the parameters of params.yaml; its inputs are the files of the stage before."""
     from components.adapters import mlflow_store
     from components.stages import evaluate, prepare, register, train
+    from components.stages.origin import Origin
 
     task = tasks.load(name)
     values = params.validate(task.params, params.read(root / params.FILE), ("tasks", name))
@@ -27,7 +28,7 @@ def run_stage(name: str, stage: str, root: Path) -> None:
         return
     mlflow_store.connect(root)
     if stage == "train":
-        train.train(task, values, prepare.load(prepared), model)
+        train.train(task, values, prepare.load(prepared), model, Origin(root))
     elif stage == "evaluate":
         evaluate.evaluate(task, values, prepare.load(prepared), train.load(model), evaluation)
     else:

@@ -51,6 +51,7 @@ class Manifest(BaseModel):
     refused: list[Refusal]
     facts: dict[str, JsonValue] = Field(description="What the task's model needs to know of the data")
     note: str = Field(default="", description="What must be said wherever a number made on this data is shown")
+    raw: str = Field(default="none", description="MD5 that DVC gives to the raw folder; none where there is no DVC")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class Registered:
     aliases: tuple[str, ...]
     reason: str
     """Why the version is champion, or is not, in one sentence."""
+    verdict: Sequence[Mapping[str, str | bool]] = ()
+    """The gate's rules: `rule`, `found` and `passed`."""
 
 
 class Batches(Protocol):
@@ -125,7 +128,7 @@ class Plan:
 
 
 Event = dict[str, Any]
-"""What a training tells of itself: `{"kind": "epoch" | "progress", ...}`, JSON all through."""
+"""What a training tells of itself: `{"kind": "start" | "progress" | "epoch", ...}`, JSON all through."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,8 @@ class Task(Generic[P]):
     """All predictions on the test split to what each sample adds to the score."""
     scale: Callable[[float], float]
     """A mean of outcomes to a score: rising or falling all the way, with `better` as for the score."""
+    readable: frozenset[str]
+    """Facts of the manifest that must be the same for a network trained on one data set to read another."""
     score: str
     """The metric of `evaluate` by which champion and challenger are compared."""
     better: Literal["more", "less"]

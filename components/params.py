@@ -106,10 +106,22 @@ class EvaluateParams(Section):
     seed: int = Field(ge=0, lt=2**31, description="Seed of the bootstrap")
 
 
+class GateParams(Section):
+    """What a new version has to be to take the champion's place."""
+
+    at_least: dict[str, float] = Field(description="Metrics of evaluation and the least that each may be")
+    at_most: dict[str, float] = Field(description="Metrics of evaluation and the most that each may be")
+    level: float = Field(ge=0.5, lt=1, description="Share of the resamplings in which it beats the champion")
+    class_margin: float = Field(ge=0, description="By how much any class may be worse than the champion's")
+    megabytes: float = Field(gt=0, description="Most that the weights may take, in 10^6 bytes")
+    milliseconds: float = Field(gt=0, description="Longest that one answer may take on this machine, as a median")
+
+
 class RegisterParams(Section):
     """How a model enters the registry."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the registered model in MLflow")
+    gate: GateParams
 
 
 class TaskParams(Section):

@@ -48,6 +48,8 @@ class Progress:
         """Show one event of the training."""
         if event["kind"] == "epoch":
             log.info("%s %s", self._name, epoch_line(event))
+        elif event["kind"] != "progress":
+            return
         elif self._bar is not None and self._line is not None:
             self._bar.update(self._line, completed=event["share"], text=progress_line(event))
         elif time.monotonic() - self._told > QUIET_SECONDS:

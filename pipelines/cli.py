@@ -74,6 +74,46 @@ def run(
 
 
 @app.command()
+def trace(
+    version: Annotated[
+        str | None, typer.Argument(help="A registered version: models:/vision@champion, or vision/3.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The beginning of a data hash: name all versions that it made.")
+    ] = None,
+) -> None:
+    """Show where a version came from, and what of that is still here; or what a data version has made."""
+    if (version is None) == (data is None):
+        raise typer.BadParameter("name a version, or a hash with --data")
+    from pipelines import registry as door
+
+    door.trace(Path.cwd(), version, data)
+
+
+@app.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="Of the registered model.")],
+    version: Annotated[int, typer.Argument(help="Its number.")],
+    why: Annotated[str, typer.Option(help="The reason, which is kept.")],
+) -> None:
+    """Make a version the champion, whatever the gate said."""
+    from pipelines import registry as door
+
+    door.promote(Path.cwd(), name, version, why)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="Of the registered model.")],
+    why: Annotated[str, typer.Option(help="The reason, which is kept.")],
+) -> None:
+    """Make the version that was champion before the present one the champion again."""
+    from pipelines import registry as door
+
+    door.rollback(Path.cwd(), name, why)
+
+
+@app.command()
 def up() -> None:
     """Bring up Prefect's server, the deployments and MLflow's pages on 127.0.0.1; Ctrl-C takes all of it down."""
     from pipelines import up as door

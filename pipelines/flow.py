@@ -21,6 +21,7 @@ from components import params, tasks
 from components.adapters import mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
+from components.stages.origin import Origin
 from pipelines import steps
 
 # Prefect makes a model of a flow's parameters, and pydantic has a method of the name of our fourth section.
@@ -47,7 +48,7 @@ def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: st
     with _timed(task.name, "prepare", seconds):
         prepared = steps.prepare(task, values, root, folder / "prepared")
     with _timed(task.name, "train", seconds):
-        trained = steps.train(task, values, prepared, folder / "model", name)
+        trained = steps.train(task, values, prepared, folder / "model", Origin(root, run_id), name)
     with _timed(task.name, "evaluate", seconds):
         evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
     with _timed(task.name, "register", seconds):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class _Outcome:
     name: str
     model: str
     score: str
-    reason: str
+    verdict: Sequence[Mapping[str, str | bool]]
     seconds: dict[str, float]
     run_url: str
     version_url: str
@@ -75,7 +76,7 @@ def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
         name=name,
         model=f"{registered.name} {registered.version}",
         score=f"{score} {metrics[score]:.4g} {interval}{note}",
-        reason=registered.reason,
+        verdict=registered.verdict,
         seconds=result.seconds,
         run_url=mlflow_store.run_url(result.trained.run_id),
         version_url=mlflow_store.version_url(registered.name, registered.version),
@@ -107,7 +108,9 @@ def _show(outcomes: list[_Outcome]) -> None:
         table.add_column(column)
     for o in outcomes:
         stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
-        table.add_row(o.name, o.model, o.score, o.reason, stages)
+        promoted = all(rule["passed"] for rule in o.verdict)
+        rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
+        table.add_row(o.name, f"{o.model}\n{'champion' if promoted else 'challenger'}", o.score, rules, stages)
     console.print(table)
     for o in outcomes:
         console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")

@@ -23,6 +23,7 @@ from components.stages import evaluate as evaluate_stage
 from components.stages import prepare as prepare_stage
 from components.stages import register as register_stage
 from components.stages import train as train_stage
+from components.stages.origin import Origin
 
 
 @step(name="prepare", cache_policy=NO_CACHE)
@@ -38,9 +39,9 @@ def prepare(task: Task[Any], values: TaskParams, root: Path, out: Path) -> Prepa
 
 
 @step(name="train", cache_policy=NO_CACHE)
-def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, name: str) -> Trained:
+def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, origin: Origin, name: str) -> Trained:
     """Train with this run's parameters; the flow run shows how far it is."""
-    return train_stage.train(task, values, prepared, out, name, [_progress_artifact(task.name)])
+    return train_stage.train(task, values, prepared, out, origin, name, [_progress_artifact(task.name)])
 
 
 def _progress_artifact(name: str) -> Callable[[Event], None]:
@@ -75,6 +76,7 @@ def register(
     table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
     said = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
     create_table_artifact(table, key=f"{task.name}-result", description=said)
+    create_table_artifact([dict(rule) for rule in registered.verdict], key=f"{task.name}-verdict")
     create_link_artifact(mlflow_store.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
     create_link_artifact(
         mlflow_store.version_url(registered.name, registered.version),

@@ -109,6 +109,7 @@ def chain_of(project: Path) -> Callable[[str], Chain]:
     from components import params
     from components.adapters import mlflow_store
     from components.stages import evaluate, prepare, register, train
+    from components.stages.origin import Origin
 
     @cache
     def run(name: str) -> Chain:
@@ -117,7 +118,7 @@ def chain_of(project: Path) -> Callable[[str], Chain]:
         build = project / "build" / f"{name}-chain"
         mlflow_store.connect(project)
         prepared = prepare.prepare(task, values, project / "data" / name, build / "prepared")
-        trained = train.train(task, values, prepared, build / "model", f"{name} test")
+        trained = train.train(task, values, prepared, build / "model", Origin(project), f"{name} test")
         evaluated = evaluate.evaluate(task, values, prepared, trained, build / "evaluation")
         registered = register.register(task, values, prepared, trained, evaluated, build / "registered.json")
         return Chain(project, task, values, prepared, trained, evaluated, registered)

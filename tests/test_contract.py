@@ -109,7 +109,7 @@ def by_two(chain_of, tmp_path_factory) -> Path:
     """What two Ray workers make of every task, one folder each."""
     folder = tmp_path_factory.mktemp("two")
     chains = [chain_of(name) for name in TASKS]
-    ray_train.run(_Everything(chains, folder), 2, folder, lambda event: None)
+    ray_train.run(_Everything(chains, folder), 2, folder, lambda event: None, "two")
     return folder
 
 

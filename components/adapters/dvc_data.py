@@ -78,6 +78,12 @@ def hash_of(folder: Path, root: Path) -> str:
     return version_of(folder, root).md5
 
 
+def hash_or_none(folder: Path) -> str:
+    """Return the MD5 that DVC gives to `folder`, or none when it is in no DVC project."""
+    roots = [root for root in folder.absolute().parents if (root / ".dvc").is_dir()]
+    return hash_of(folder, roots[0]) if roots else "none"
+
+
 def pinned_version(root: Path) -> Version | None:
     """Return the version of data/ that data.dvc pins, or None when there is no data.dvc.
 
@@ -105,8 +111,8 @@ def has_remote(root: Path) -> bool:
         return "remote" in repo.config["core"]
 
 
-def holds(root: Path) -> bool:
-    """Tell whether DVC's cache holds every file of the pinned data/, so that `checkout` can bring it back."""
+def holds(root: Path, md5: str | None = None) -> bool:
+    """Tell whether DVC's cache holds every file of a version of data/, the pinned one if none is named."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
     from dvc_objects.errors import ObjectFormatError
@@ -114,10 +120,22 @@ def holds(root: Path) -> bool:
     with _repo(root) as repo:
         cache = repo.cache.local
         try:
-            tree = Tree.load(cache, HashInfo("md5", pinned(root)))
+            tree = Tree.load(cache, HashInfo("md5", md5 or pinned(root)))
         except (FileNotFoundError, ObjectFormatError):
             return False
         return all(cache.exists(info.value) for _, _, info in tree)
+
+
+def remote_holds(root: Path, md5: str) -> bool:
+    """Tell whether DVC's default remote holds a version of data/; one that is out of reach holds nothing."""
+    if not has_remote(root):
+        return False
+    with _repo(root) as repo:
+        try:
+            return bool(repo.cloud.get_remote_odb(hash_name="md5").exists(md5))
+        except Exception as error:  # each kind of remote has errors of its own
+            _log.warning("DVC's remote is out of reach (%s)", str(error).splitlines()[0] if str(error) else error)
+            return False
 
 
 def add(root: Path) -> None:

@@ -4,14 +4,16 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -22,7 +24,8 @@ import mlflow
 import pandas as pd
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -36,6 +39,8 @@ from components.params import flat
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
 CHAMPION, CHALLENGER = "champion", "challenger"
+PROMOTIONS = "promotions"
+"""Tag of a registered model: who was made champion, when, by whom and why."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
 _SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
 """What every served model imports."""
@@ -101,6 +106,11 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: M
     return run_id
 
 
+def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
+    """Put tags on a run, by which people search."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
 def _dataset(manifest: Manifest, split: str, source: Path) -> DatasetInput:
     part = manifest.splits[split]
     dataset = Dataset(
@@ -162,6 +172,17 @@ def log_evaluation(
     client.log_inputs(run_id, [_dataset(manifest, "test", source)])
 
 
+class Promotion(TypedDict):
+    """That a version became champion."""
+
+    version: int
+    before: int | None
+    """The champion that it replaced."""
+    when: str
+    who: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Version:
     """A registered version and what was said of it when it was registered."""
@@ -172,8 +193,15 @@ class Version:
     tags: dict[str, str]
 
 
-def register(run_id: str, name: str, model: Path, served: Served, tags: Mapping[str, str]) -> Version:
-    """Log the folder `model` as a served model on the run and register it; return the new version.
+def register(run_id: str, name: str, parts: Mapping[str, Path], served: Served, tags: Mapping[str, str]) -> Version:
+    """Log a served model on the run and register it; return the new version.
+
+    Args:
+        run_id: The run that made it.
+        name: Of the registered model.
+        parts: Files that the version keeps, by name; `model` is the folder that the served model is rebuilt from.
+        served: What a request and an answer hold.
+        tags: Of the version.
 
     The version holds the source of `components` and exact requirements, so that `mlflow models serve` and
     `predict` work on it outside this checkout.
@@ -182,7 +210,7 @@ def register(run_id: str, name: str, model: Path, served: Served, tags: Mapping[
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served_model.py")),
-            artifacts={"model": str(model)},
+            artifacts={part: str(path) for part, path in parts.items()},
             code_paths=[str(_COMPONENTS)],
             signature=_signature(served),
             input_example=pd.DataFrame([served.example]),
@@ -225,7 +253,95 @@ def version_at(name: str, alias: str) -> Version | None:
         found = MlflowClient().get_model_version_by_alias(name, alias)
     except MlflowException:
         return None
-    return Version(name, int(found.version), found.run_id or "", dict(found.tags))
+    return _version(found)
+
+
+def files_of(version: Version) -> tuple[Path, Path]:
+    """Return the folder of a version's model and its outcomes.csv, fetched where they are not on this machine.
+
+    Raises:
+        PedigreeError: the store has them no longer.
+    """
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    except (MlflowException, OSError) as error:
+        raise PedigreeError(
+            f"the files of {version.name} version {version.version} are not in MLflow's store any more ({error})"
+        ) from None
+    parts = folder / "artifacts"
+    models = [file.parent for file in parts.glob("*/weights.safetensors")]
+    return (models or [parts])[0], parts / "outcomes.csv"
+
+
+def promote(version: Version, who: str, why: str) -> None:
+    """Make a version the champion, and keep who did so, when and why."""
+    client = MlflowClient()
+    champion = version_at(version.name, CHAMPION)
+    step: Promotion = {
+        "version": version.version,
+        "before": champion.version if champion else None,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "who": who,
+        "why": why,
+    }
+    history = [*promotions(version.name), step]
+    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(history))
+    set_alias(version, CHAMPION)
+
+
+def promotions(name: str) -> list[Promotion]:
+    """Return every promotion of a registered model, the first one first."""
+    found: list[Promotion] = json.loads(MlflowClient().get_registered_model(name).tags.get(PROMOTIONS, "[]"))
+    return found
+
+
+def find(address: str) -> Version:
+    """Return the version at `models:/<name>/<version>` or `models:/<name>@<alias>`; `models:/` may be left out.
+
+    Raises:
+        PedigreeError: there is none.
+    """
+    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:/(\d+)|@(.+))", address)
+    if not found:
+        raise PedigreeError(
+            f"{address!r} names no version: write models:/<name>/<version> or models:/<name>@<alias>"
+        )
+    name, number, alias = found.groups()
+    client = MlflowClient()
+    try:
+        version = (
+            client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
+        )
+    except MlflowException:
+        raise PedigreeError(f"there is no {address}: {_known(client, name)}") from None
+    return _version(version)
+
+
+def _known(client: MlflowClient, name: str) -> str:
+    models = {model.name: model for model in client.search_registered_models()}
+    if name not in models:
+        return f"the registered models are {', '.join(sorted(models))}" if models else "no model is registered yet"
+    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
+    aliases = [f"@{alias}" for alias in sorted(models[name].aliases)]
+    return f"{name} has the versions {', '.join([*map(str, numbers), *aliases])}"
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(found.name, int(found.version), found.run_id or "", dict(found.tags))
+
+
+def versions() -> list[Version]:
+    """Return all versions of all registered models, by name and number."""
+    found = [_version(each) for each in MlflowClient().search_model_versions()]
+    return sorted(found, key=lambda version: (version.name, version.version))
+
+
+def has_run(run_id: str) -> bool:
+    """Tell whether a run is still there; one that was deleted is not, though MLflow could restore it."""
+    try:
+        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
 
 
 def describe(version: Version, text: str) -> None:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 # Ray reads these when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -38,7 +37,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 Work = Callable[[Workers], None]
 
 
-def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None]) -> None:
+def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str) -> None:
     """Run `work` on every worker and pass on what rank 0 tells; return when all are done.
 
     Args:
@@ -46,6 +45,7 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
         workers: How many; 0 runs it in this very process.
         folder: Absolute, seen by all workers; holds the events and Ray's own files.
         on_event: Called in a thread of this process.
+        name: Of Ray's run. One that was used before in this folder would silently be resumed.
 
     Raises:
         PedigreeError: a worker raised one, or died.
@@ -61,8 +61,7 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
             use_gpu=gpus >= workers > 0,
             resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpus >= workers > 0 else {}) if workers else None,
         ),
-        # A name that was used before would silently be resumed.
-        run_config=ray.train.RunConfig(name=uuid4().hex, storage_path=str(storage)),
+        run_config=ray.train.RunConfig(name=name, storage_path=str(storage)),
     )
     with _following(folder / EVENTS, on_event):
         try:

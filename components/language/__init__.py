@@ -22,6 +22,7 @@ TASK = Task(
     evaluate=evaluate.evaluate,
     outcomes=evaluate.outcomes,
     scale=evaluate.perplexity,
+    readable=frozenset({"tokenizer"}),
     score="perplexity",
     better="less",
     served=register.served,

@@ -23,6 +23,7 @@ TASK = Task(
     evaluate=evaluate.evaluate,
     outcomes=evaluate.outcomes,
     scale=float,
+    readable=frozenset({"classes", "rate", "seconds"}),
     score="accuracy",
     better="more",
     served=register.served,

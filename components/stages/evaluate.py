@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file
 
 from components import figures, files
 from components.adapters import mlflow_store, ray_train
-from components.contracts import Evaluated, Outcomes, Prepared, Task, Trained
+from components.contracts import Batch, Evaluated, Outcomes, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.training import inference, saved
@@ -23,18 +24,14 @@ METRICS, OUTCOMES = "metrics.json", "outcomes.csv"
 def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
     """Evaluate into `out`, which is replaced only when all went well."""
     with files.replacing(out) as new, files.scratch(out) as scratch:
-        predictions = scratch / "predictions.safetensors"
-        size = params.evaluate.batch_size
-        work = partial(inference.predict_to_file, task, trained.folder, prepared, size, predictions)
-        ray_train.run(work, params.evaluate.workers, scratch, lambda event: None)
+        predicted = predictions(task, params, trained.folder, prepared, scratch, trained.run_id)
         for folder in ("plots", "examples"):
             (new / folder).mkdir()
         model = saved.rebuild(task, trained.folder)
-        predicted = load_file(predictions)
         metrics = task.evaluate(model, predicted, prepared, new, params)
         outcomes = task.outcomes(predicted, prepared)
         metrics |= _interval(task, outcomes, params)
-        write_outcomes(new / "examples" / OUTCOMES, outcomes)
+        _write_outcomes(new / "examples" / OUTCOMES, outcomes)
         shutil.copyfile(trained.folder / saved.HISTORY, new / saved.HISTORY)
         curves = figures.learning_curves(saved.read_history(trained.folder))
         figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
@@ -43,13 +40,23 @@ def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: T
     return Evaluated(out, metrics)
 
 
+def predictions(
+    task: Task[Any], params: TaskParams, model: Path, prepared: Prepared, scratch: Path, name: str
+) -> Batch:
+    """Return what a saved network says of the whole test split, computed on evaluation's workers."""
+    file = scratch / "predictions.safetensors"
+    work = partial(inference.predict_to_file, task, model, prepared, params.evaluate.batch_size, file)
+    ray_train.run(work, params.evaluate.workers, scratch, lambda event: None, name)
+    return load_file(file)
+
+
 def _interval(task: Task[Any], outcomes: Outcomes, params: TaskParams) -> dict[str, float]:
     """Return the ends of the score's 95 % interval."""
     low, high = sorted(map(task.scale, bootstrap.interval(outcomes, params.evaluate)))
     return {f"{task.score}_low": low, f"{task.score}_high": high}
 
 
-def write_outcomes(path: Path, outcomes: Outcomes) -> None:
+def _write_outcomes(path: Path, outcomes: Outcomes) -> None:
     """Write a line for each test sample."""
     nothing = [""] * len(outcomes.names)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -63,6 +70,27 @@ def write_outcomes(path: Path, outcomes: Outcomes) -> None:
             outcomes.counts.tolist(),
         )
         table.writerows(zip(*columns, strict=True))
+
+
+def read_outcomes(path: Path) -> Outcomes:
+    """Read back outcomes.csv, or that of an evaluation's folder.
+
+    Raises:
+        PedigreeError: it is missing or damaged.
+    """
+    path = path / "examples" / OUTCOMES if path.is_dir() else path
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return Outcomes(
+            [row["sample"] for row in rows],
+            np.array([float(row["sum"]) for row in rows]),
+            np.array([int(row["count"]) for row in rows]),
+            [row["class"] for row in rows] if any(row["class"] for row in rows) else (),
+            [row["source"] for row in rows] if any(row["source"] for row in rows) else (),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PedigreeError(f"{path} is missing or damaged: run the evaluate stage again") from None
 
 
 def load(folder: Path) -> Evaluated:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from components import files
+from components.adapters import dvc_data
 from components.contracts import Manifest, Prepared, Task
 from components.errors import PedigreeError
 from components.params import TaskParams
@@ -16,7 +17,7 @@ MANIFEST = "manifest.json"
 def prepare(task: Task[Any], params: TaskParams, raw: Path, out: Path) -> Prepared:
     """Prepare the raw folder into `out`, which is replaced only when all went well."""
     with files.replacing(out) as new:
-        manifest = task.prepare(raw, new, params)
+        manifest = task.prepare(raw, new, params).model_copy(update={"raw": dvc_data.hash_or_none(raw)})
         files.write_json(new / MANIFEST, manifest.model_dump())
     return Prepared(out, manifest)
 

@@ -1,54 +1,101 @@
-"""An evaluated model -> a version in MLflow's registry, champion or challenger."""
+"""An evaluated model -> a version in MLflow's registry, and the gate between challenger and champion."""
 
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from components import files
 from components.adapters import mlflow_store
 from components.adapters.mlflow_store import CHALLENGER, CHAMPION, Version
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
+from components.errors import PedigreeError
 from components.params import TaskParams
+from components.stages import evaluate
+from components.training import saved
+from components.trust import gate, lineage
+from components.trust.gate import Candidate, Rival, Rule
 
-SCORE, TEST_SPLIT = "score", "test_split"
+ANSWERS = 20
+"""Answers whose median is the latency, after one that is not counted."""
 
 
 def register(
     task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> Registered:
-    """Register the model and write which version it became to the file `out`."""
-    name = params.register_.name
-    tags = {
-        SCORE: repr(evaluated.metrics[task.score]),
-        "score_metric": f"test/{task.score}",
-        TEST_SPLIT: prepared.manifest.splits["test"].sha256,
-    }
+    """Register the model, judge it at the gate, and write which version it became to the file `out`."""
+    name, note = params.register_.name, prepared.manifest.note
+    made = lineage.read(trained.folder)
     champion = mlflow_store.version_at(name, CHAMPION)
-    version = mlflow_store.register(trained.run_id, name, trained.folder, task.served(prepared.manifest), tags)
+    outcomes = evaluate.read_outcomes(evaluated.folder)
+    with files.scratch(out) as scratch:
+        rival = _rival(task, params, prepared, champion, scratch) if champion else None
+    weights = trained.folder / saved.WEIGHTS
+    new = Candidate(evaluated.metrics, outcomes, weights.stat().st_size / 1e6, _milliseconds(task, trained.folder))
+    rules = gate.judge(new, rival, task.better, params.register_.gate, params.evaluate)
+    promoted, reason = all(rule.passed for rule in rules), _reason(rules, champion)
+    version = mlflow_store.register(
+        trained.run_id,
+        name,
+        {"model": trained.folder, "outcomes": evaluated.folder / "examples" / evaluate.OUTCOMES},
+        task.served(prepared.manifest),
+        {
+            lineage.TAG: made.model_dump_json(),
+            **made.tags(),
+            gate.TAG: json.dumps([asdict(rule) for rule in rules]),
+            "metrics": json.dumps(evaluated.metrics),
+        },
+    )
+    mlflow_store.describe(version, "\n\n".join(filter(None, [reason, note, gate.markdown(rules)])))
     mlflow_store.set_alias(version, CHALLENGER)
-    better, reason = _better(version, champion, task.better)
-    if better:
-        mlflow_store.set_alias(version, CHAMPION)
-    aliases = (CHALLENGER, CHAMPION) if better else (CHALLENGER,)
-    note = prepared.manifest.note
-    mlflow_store.describe(version, "\n\n".join(filter(None, [reason, note])))
-    registered = Registered(name, version.version, aliases, reason)
+    if promoted:
+        mlflow_store.promote(version, "the gate", reason)
+    aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
+    registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
     return registered
 
 
-def _better(new: Version, champion: Version | None, better: Literal["more", "less"]) -> tuple[bool, str]:
-    """Return whether the new version replaces the champion, and why."""
+def _rival(task: Task[Any], params: TaskParams, prepared: Prepared, champion: Version, scratch: Path) -> Rival:
+    """Return the champion with its outcomes on the present test split, computed anew where it was another."""
+    name = f"version {champion.version}"
+    try:
+        model, outcomes = mlflow_store.files_of(champion)
+        described = saved.load_saved(model)
+        if described.manifest.splits["test"].sha256 == prepared.manifest.splits["test"].sha256:
+            return Rival(name, evaluate.read_outcomes(outcomes))
+        others = [
+            fact
+            for fact in sorted(task.readable)
+            if described.manifest.facts.get(fact) != prepared.manifest.facts.get(fact)
+        ]
+        if others:
+            return Rival(name, None, f"it cannot read the new test split, whose {', '.join(others)} differ")
+        predictions = evaluate.predictions(task, params, model, prepared, scratch, "rival")
+        return Rival(name, task.outcomes(predictions, prepared))
+    except PedigreeError as error:
+        return Rival(name, None, str(error))
+
+
+def _milliseconds(task: Task[Any], folder: Path) -> float:
+    """Return the median time of one answer to the example of the served model."""
+    described = saved.load_saved(folder)
+    predict = task.load_predict(saved.rebuild(task, folder), described.manifest)
+    example, taken = task.served(described.manifest).example, []
+    for _ in range(1 + ANSWERS):
+        started = time.perf_counter()
+        predict([example], {})
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken[1:])
+
+
+def _reason(rules: Sequence[Rule], champion: Version | None) -> str:
+    failed = [f"{rule.rule} ({rule.found})" for rule in rules if not rule.passed]
+    if failed:
+        return f"challenger: it is not {'; nor '.join(failed)}"
     if champion is None:
-        return True, "champion: there was none before"
-    was = f"champion version {champion.version}"
-    if SCORE not in champion.tags or TEST_SPLIT not in champion.tags:
-        return False, f"challenger: {was} was registered without a score to compare with"
-    if champion.tags[TEST_SPLIT] != new.tags[TEST_SPLIT]:
-        return (
-            False,
-            f"challenger: {was} was evaluated on another test split, so the scores cannot be compared",
-        )
-    old, score, metric = float(champion.tags[SCORE]), float(new.tags[SCORE]), new.tags["score_metric"]
-    if score > old if better == "more" else score < old:
-        return True, f"champion: {metric} {score:.4f} is better than {old:.4f} of {was}"
-    return False, f"challenger: {metric} {score:.4f} is not better than {old:.4f} of {was}"
+        return "champion: there was none before"
+    return f"champion: it passed every rule, and version {champion.version} was champion before"

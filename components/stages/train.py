@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
+from components.stages.origin import Origin, machine
+from components.stages.origin import code as code_of
+from components.stages.origin import data as data_of
 from components.training import loop, saved
+from components.trust import lineage
+from components.trust.lineage import Lineage, Runs, digest
 
 log = logging.getLogger("pedigree.train")
 
@@ -24,6 +30,7 @@ def train(
     params: TaskParams,
     prepared: Prepared,
     out: Path,
+    origin: Origin,
     name: str | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Trained:
@@ -34,27 +41,48 @@ def train(
         params: Its parameters.
         prepared: The data.
         out: Folder of the model.
+        origin: The project, and the flow run, that this training belongs to.
         name: Of the MLflow run; the task's name if there is none.
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
+    started, (code, diff) = datetime.now(UTC).isoformat(timespec="seconds"), code_of(origin.root)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
     with files.replacing(out) as new, files.scratch(out) as scratch:
         run_id = mlflow_store.start_run(
             task.name, name or task.name, params.model_dump(by_alias=True), prepared.manifest, prepared.folder
         )
         history: list[dict[str, float]] = []
+        begun: Event = {}
         work = partial(loop.fit, task, params, prepared, new)
         with mlflow_store.recording(run_id), Progress(task.name) as progress:
 
             def on_event(event: Event) -> None:
-                if event["kind"] == "epoch":
+                if event["kind"] == "start":
+                    begun.update(event)
+                elif event["kind"] == "epoch":
                     history.append(event["metrics"])
                     mlflow_store.log_metrics(run_id, event["metrics"], step=int(event["metrics"]["epoch"]))
                 for listener in (progress.tell, *listeners):
                     listener(event)
 
-            ray_train.run(work, params.train.workers, scratch, _shielded(on_event))
-        _describe(task, params, prepared, new, history, run_id)
+            ray_train.run(work, params.train.workers, scratch, _shielded(on_event), run_id)
+        described = _describe(task, params, prepared, new, history, run_id)
+        made = Lineage(
+            task=task.name,
+            started=started,
+            data=data_of(origin.root, prepared.manifest),
+            code=code,
+            params=described.params,
+            params_sha256=digest(described.params),
+            seed=params.train.seed,
+            machine=machine(begun),
+            runs=Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id),
+            weights=described.weights_sha256,
+        )
+        files.write_text(new / lineage.FILE, made.model_dump_json(indent=2) + "\n")
+        if diff:
+            files.write_text(new / lineage.DIFF, diff)
+        mlflow_store.tag_run(run_id, made.tags())
         mlflow_store.log_folder(run_id, new, "model")
     return Trained(out, run_id)
 
@@ -78,7 +106,7 @@ def _describe(
     out: Path,
     history: list[dict[str, float]],
     run_id: str,
-) -> None:
+) -> saved.Saved:
     described = saved.Saved(
         task=task.name,
         params=params.model_dump(by_alias=True, mode="json"),
@@ -88,6 +116,7 @@ def _describe(
     files.write_text(out / saved.MODEL, described.model_dump_json(indent=2) + "\n")
     files.write_json(out / saved.RUN, {"run_id": run_id})
     saved.write_history(out, history)
+    return described
 
 
 def load(folder: Path) -> Trained:

@@ -13,6 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from components.contracts import Batch
 
 
+def described(device: torch.device) -> str:
+    """Return what of a device the last bits of a training may depend on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return the context in which a forward pass computes in `precision`, bf16 or fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")

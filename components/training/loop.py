@@ -22,7 +22,7 @@ from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Tas
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
 from components.training import saved
-from components.training.device import autocast, resident, to_device
+from components.training.device import autocast, described, resident, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
 from components.training.optimization import build_average, build_optimizers, learning_rate
@@ -62,6 +62,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, work
         PedigreeError: a parameter does not fit the data, or training diverged.
     """
     train = params.train
+    workers.emit({"kind": "start", "device": described(workers.device), "world": workers.world})
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
     run = _begin(task, params, prepared, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)

@@ -9,6 +9,7 @@ from components.adapters import ray_train
 from components.contracts import Workers
 from components.errors import PedigreeError
 from components.stages import evaluate, train
+from components.stages.origin import Origin
 from components.training import saved
 from tests.stages.test_chain import changed
 
@@ -34,7 +35,9 @@ def test_two_workers_and_one_evaluate_to_the_same_digits(chain, tmp_path):
 def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
     told = []
     values = changed(chain, workers=2, epochs=2, accumulate=2)
-    trained = train.train(chain.task, values, chain.prepared, tmp_path / "model", listeners=[told.append])
+    trained = train.train(
+        chain.task, values, chain.prepared, tmp_path / "model", Origin(chain.root), listeners=[told.append]
+    )
     history = saved.read_history(trained.folder)
     assert [row["epoch"] for row in history] == [1, 2]
     assert [e["metrics"]["epoch"] for e in told if e["kind"] == "epoch"] == [1, 2]
@@ -53,7 +56,7 @@ def die(workers: Workers) -> None:
 @pytest.mark.parametrize(("work", "said"), [(fail_for_people, "^worker 0 says what to do$"), (die, "worker")])
 def test_what_ends_a_worker_reaches_the_person_as_a_sentence(tmp_path, work, said):
     with pytest.raises(PedigreeError, match=said) as caught:
-        ray_train.run(work, 1, tmp_path, lambda event: None)
+        ray_train.run(work, 1, tmp_path, lambda event: None, "one")
     assert "\n" not in str(caught.value)
 
 
@@ -64,5 +67,5 @@ def tell_a_lot(workers: Workers) -> None:
 
 def test_no_event_is_lost_or_out_of_order(tmp_path):
     told = []
-    ray_train.run(tell_a_lot, 0, tmp_path, told.append)
+    ray_train.run(tell_a_lot, 0, tmp_path, told.append, "many")
     assert [event["number"] for event in told] == list(range(2000))

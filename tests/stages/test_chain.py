@@ -14,6 +14,7 @@ from components import params
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.stages import evaluate, prepare, register, train
+from components.stages.origin import Origin
 from components.training import saved
 
 
@@ -36,7 +37,7 @@ def test_every_stage_can_be_taken_up_from_its_files(chain):
 
 
 def test_the_same_seed_gives_bitwise_the_same_weights(chain, tmp_path):
-    again = train.train(chain.task, chain.values, chain.prepared, tmp_path / "model")
+    again = train.train(chain.task, chain.values, chain.prepared, tmp_path / "model", Origin(chain.root))
     first, second = (load_file(t.folder / saved.WEIGHTS) for t in (chain.trained, again))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -44,7 +45,9 @@ def test_the_same_seed_gives_bitwise_the_same_weights(chain, tmp_path):
 
 
 def test_another_seed_gives_other_weights(chain, tmp_path):
-    other = train.train(chain.task, changed(chain, seed=1, epochs=1), chain.prepared, tmp_path / "model")
+    other = train.train(
+        chain.task, changed(chain, seed=1, epochs=1), chain.prepared, tmp_path / "model", Origin(chain.root)
+    )
     first, second = (load_file(t.folder / saved.WEIGHTS) for t in (chain.trained, other))
     assert not torch.equal(first["resnet.conv1.weight"], second["resnet.conv1.weight"])
 
@@ -103,7 +106,7 @@ def test_the_first_version_is_champion_and_an_equal_one_stays_challenger(chain, 
         chain.task, chain.values, chain.prepared, chain.trained, chain.evaluated, tmp_path / "registered.json"
     )
     assert again.aliases == ("challenger",)
-    assert "is not better than" in again.reason
+    assert again.reason.startswith("challenger: it is not better than the champion, 95.0% sure (50.0%: +0 ")
     client = MlflowClient()
     assert int(client.get_model_version_by_alias("vision", "champion").version) == chain.registered.version
     assert int(client.get_model_version_by_alias("vision", "challenger").version) == again.version
@@ -135,7 +138,9 @@ def test_a_failed_training_leaves_the_earlier_model_and_says_so_on_its_run(chain
     shutil.copytree(chain.trained.folder, model)
     before = (model / saved.WEIGHTS).read_bytes()
     with pytest.raises(PedigreeError, match="best_metric 'acuracy' is not measured: it is one of loss, accuracy"):
-        train.train(chain.task, changed(chain, best_metric="acuracy"), chain.prepared, model, "misnamed")
+        train.train(
+            chain.task, changed(chain, best_metric="acuracy"), chain.prepared, model, Origin(chain.root), "misnamed"
+        )
     assert (model / saved.WEIGHTS).read_bytes() == before
     (failed,) = mlflow.search_runs(["1"], "run_name = 'misnamed'", output_format="list")
     assert failed.info.status == "FAILED"
@@ -149,7 +154,7 @@ def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path)
     torch.save(checkpoint, tmp_path / "resnet18.pth")
     transfer = {"depth": 18, "width": 1.0, "stem": "imagenet", "init": "pretrained", "freeze_backbone": True}
     values = changed(chain, epochs=1, model={**transfer, "checkpoint": str(tmp_path / "resnet18.pth")})
-    trained = train.train(chain.task, values, chain.prepared, tmp_path / "model")
+    trained = train.train(chain.task, values, chain.prepared, tmp_path / "model", Origin(chain.root))
     weights = load_file(trained.folder / saved.WEIGHTS)
     for name, tensor in checkpoint.items():
         if not name.startswith(("fc.", "conv1.")) and not name.endswith("num_batches_tracked"):
@@ -165,12 +170,12 @@ def test_a_training_that_diverges_ends_with_the_remedy(chain, tmp_path):
         chain, optimizer={"name": "sgd", "lr": 100.0}, clip_norm=0, average={"name": "none"}, batch_size=4
     )
     with pytest.raises(PedigreeError, match=r"lower train\.optimizer\.lr"):
-        train.train(chain.task, wild, chain.prepared, tmp_path / "model")
+        train.train(chain.task, wild, chain.prepared, tmp_path / "model", Origin(chain.root))
 
 
 def test_training_stops_early_when_nothing_gets_better(chain, tmp_path):
     still = changed(chain, optimizer={"lr": 1e-12}, epochs=9, patience=2, average={"name": "none"})
-    trained = train.train(chain.task, still, chain.prepared, tmp_path / "model")
+    trained = train.train(chain.task, still, chain.prepared, tmp_path / "model", Origin(chain.root))
     assert len(saved.read_history(trained.folder)) < 9
 
 

@@ -22,7 +22,9 @@ SECTION = """
       best_mode: min
       patience: 0
     evaluate: {workers: 0, batch_size: 4, bootstrap: 200, seed: 0}
-    register: {name: toy}
+    register:
+      name: toy
+      gate: {at_least: {}, at_most: {}, level: 0.95, class_margin: 0, megabytes: 1, milliseconds: 1000}
 """
 
 

@@ -24,6 +24,7 @@ TASK = Task(
     evaluate=evaluate.evaluate,
     outcomes=evaluate.outcomes,
     scale=float,
+    readable=frozenset(),
     score="squared_error",
     better="less",
     served=register.served,

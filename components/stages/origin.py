@@ -1,0 +1,56 @@
+"""What can be said, when a training begins, of where its model comes from."""
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from components import files
+from components.adapters import dvc_data, git
+from components.contracts import Event, Manifest
+from components.trust import lineage
+from components.trust.lineage import NONE, Code, Data, Machine
+
+_COMPONENTS = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The project that a training belongs to."""
+
+    root: Path
+    flow_run: str = NONE
+    """Id of Prefect's flow run, where there is one."""
+
+
+def code(root: Path) -> tuple[Code, str]:
+    """Return which code this is, and what of it is in no commit, as `git apply` takes it."""
+    tree, lock = git.tree(root), root / "requirements.lock"
+    return Code(
+        commit=tree.commit,
+        dirty=bool(tree.diff),
+        components=lineage.of_source(_COMPONENTS),
+        lock=files.sha256(lock) if lock.is_file() else NONE,
+    ), tree.diff
+
+
+def data(root: Path, manifest: Manifest) -> Data:
+    """Return which data these are."""
+    return Data(
+        pinned=dvc_data.pinned(root) or NONE,
+        raw=manifest.raw,
+        prepared=lineage.of_prepared(manifest),
+        test_split=manifest.splits["test"].sha256,
+    )
+
+
+def machine(begun: Event) -> Machine:
+    """Return on what a training runs that told this when it began."""
+    packages = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
+    return Machine(
+        device=begun["device"],
+        world=begun["world"],
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=dict(sorted(packages.items())),
+    )

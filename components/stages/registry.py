@@ -1,0 +1,170 @@
+"""What people do with registered versions: promote one, take the champion back, ask where one came from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components import files
+from components.adapters import dvc_data, git, mlflow_store
+from components.adapters.mlflow_store import Version
+from components.errors import PedigreeError
+from components.training import saved
+from components.trust import lineage
+from components.trust.lineage import NONE, Lineage
+
+HERE, REMOTE, GONE = "here", "in DVC's remote", "gone"
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A line of the ancestry: what it is, which one, and whether it can still be had."""
+
+    what: str
+    which: str
+    where: str = ""
+    made_from: Sequence["Ancestor"] = field(default_factory=tuple)
+
+
+def promote(address: str, why: str, root: Path) -> Version:
+    """Make a version the champion, over the gate's head; who did so, when and why is kept.
+
+    Raises:
+        PedigreeError: there is no such version, or it is the champion already.
+    """
+    version = mlflow_store.find(address)
+    champion = mlflow_store.version_at(version.name, mlflow_store.CHAMPION)
+    if champion and champion.version == version.version:
+        raise PedigreeError(f"{version.name} version {version.version} is the champion already: nothing to do")
+    mlflow_store.promote(version, git.user(root), why)
+    return version
+
+
+def rollback(name: str, why: str, root: Path) -> Version:
+    """Make the champion's predecessor the champion again.
+
+    Raises:
+        PedigreeError: there is no champion, or none was before it.
+    """
+    champion = mlflow_store.find(f"{name}@{mlflow_store.CHAMPION}")
+    before = _predecessor(mlflow_store.promotions(name), champion.version)
+    if before is None:
+        raise PedigreeError(
+            f"no champion of {name} was before version {champion.version}: promote another one with "
+            f'`pedigree promote {name} VERSION --why "…"`'
+        )
+    version = mlflow_store.find(f"{name}/{before}")
+    mlflow_store.promote(version, git.user(root), why)
+    return version
+
+
+def _predecessor(steps: Sequence[mlflow_store.Promotion], champion: int) -> int | None:
+    """Return who was champion when this version became it the first time: so two rollbacks go two steps back."""
+    first = next((step for step in steps if step["version"] == champion), None)
+    return first["before"] if first else None
+
+
+def lineage_of(version: Version) -> Lineage:
+    """Return where a version came from, from the version alone.
+
+    Raises:
+        PedigreeError: it was registered by hand, without saying.
+    """
+    text, name = version.tags.get(lineage.TAG), f"{version.name} version {version.version}"
+    if text is None:
+        raise PedigreeError(
+            f"{name} was registered without a lineage: only `pedigree run` and `dvc repro` write one"
+        )
+    return lineage.parse(text, f"the lineage of {name}")
+
+
+def trace(address: str, root: Path) -> Ancestor:
+    """Return a version's ancestry, and what of it is here, in the remote, or gone.
+
+    Raises:
+        PedigreeError: there is no such version, or it has no lineage.
+    """
+    version = mlflow_store.find(address)
+    made = lineage_of(version)
+    data = Ancestor("data", f"{made.data.pinned} ({made.task}: {made.data.raw})", _data(made, root))
+    commit = git.has(root, made.code.commit)
+    code = Ancestor(
+        "code",
+        f"commit {made.code.commit}{', with uncommitted changes' if made.code.dirty else ''}",
+        "" if made.code.commit == NONE else HERE if commit else GONE,
+    )
+    run = Ancestor(
+        "run",
+        f"MLflow {made.runs.mlflow}, Prefect {made.runs.prefect}, started {made.started}",
+        HERE if mlflow_store.has_run(made.runs.mlflow) else GONE,
+    )
+    machine = Ancestor(
+        "machine", f"{made.machine.device}, {made.machine.world} worker(s), Python {made.machine.python}"
+    )
+    weights = Ancestor(
+        "weights",
+        made.weights,
+        _weights(version, made),
+        (
+            Ancestor("prepared", made.data.prepared, _prepared(made, root), (data,)),
+            Ancestor("test split", made.data.test_split),
+            code,
+            Ancestor("source of components", made.code.components),
+            Ancestor("lock", made.code.lock),
+            Ancestor("params", f"{made.params_sha256}, seed {made.seed}"),
+            machine,
+            run,
+        ),
+    )
+    return Ancestor("version", f"{version.name} {version.version}", "", (*_promotions(version), weights))
+
+
+def _promotions(version: Version) -> list[Ancestor]:
+    steps = [step for step in mlflow_store.promotions(version.name) if step["version"] == version.version]
+    return [Ancestor("promoted", f"{step['when']} by {step['who']}: {step['why']}") for step in steps]
+
+
+def _weights(version: Version, made: Lineage) -> str:
+    try:
+        model, _ = mlflow_store.files_of(version)
+        return HERE if files.sha256(model / saved.WEIGHTS) == made.weights else "damaged"
+    except (PedigreeError, OSError):
+        return GONE
+
+
+def _prepared(made: Lineage, root: Path) -> str:
+    for manifest in root.glob("build/**/prepared/manifest.json"):
+        try:
+            splits = json.loads(manifest.read_text())["splits"]
+            if lineage.digest({name: split["sha256"] for name, split in splits.items()}) == made.data.prepared:
+                return HERE
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return GONE
+
+
+def _data(made: Lineage, root: Path) -> str:
+    if made.data.pinned == NONE:
+        return ""
+    if dvc_data.holds(root, made.data.pinned):
+        return HERE
+    return REMOTE if dvc_data.remote_holds(root, made.data.pinned) else GONE
+
+
+def made_by(data: str) -> list[tuple[Version, Lineage]]:
+    """Return all versions of all models that a data version made; `data` is the beginning of one of its hashes.
+
+    Raises:
+        PedigreeError: no version knows of it.
+    """
+    found = []
+    for version in mlflow_store.versions():
+        if lineage.TAG in version.tags:
+            made = lineage_of(version)
+            if any(known.startswith(data) for known in (made.data.pinned, made.data.raw, made.data.prepared)):
+                found.append((version, made))
+    if not found:
+        raise PedigreeError(
+            f"no registered version was made from data {data}: look for hashes with `pedigree trace`"
+        )
+    return found

@@ -1,0 +1,134 @@
+"""Where a model came from: one JSON file beside its weights, and the same on its version in the registry."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from components import files
+from components.contracts import Manifest
+from components.errors import PedigreeError
+
+FILE, DIFF = "lineage.json", "uncommitted.diff"
+TAG = "lineage"
+"""Of a version: all of it, as JSON."""
+NONE = "none"
+"""What is said where there is no git, no DVC, no lock or no flow."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Data(_Part):
+    """Which data."""
+
+    pinned: str = Field(description="MD5 of data/ that data.dvc pinned, or none")
+    raw: str = Field(description="MD5 that DVC gives to the task's own folder in data/, or none")
+    prepared: str = Field(description="SHA-256 of the hashes of all prepared splits")
+    test_split: str = Field(description="SHA-256 of the prepared test split")
+
+
+class Code(_Part):
+    """Which code."""
+
+    commit: str = Field(description="Of git, or none")
+    dirty: bool = Field(description="The tree had changes that are in no commit; uncommitted.diff has them")
+    components: str = Field(description="SHA-256 of the source of components/")
+    lock: str = Field(description="SHA-256 of requirements.lock, or none")
+
+
+class Machine(_Part):
+    """On what it was trained."""
+
+    device: str
+    world: int = Field(description="Workers that trained together")
+    python: str
+    platform: str
+    packages: dict[str, str] = Field(description="Installed distributions and their versions")
+
+
+class Runs(_Part):
+    """Under which names the tools know of it."""
+
+    prefect: str = Field(description="Id of the flow run, or none")
+    ray: str
+    mlflow: str
+
+
+class Lineage(_Part):
+    """All that made a model: equal data, code and parameters make equal weights on an equal machine."""
+
+    task: str
+    started: str = Field(description="When training began, in UTC")
+    data: Data
+    code: Code
+    params: dict[str, JsonValue]
+    params_sha256: str
+    seed: int
+    machine: Machine
+    runs: Runs
+    weights: str = Field(description="SHA-256 of weights.safetensors")
+
+    def tags(self) -> dict[str, str]:
+        """Return what people search versions and runs by."""
+        return {
+            "data": self.data.pinned,
+            "data.raw": self.data.raw,
+            "data.prepared": self.data.prepared,
+            "data.test_split": self.data.test_split,
+            "git.commit": self.code.commit,
+            "git.dirty": str(self.code.dirty).lower(),
+            "code": self.code.components,
+            "lock": self.code.lock,
+            "params": self.params_sha256,
+            "seed": str(self.seed),
+            "device": self.machine.device,
+            "world": str(self.machine.world),
+            "run.prefect": self.runs.prefect,
+            "run.ray": self.runs.ray,
+            "run.mlflow": self.runs.mlflow,
+            "weights": self.weights,
+        }
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can say; equal values have equal ones."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def of_prepared(manifest: Manifest) -> str:
+    """Return one hash for all splits of prepared data."""
+    return digest({name: split.sha256 for name, split in manifest.splits.items()})
+
+
+def of_source(folder: Path) -> str:
+    """Return one hash for all Python files below a folder, by their names and bytes."""
+    sources = sorted(path for path in folder.rglob("*.py") if path.is_file())
+    return digest([[path.relative_to(folder).as_posix(), files.sha256(path)] for path in sources])
+
+
+def parse(text: str, where: str) -> Lineage:
+    """Read a lineage from its JSON.
+
+    Raises:
+        PedigreeError: it is not what was written.
+    """
+    try:
+        return Lineage.model_validate_json(text)
+    except ValidationError as error:
+        raise PedigreeError(f"{where} is damaged ({error.error_count()} problems): train again") from None
+
+
+def read(folder: Path) -> Lineage:
+    """Read the lineage of a trained model's folder.
+
+    Raises:
+        PedigreeError: it is not there, or is not what was written.
+    """
+    try:
+        return parse((folder / FILE).read_text(encoding="utf-8"), str(folder / FILE))
+    except FileNotFoundError:
+        raise PedigreeError(f"{folder / FILE} is missing: run the train stage again") from None
