@@ -15,20 +15,16 @@ from components.speech.params import FeatureParams, ModelParams, SpeechParams
 from components.speech.prepare import SpeechFacts
 
 CHANNELS = (32, 64)
-TINY = torch.finfo().tiny
-FLOOR = 3e-3
-"""Power of a band that counts as silence, in units of the clip's mean over bands while something sounds."""
-SOUNDING = 1e-2
-"""Power of a frame in which something sounds, in units of the clip's loudest frame: 20 dB below it."""
+FLOOR = 1e-4
+"""Power of a band that counts as silence, 40 dB below that of white noise as strong as the clip's peak."""
 
 
 class LogMel(nn.Module):
-    """Log-mel spectrograms that know neither how loud a clip is nor, half-way, how its frequencies are coloured.
+    """Log-mel spectrograms that do not know how loud a clip is; silence is zero.
 
-    A microphone and a room add to each band's logarithm, and so does a voice: of the clip's mean spectrum half is
-    taken away, and in training a random share, so that the network learns to hear through either. Means are over
-    the frames in which something sounds: silence round a word counts for nothing. Computed in the network, batch
-    by batch, for noise, speed and shift change waveforms.
+    No mean over time is taken from the bands, as is usual against microphones: padding and noise have their part
+    in it. Training meets other microphones through an equaliser instead. Computed in the network, batch by batch,
+    for noise, speed and shift change waveforms: 17 ms of a step of 200 ms, on one core for 64 clips at 16 kHz.
 
     Args:
         rate: samples a second.
@@ -38,9 +34,10 @@ class LogMel(nn.Module):
     def __init__(self, rate: int, params: FeatureParams) -> None:
         super().__init__()
         window = round(rate * params.window)
+        points = _transform(rate, window, params.mels)
         self.mel = MelSpectrogram(
             rate,
-            n_fft=_transform(rate, window, params.mels),
+            n_fft=points,
             win_length=window,
             hop_length=round(rate * params.hop),
             n_mels=params.mels,
@@ -48,26 +45,17 @@ class LogMel(nn.Module):
             norm="slaney",
         )
         # torch gives part of a longer window, and safetensors writes no parts.
-        self.mel.spectrogram.window = self.mel.spectrogram.window.clone()
+        hann = self.mel.spectrogram.window = self.mel.spectrogram.window.clone()
+        # Brings white noise of power 1 to 1 in each band: a band's weights have unit area, counted in Hz.
+        self.scale = rate / points / float(hann.square().sum())
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Map clips (N, samples), int16 or float, to (N, frames, mels), float32; one frame for each hop begun.
-
-        Over the frames in which something sounds, each clip's mean is 0 and its standard deviation 1.
-        """
+        """Map clips (N, samples), int16 or float, to (N, frames, mels), float32; one frame for each hop begun."""
         with torch.autocast(clip.device.type, enabled=False):
             wave = clip.float()
-            wave = wave / wave.abs().amax(1, keepdim=True).clamp(min=TINY)  # (N, samples)
-            power = self.mel(wave)  # (N, mels, frames)
-            frames = power.mean(1, keepdim=True)  # (N, 1, frames)
-            sounding = (frames >= SOUNDING * frames.amax(2, keepdim=True)).float()
-            loudness = (frames * sounding).sum(2, keepdim=True) / sounding.sum(2, keepdim=True)  # (N, 1, 1)
-            bands = (power / loudness.clamp(min=TINY) + FLOOR).log()
-            spectrum = (bands * sounding).sum(2, keepdim=True) / sounding.sum(2, keepdim=True)  # (N, mels, 1)
-            share = torch.rand(len(clip), 1, 1, device=clip.device) if self.training else 0.5
-            bands = bands - torch.lerp(spectrum.mean(1, keepdim=True), spectrum, share)
-            variance = (bands.square() * sounding).sum((1, 2), keepdim=True) / sounding.sum((1, 2), keepdim=True)
-            return cast(Tensor, (bands / (variance / bands.shape[1]).sqrt().clamp(min=1e-3)).transpose(1, 2))
+            wave = wave / wave.abs().amax(1, keepdim=True).clamp(min=torch.finfo().tiny)  # (N, samples)
+            loudness = (self.scale * self.mel(wave) / FLOOR + 1).log()  # (N, mels, frames), in nepers of power
+            return cast(Tensor, (loudness / 4).transpose(1, 2))  # (N, frames, mels), mostly between 0 and 2
 
 
 def _transform(rate: int, window: int, mels: int) -> int:
@@ -89,17 +77,18 @@ class Stretch(nn.Module):
         self.share = share
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        """Map (N, 1, mels, frames) to the same shape; where a clip ends too soon, its last frame goes on."""
+        """Map (N, 1, mels, frames) to the same shape; what comes from beyond the clip is silence, zero."""
         clips, _, mels, frames = spectrogram.shape
         tempo = 1 + self.share * (2 * torch.rand(clips, 1, device=spectrogram.device) - 1)
-        place = (torch.arange(frames, device=spectrogram.device) * tempo).clamp(max=frames - 1)  # (N, frames)
-        before = place.floor()
+        place = torch.arange(frames, device=spectrogram.device) * tempo  # (N, frames), in the given spectrogram
+        whole = place.floor()
+        padded = nn.functional.pad(spectrogram, (0, 1))
 
         def at(number: Tensor) -> Tensor:
-            index = number.long().clamp(max=frames - 1)[:, None, None]  # (N, 1, 1, frames)
-            return spectrogram.gather(3, index.expand(clips, 1, mels, frames))
+            index = number.long().clamp(max=frames)[:, None, None]  # (N, 1, 1, frames)
+            return padded.gather(3, index.expand(clips, 1, mels, frames))
 
-        return torch.lerp(at(before), at(before + 1), (place - before)[:, None, None])
+        return torch.lerp(at(whole), at(whole + 1), (place - whole)[:, None, None])
 
 
 class LastState(nn.Module):
@@ -180,7 +169,7 @@ def build_model(params: SpeechParams, manifest: Manifest) -> nn.Module:
     """Build the network for the prepared data, with random weights: clips (N, samples) to logits."""
     facts = SpeechFacts.model_validate(manifest.facts)
     chosen, train = params.train.augment, params.train
-    # SpecAugment's LD policy: two masks of each kind (Park et al. 2019, arXiv:1904.08779); zero is the mean.
+    # SpecAugment's LD policy: two masks of each kind (Park et al. 2019, arXiv:1904.08779); zero is silence.
     changes = [Stretch(chosen.stretch)] if chosen.stretch else []
     changes += [FrequencyMasking(chosen.frequency_mask, iid_masks=True) for _ in range(2)]
     changes += [TimeMasking(chosen.time_mask, iid_masks=True) for _ in range(2)]

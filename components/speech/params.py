@@ -58,6 +58,7 @@ class AugmentParams(Section):
     shift: float = Field(ge=0, le=10, description="Seconds by which a clip is moved at most, either way")
     speed: float = Field(ge=0, lt=0.9, description="Largest change of speed, and so of pitch: 0.1 is 90 to 110 %")
     stretch: float = Field(ge=0, lt=0.9, description="Largest change of tempo alone: 0.5 is 50 to 150 %")
+    equaliser: float = Field(ge=0, le=40, description="Largest gain or loss in dB that a band of frequencies gets")
     snr: float | None = Field(
         ge=-20, le=60, description="Lowest signal-to-noise ratio in dB of the noise added; null adds none"
     )

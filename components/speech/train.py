@@ -1,5 +1,7 @@
 """How a batch of clips is augmented, what its loss is, and what evaluation needs of it."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +16,14 @@ QUIETEST = 40.0
 """Signal-to-noise ratio in dB that training's noise begins with: hardly to be heard."""
 LEVELS = (20, 10, 0)
 """Signal-to-noise ratios in dB at which evaluation listens again."""
+ANCHORS, HIGHEST = 6, 8.0
+"""Frequencies at which an equaliser is set, and about the highest one in units of 700 Hz, for their mel scale."""
 PINK, BROWN = 1.0, 2.0
 """Slopes of noise: its power falls as 1 / frequency ** slope; white noise has slope 0."""
 
 
 def augment(batch: Batch, params: SpeechParams) -> Batch:
-    """Change the speed of a batch of clips, move them in time and add noise, on their device.
+    """Change the speed of a batch of clips, move them in time, equalise and add noise, on their device.
 
     Noise is made, not taken from files: each clip has its own, of a colour between white and brown, at a level
     between `snr` and 40 dB.
@@ -38,6 +42,8 @@ def augment(batch: Batch, params: SpeechParams) -> Batch:
         speed = 1 + chosen.speed * (2 * torch.rand(count, 1, device=device) - 1)
         shift = rate * chosen.shift * (2 * torch.rand(count, 1, device=device) - 1)
         clip = warped(clip, speed, shift)
+    if chosen.equaliser:
+        clip = equalised(clip, chosen.equaliser * (2 * torch.rand(count, ANCHORS, device=device) - 1))
     if chosen.snr is not None:
         slope = BROWN * torch.rand(count, 1, device=device)
         level = chosen.snr + (max(QUIETEST, chosen.snr) - chosen.snr) * torch.rand(count, 1, device=device)
@@ -69,6 +75,34 @@ def warped(clip: Tensor, speed: Tensor, shift: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(clip, (1, 1))  # both ends hold the zeros that all places outside read
     points = (padded.gather(1, (first + k).clamp(0, samples + 1)) for k in range(4))
     return torch.stack([w * point for w, point in zip(weights, points, strict=True)]).sum(0)
+
+
+def equalised(clip: Tensor, gain: Tensor) -> Tensor:
+    """Strengthen some frequencies and weaken others, as another microphone or room does.
+
+    After FilterAugment (Nam et al. 2022, arXiv:2110.03282), on the waveform.
+
+    Args:
+        clip: (N, samples), float.
+        gain: (N, anchors) in dB, at frequencies from nought to the highest, equally far apart on the mel scale;
+            between them it runs straight.
+    """
+    samples = clip.shape[1]
+    # Longer by a quarter than the clip, so that what rings on at its end does not come round to its beginning.
+    spectrum = torch.fft.rfft(clip, samples + samples // 4)  # (N, points)
+    share = torch.linspace(0, 1, spectrum.shape[1], device=clip.device)
+    place = torch.log1p(share * HIGHEST) / math.log1p(HIGHEST) * (gain.shape[1] - 1)
+    lower = place.floor().long().clamp(max=gain.shape[1] - 2)
+    curve = torch.lerp(gain[:, lower], gain[:, lower + 1], place - lower)  # (N, points)
+    changed: Tensor = torch.fft.irfft(spectrum * 10 ** (curve / 20), samples + samples // 4)[:, :samples]
+    return changed * _sounding(clip)
+
+
+def _sounding(clip: Tensor) -> Tensor:
+    """Return 1 from the first to the last sample that is not zero of clips (N, samples), and 0 before and after."""
+    there: Tensor = (clip != 0).to(clip.dtype)
+    begun, unfinished = there.cummax(1).values, there.flip(1).cummax(1).values.flip(1)
+    return begun * unfinished
 
 
 def coloured(white: Tensor, slope: Tensor) -> Tensor:

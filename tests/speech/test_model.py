@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from components.contracts import Manifest
 from components.errors import PedigreeError
-from components.speech.model import FLOOR, Attention, LastState, LogMel, Stretch, build_model, initialise
+from components.speech.model import Attention, LastState, LogMel, Stretch, build_model, initialise
 from components.speech.params import FeatureParams
 from tests.speech.values import parameters
 
@@ -140,6 +140,7 @@ def test_specaugment_hides_bands_and_frames_in_training_alone():
     model = network(
         "train.augment.stretch=0", "train.augment.frequency_mask=10", "train.augment.time_mask=30"
     ).train()
+    whole = model.log_mel(batch)
     hidden = masked(model, batch) == 0
     bands, frames = hidden.all(1), hidden.all(2)  # (N, mels) and (N, frames)
     assert bands.any(1).float().mean() > 0.8
@@ -147,7 +148,7 @@ def test_specaugment_hides_bands_and_frames_in_training_alone():
     assert bands.sum(1).max() <= 20
     assert frames.sum(1).max() <= 60
     assert len({tuple(row.tolist()) for row in frames}) > 50, "each clip has masks of its own"
-    assert torch.equal(masked(model.eval(), batch), model.log_mel(batch))
+    assert torch.equal(masked(model.eval(), batch), whole)
 
 
 def test_a_stretched_clip_is_said_at_another_tempo_with_its_pitch():
@@ -163,19 +164,17 @@ def test_a_stretched_clip_is_said_at_another_tempo_with_its_pitch():
     assert torch.equal(Stretch(0.0)(spoken), spoken)
 
 
-def test_where_a_stretched_clip_ends_too_soon_its_last_frame_goes_on():
+def test_where_a_stretched_clip_ends_too_soon_there_is_silence():
     torch.manual_seed(0)
-    ramp = torch.arange(30.0).expand(100, 1, 4, 30)
-    stretched = Stretch(0.5)(ramp)
-    assert (stretched.diff(dim=3) >= 0).all()
-    assert (stretched[:, 0, 0, -1] == 29).float().mean() > 0.4
+    ends = Stretch(0.5)(torch.ones(100, 1, 4, 30))[:, 0, 0, -1]
+    assert 0.3 < (ends == 0).float().mean() < 0.7
+    assert 0.3 < (ends == 1).float().mean() < 0.7
 
 
 def test_without_masks_training_hears_everything():
     model = network(
         "train.augment.stretch=0", "train.augment.frequency_mask=0", "train.augment.time_mask=0"
     ).train()
-    model.log_mel.eval()  # in training it draws
     assert torch.equal(masked(model, clips()), model.log_mel(clips()))
 
 
@@ -185,7 +184,7 @@ def test_masks_that_could_hide_every_band_are_a_wrong_parameter():
 
 
 def log_mel(rate=16000, mels=40, window=0.025, hop=0.01):
-    return LogMel(rate, FeatureParams(mels=mels, window=window, hop=hop)).eval()
+    return LogMel(rate, FeatureParams(mels=mels, window=window, hop=hop))
 
 
 @settings(max_examples=60, deadline=None)
@@ -213,39 +212,12 @@ def test_a_tone_shows_in_the_band_round_its_frequency(frequency):
     assert abs(band - mel) <= 1
 
 
-def test_a_spectrogram_has_a_frame_for_each_hop_with_mean_0_and_standard_deviation_1():
-    spectrogram = log_mel()(clips(3))
+def test_a_spectrogram_has_a_frame_for_each_hop_and_silence_is_zero():
+    spectrogram = log_mel()(clips(3).float())
     assert spectrogram.shape == (3, 101, 40)
-    assert_close(spectrogram.mean((1, 2)), torch.zeros(3), atol=1e-4, rtol=0)
-    assert_close(spectrogram.std((1, 2), correction=0), torch.ones(3), atol=1e-4, rtol=0)
+    assert spectrogram.min() > 0
+    assert 1 < spectrogram.mean() < 3
     assert torch.equal(log_mel()(torch.zeros(1, 1600)), torch.zeros(1, 11, 40))
-
-
-def coloured_twice():
-    """The features of a clip, and of the same clip with its high frequencies 20 dB weaker."""
-    clip = clips(1).float()
-    spectrum = torch.fft.rfft(clip)
-    weaker = spectrum * torch.logspace(0, -1, spectrum.shape[1])
-    return log_mel(), clip, torch.fft.irfft(weaker)
-
-
-def test_half_of_a_microphones_colour_is_taken_away():
-    features, clip, weaker = coloured_twice()
-    plain, heard = (features(c)[0].mean(0) for c in (clip, weaker))  # (mels,)
-    power = [features.mel(c)[0].mean(1) for c in (clip, weaker)]
-    full = [((p / p.mean() + FLOOR).log()) for p in power]
-    assert (heard - plain)[-1] < -0.2
-    left = (heard[-1] - heard[0] - plain[-1] + plain[0]) / (full[1][-1] - full[1][0] - full[0][-1] + full[0][0])
-    assert 0.3 < left < 0.7
-
-
-def test_in_training_each_clip_loses_a_share_of_its_own():
-    features, _, weaker = coloured_twice()
-    torch.manual_seed(0)
-    tilts = features.train()(weaker.expand(50, -1)).mean(1)  # (N, mels)
-    tilt = tilts[:, :5].mean(1) - tilts[:, -5:].mean(1)
-    assert tilt.min() < 0.2 * tilt.max()
-    assert (features.eval()(weaker.expand(2, -1))[0] == features(weaker)[0]).all()
 
 
 def test_the_last_state_is_what_each_direction_ends_with():

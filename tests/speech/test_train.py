@@ -13,6 +13,7 @@ from components.speech.train import (
     LEVELS,
     augment,
     coloured,
+    equalised,
     fixed_noise,
     metrics,
     predict,
@@ -24,12 +25,13 @@ from tests.speech import tiny
 from tests.speech.test_model import clips, manifest
 from tests.speech.values import parameters
 
-OFF = ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=null")
+OFF = ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=null", "train.augment.equaliser=0")
 EACH = [
-    ("train.augment.shift=0.2", "train.augment.speed=0", "train.augment.snr=null"),
-    ("train.augment.shift=0", "train.augment.speed=0.2", "train.augment.snr=null"),
-    ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=0"),
-    ("train.augment.shift=0.2", "train.augment.speed=0.2", "train.augment.snr=0"),
+    ("train.augment.shift=0.2", "train.augment.speed=0", "train.augment.snr=null", "train.augment.equaliser=0"),
+    ("train.augment.shift=0", "train.augment.speed=0.2", "train.augment.snr=null", "train.augment.equaliser=0"),
+    ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=0", "train.augment.equaliser=0"),
+    ("train.augment.shift=0", "train.augment.speed=0", "train.augment.snr=null", "train.augment.equaliser=10"),
+    ("train.augment.shift=0.2", "train.augment.speed=0.2", "train.augment.snr=0", "train.augment.equaliser=10"),
 ]
 
 
@@ -97,6 +99,35 @@ def test_noise_is_added_at_the_signal_to_noise_ratio_asked_for(level):
     noise = with_noise(clip, torch.randn(3, 16000) * 17, torch.full((3, 1), float(level))) - clip
     ratio = 10 * torch.log10(clip.square().mean(1) / noise.square().mean(1))
     assert_close(ratio, torch.full((3,), float(level)), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(("frequency", "gain"), [(2, -12.0), (7998, 12.0)])
+def test_an_equaliser_gives_the_lowest_and_the_highest_frequency_what_stands_first_and_last(frequency, gain):
+    tone = torch.cos(2 * math.pi * frequency * torch.arange(16000) / 16000)[None]
+    curve = torch.tensor([[-12.0, 3, 3, 3, 3, 12]])
+    assert_close(
+        equalised(tone, curve).square().mean() / tone.square().mean(),
+        torch.tensor(10 ** (gain / 10)),
+        rtol=0.05,
+        atol=0,
+    )
+
+
+def test_an_equaliser_with_one_gain_everywhere_is_louder_alone_and_silence_stays_silence():
+    clip = F.pad(clips(2, 8000).float(), (0, 4000))
+    louder = equalised(clip, torch.full((2, 6), 20.0))
+    assert_close(louder, 10 * clip, rtol=1e-3, atol=1)
+    assert not louder[:, 8000:].any()
+
+
+def test_an_equaliser_changes_a_zero_in_the_midst_of_sound_and_wraps_nothing_round():
+    curve = torch.tensor([[-12.0, 12, -12, 12, -12, 12]])
+    tone = sine(1000)  # every eighth of its samples lies on zero, but for rounding
+    tone[tone.abs() < 1e-3] = 0
+    assert equalised(tone, curve)[0, 1:7999][tone[0, 1:7999] == 0].abs().gt(1e-4).any()
+    click = torch.zeros(1, 8000)
+    click[0, 0], click[0, -1] = 1e-3, 1
+    assert equalised(click, curve)[0, :4000].abs().max() < 0.01
 
 
 def test_zeros_at_the_ends_are_no_part_of_the_signal():
