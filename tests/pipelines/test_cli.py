@@ -202,5 +202,30 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
 def test_help_names_every_command():
     done = pedigree(Path.cwd(), "--help")
     assert done.returncode == 0
-    for command in ("data", "run", "up"):
+    for command in ("data", "run", "trace", "promote", "rollback", "up"):
         assert command in done.stdout
+
+
+def test_a_version_is_traced_and_its_lines_are_read_off_the_terminal(workspace):
+    done = pedigree(workspace, "trace", "models:/vision@champion")
+    assert done.returncode == 0, done.stderr
+    for what in ("version", "promoted", "weights", "prepared", "data", "code", "lock", "params", "machine", "run"):
+        assert f" {what}  " in f" {done.stdout}", what
+    data = next(line.split()[-4] for line in done.stdout.splitlines() if " data  " in line)
+    assert "vision" in pedigree(workspace, "trace", "--data", data[:10]).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (("trace", "models:/vision@champoin"), "error: there is no models:/vision@champoin: vision has the", 1),
+        (("trace", "--data", "abcdefg"), "error: no registered version was made from data abcdefg", 1),
+        (("trace",), "name a version, or a hash with --data", 2),
+        (("promote", "vision", "99", "--why", "x"), "error: there is no vision/99: vision has the versions", 1),
+        (("promote", "vision", "1"), "Missing option '--why'", 2),
+        (("rollback", "vision", "--why", "x"), "error: no champion of vision was before version", 1),
+        (("rollback", "visoin", "--why", "x"), "error: there is no visoin@champion: the registered models are", 1),
+    ],
+)
+def test_what_is_asked_of_versions_that_are_not_there_is_a_sentence(workspace, arguments, said, code):
+    failed(pedigree(workspace, *arguments), said, code)
