@@ -12,7 +12,8 @@ from components.adapters import mlflow_store
 from components.stages import registry
 from components.stages.registry import GONE, Ancestor
 
-_console = Console(soft_wrap=True, highlight=False)
+# Wide enough for whole hashes, also where the output is no terminal, or a narrow one.
+_console = Console(width=240, highlight=False)
 
 
 def trace(root: Path, version: str | None, data: str | None) -> None:
