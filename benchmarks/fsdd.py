@@ -104,12 +104,15 @@ def main() -> None:
         "--speakers", action="store_true", help="leave each speaker out, instead of the official test"
     )
     parser.add_argument("--folder", type=Path, help="only lay out the clips with the official test's lists, here")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one parameter")
     options = parser.parse_args()
     if options.folder:
         lay_out(options.archive, options.folder)
         official(options.folder)
         return
     written = params.read(ROOT / "profiles" / "fsdd.yaml").over(params.read(ROOT / params.FILE))
+    for setting in options.set:
+        written = params.assignment(setting, ("tasks", "speech")).over(written)
     values = params.validate(SpeechParams, written, ("tasks", "speech"))
     with tempfile.TemporaryDirectory() as scratch:
         raw, found = Path(scratch), list[float]()

@@ -6,11 +6,12 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from components.adapters import mlflow_store
 from components.stages import registry
-from components.stages.registry import GONE, Ancestor
+from components.stages.registry import HERE, REMOTE, Ancestor
 
 # Wide enough for whole hashes, also where the output is no terminal, or a narrow one.
 _console = Console(width=240, highlight=False)
@@ -32,8 +33,9 @@ def trace(root: Path, version: str | None, data: str | None) -> None:
 
 
 def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
-    where = ancestor.where and f"  [{'red' if ancestor.where == GONE else 'green'}]{ancestor.where}[/]"
-    label = f"[bold]{ancestor.what}[/]  {ancestor.which}{where}"
+    label = Text.assemble((ancestor.what, "bold"), "  ", ancestor.which)
+    if ancestor.where:
+        label.append(f"  {ancestor.where}", "green" if ancestor.where in (HERE, REMOTE) else "red")
     tree = above.add(label) if above else Tree(label)
     for each in ancestor.made_from:
         _tree(each, tree)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from components import params, tasks
 from components.errors import PedigreeError, sentence
@@ -110,7 +111,8 @@ def _show(outcomes: list[_Outcome]) -> None:
         stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
         promoted = all(rule["passed"] for rule in o.verdict)
         rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
-        table.add_row(o.name, f"{o.model}\n{'champion' if promoted else 'challenger'}", o.score, rules, stages)
+        model = f"{o.model}\n{'champion' if promoted else 'challenger'}"
+        table.add_row(*(Text(cell) for cell in (o.name, model, o.score, rules, stages)))  # brackets are no markup
     console.print(table)
     for o in outcomes:
         console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")

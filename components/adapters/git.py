@@ -1,20 +1,22 @@
-"""The only module that meets git: which commit the tree stands on, what in it is not committed, and worktrees."""
+"""The only module that meets git: which commit the tree stands on, and what in it is not committed."""
 
 import os
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import PedigreeError
+from components import files
 
 NONE = "none"
 """The commit of a folder that git does not know: a downloaded archive, or a machine without git."""
 OUTPUTS = ("dvc.lock",)
 """Files that runs write themselves: that they differ from the commit says nothing of what a run was made from."""
+LARGEST = 1_000_000
+"""Bytes that a new file may have for its content to be kept; of a larger one only name and hash are."""
+# Whatever the user has set, `git apply` has to be able to read it, and no program of theirs is run.
+_PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
 
 
 @dataclass(frozen=True)
@@ -23,47 +25,46 @@ class Tree:
 
     commit: str
     """40 hexadecimal digits, or "none"."""
-    diff: str
+    diff: bytes
     """What is not committed, new files too, as `git apply` takes it; empty when there is nothing."""
 
 
 def tree(root: Path) -> Tree:
-    """Return the state of the checkout at `root`; its index stays as it is."""
+    """Return the state of the checkout at `root`; neither its index nor its objects are written to."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    if commit is None:
-        return Tree(NONE, "")
+    objects = _git(root, "rev-parse", "--git-path", "objects")
+    if commit is None or objects is None:
+        return Tree(NONE, b"")
     with tempfile.TemporaryDirectory() as scratch:
-        # In an index of our own, so that new files count and the user's index stays as it is.
-        index = Path(scratch) / "index"
-        there = Path((_git(root, "rev-parse", "--git-path", "index") or "").strip())
-        if (root / there).is_file():
-            shutil.copyfile(root / there, index)
-        environment = {"GIT_INDEX_FILE": str(index)}
-        _expect(root, "add", "--all", ".", environment=environment)
+        own = {
+            "GIT_INDEX_FILE": f"{scratch}/index",
+            "GIT_OBJECT_DIRECTORY": scratch,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((root / objects.decode().strip()).resolve()),
+        }
+        _git(root, "read-tree", "HEAD", environment=own)
+        new, large = _new_files(root, own)
+        _git(root, "add", "--update", "--ignore-errors", ".", environment=own)
+        if new:
+            _git(root, "add", "--ignore-errors", "--", *new, environment=own)
         unlike = [f":(exclude){name}" for name in OUTPUTS]
-        diff = _expect(root, "diff", "--cached", "--binary", "HEAD", "--", ".", *unlike, environment=environment)
-    return Tree(commit.strip(), diff)
+        shown = ("diff", "--cached", "--binary", "--full-index", *_PLAIN, "HEAD", "--", ".", *unlike)
+        diff = _git(root, *shown, environment=own) or b""
+    return Tree(commit.decode().strip(), large + diff)
 
 
-@contextmanager
-def worktree(root: Path, commit: str, diff: str, folder: Path) -> Iterator[Path]:
-    """Give a checkout of `commit` with `diff` applied in the new folder, gone when the block ends.
-
-    Raises:
-        PedigreeError: the commit is not here, or the difference does not fit it.
-    """
-    if not has(root, commit):
-        raise PedigreeError(
-            f"commit {commit} is not in the git repository at {root}: fetch it with `git fetch --all`"
-        )
-    below = (_git(root, "rev-parse", "--show-prefix") or "").strip()  # where the project is in the repository
-    try:
-        _expect(root, "worktree", "add", "--detach", str(folder), commit)
-        if diff:
-            _expect(folder / below, "apply", "--whitespace=nowarn", "-", given=diff)
-        yield folder / below
-    finally:
-        _git(root, "worktree", "remove", "--force", str(folder))
+def _new_files(root: Path, environment: Mapping[str, str]) -> tuple[list[str], bytes]:
+    """Return the new files whose content is kept, and lines for the others, which `git apply` passes over."""
+    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", ".", environment=environment) or b""
+    kept, lines = [], b""
+    for name in map(os.fsdecode, filter(None, listed.split(b"\0"))):
+        path = root / name
+        if path.is_symlink() or not path.is_file():  # another repository is listed as its folder
+            continue
+        if path.stat().st_size <= LARGEST:
+            kept.append(name)
+        else:
+            lines += os.fsencode(f"new file, not kept here: {name} sha256 {files.sha256(path)}\n")
+    return kept, lines
 
 
 def has(root: Path, commit: str) -> bool:
@@ -74,42 +75,22 @@ def has(root: Path, commit: str) -> bool:
 def user(root: Path) -> str:
     """Return the name and address that git would put on a commit, or the account's name."""
     name, address = (_git(root, "config", f"user.{what}") for what in ("name", "email"))
-    account = os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
-    return f"{name.strip()} <{(address or '').strip()}>" if name else account
+    if not name:
+        return os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+    return f"{os.fsdecode(name).strip()} <{os.fsdecode(address or b'').strip()}>"
 
 
-def _git(
-    root: Path, *arguments: str, environment: Mapping[str, str] | None = None, given: str | None = None
-) -> str | None:
+def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes | None:
     """Return what git prints, or None when it fails or is not there."""
     try:
-        done = _run(root, arguments, environment or {}, given)
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=root,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
     except FileNotFoundError:
         return None
     return done.stdout if done.returncode == 0 else None
-
-
-def _expect(
-    root: Path, *arguments: str, environment: Mapping[str, str] | None = None, given: str | None = None
-) -> str:
-    done = _run(root, arguments, environment or {}, given)
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or ["it gave no reason"]
-        raise PedigreeError(f"git {arguments[0]} failed in {root}: {words[-1]}")
-    return done.stdout
-
-
-def _run(
-    root: Path, arguments: tuple[str, ...], environment: Mapping[str, str], given: str | None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["git", *arguments],
-        cwd=root,
-        env={**os.environ, **environment},
-        input=given or "",
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-    )

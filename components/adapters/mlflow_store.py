@@ -39,6 +39,8 @@ from components.params import flat
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
 CHAMPION, CHALLENGER = "champion", "challenger"
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
+"""MLflow's codes for what is not there; an alias that is not set is an invalid value."""
 PROMOTIONS = "promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
@@ -181,6 +183,8 @@ class Promotion(TypedDict):
     when: str
     who: str
     why: str
+    back: bool
+    """The champion before it was taken back."""
 
 
 @dataclass(frozen=True)
@@ -250,31 +254,47 @@ def _type(kind: Kind) -> DataType | Array | Map:
 def version_at(name: str, alias: str) -> Version | None:
     """Return the version that carries an alias, or None."""
     try:
-        found = MlflowClient().get_model_version_by_alias(name, alias)
-    except MlflowException:
+        return _version(MlflowClient().get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        _expect_absent(error)
         return None
-    return _version(found)
 
 
-def files_of(version: Version) -> tuple[Path, Path]:
-    """Return the folder of a version's model and its outcomes.csv, fetched where they are not on this machine.
+def _expect_absent(error: MlflowException) -> None:
+    """Let pass what says that something is not there, and nothing else: a store out of reach is no empty store."""
+    if error.error_code not in _ABSENT:
+        raise PedigreeError(
+            f"MLflow at {mlflow.get_tracking_uri()} does not answer as it should ({_first_line(error)}): "
+            "look at it, and run the same command again"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def files_of(version: Version, to: Path) -> tuple[Path, Path]:
+    """Fetch a version's files into the folder `to`; return that of its model, and its outcomes.csv.
 
     Raises:
         PedigreeError: the store has them no longer.
     """
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+        folder = Path(
+            mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(to))
+        )
     except (MlflowException, OSError) as error:
         raise PedigreeError(
-            f"the files of {version.name} version {version.version} are not in MLflow's store any more ({error})"
+            f"the files of {version.name} version {version.version} cannot be had from MLflow's store "
+            f"({_first_line(error)}): look whether they were deleted"
         ) from None
     parts = folder / "artifacts"
     models = [file.parent for file in parts.glob("*/weights.safetensors")]
     return (models or [parts])[0], parts / "outcomes.csv"
 
 
-def promote(version: Version, who: str, why: str) -> None:
-    """Make a version the champion, and keep who did so, when and why."""
+def promote(version: Version, who: str, why: str, back: bool = False) -> None:
+    """Make a version the champion, and keep who did so, when and why, and whether it was a step back."""
     client = MlflowClient()
     champion = version_at(version.name, CHAMPION)
     step: Promotion = {
@@ -283,6 +303,7 @@ def promote(version: Version, who: str, why: str) -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "who": who,
         "why": why,
+        "back": back,
     }
     history = [*promotions(version.name), step]
     client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(history))
@@ -312,17 +333,21 @@ def find(address: str) -> Version:
         version = (
             client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
         )
-    except MlflowException:
+    except MlflowException as error:
+        _expect_absent(error)
         raise PedigreeError(f"there is no {address}: {_known(client, name)}") from None
     return _version(version)
 
 
 def _known(client: MlflowClient, name: str) -> str:
-    models = {model.name: model for model in client.search_registered_models()}
-    if name not in models:
-        return f"the registered models are {', '.join(sorted(models))}" if models else "no model is registered yet"
-    numbers = sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
-    aliases = [f"@{alias}" for alias in sorted(models[name].aliases)]
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException as error:
+        _expect_absent(error)
+        names = sorted(model.name for model in client.search_registered_models())
+        return f"the registered models are {', '.join(names)}" if names else "no model is registered yet"
+    numbers = sorted(version.version for version in versions() if version.name == name)
+    aliases = [f"@{alias}" for alias in sorted(model.aliases)]
     return f"{name} has the versions {', '.join([*map(str, numbers), *aliases])}"
 
 
@@ -340,7 +365,8 @@ def has_run(run_id: str) -> bool:
     """Tell whether a run is still there; one that was deleted is not, though MLflow could restore it."""
     try:
         return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
+    except MlflowException as error:
+        _expect_absent(error)
         return False
 
 

@@ -77,7 +77,8 @@ def _speaker(file: str, pattern: str) -> str | None:
     path = PurePosixPath(file)
     stem = re.sub(f"^{re.escape(path.parent.name)}[_-]", "", path.stem)
     found = re.search(pattern, stem) if pattern else None
-    return found and found["speaker"]
+    speaker = found and found["speaker"]
+    return None if speaker and speaker.casefold() == path.parent.name.casefold() else speaker
 
 
 def _told(files: Sequence[str], pattern: str) -> int:

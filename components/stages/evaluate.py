@@ -82,6 +82,8 @@ def read_outcomes(path: Path) -> Outcomes:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("no lines")  # noqa: TRY301 (the sentence is below)
         return Outcomes(
             [row["sample"] for row in rows],
             np.array([float(row["sum"]) for row in rows]),
@@ -89,7 +91,7 @@ def read_outcomes(path: Path) -> Outcomes:
             [row["class"] for row in rows] if any(row["class"] for row in rows) else (),
             [row["source"] for row in rows] if any(row["source"] for row in rows) else (),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         raise PedigreeError(f"{path} is missing or damaged: run the evaluate stage again") from None
 
 

@@ -23,7 +23,7 @@ class Origin:
     """Id of Prefect's flow run, where there is one."""
 
 
-def code(root: Path) -> tuple[Code, str]:
+def code(root: Path) -> tuple[Code, bytes]:
     """Return which code this is, and what of it is in no commit, as `git apply` takes it."""
     tree, lock = git.tree(root), root / "requirements.lock"
     return Code(
@@ -35,9 +35,10 @@ def code(root: Path) -> tuple[Code, str]:
 
 
 def data(root: Path, manifest: Manifest) -> Data:
-    """Return which data these are."""
+    """Return which data these are; what data/ holds is pinned only while it is what data.dvc says."""
+    pin = dvc_data.pinned(root)
     return Data(
-        pinned=dvc_data.pinned(root) or NONE,
+        pinned=pin if pin and dvc_data.hash_or_none(root / dvc_data.DATA) == pin else NONE,
         raw=manifest.raw,
         prepared=lineage.of_prepared(manifest),
         test_split=manifest.splits["test"].sha256,

@@ -11,7 +11,7 @@ from typing import Any
 from components import files
 from components.adapters import mlflow_store
 from components.adapters.mlflow_store import CHALLENGER, CHAMPION, Version
-from components.contracts import Evaluated, Prepared, Registered, Task, Trained
+from components.contracts import Evaluated, Outcomes, Prepared, Registered, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.stages import evaluate
@@ -32,7 +32,7 @@ def register(
     champion = mlflow_store.version_at(name, CHAMPION)
     outcomes = evaluate.read_outcomes(evaluated.folder)
     with files.scratch(out) as scratch:
-        rival = _rival(task, params, prepared, champion, scratch) if champion else None
+        rival = _rival(task, params, prepared, champion, outcomes, scratch) if champion else None
     weights = trained.folder / saved.WEIGHTS
     new = Candidate(evaluated.metrics, outcomes, weights.stat().st_size / 1e6, _milliseconds(task, trained.folder))
     rules = gate.judge(new, rival, task.better, params.register_.gate, params.evaluate)
@@ -46,7 +46,6 @@ def register(
             lineage.TAG: made.model_dump_json(),
             **made.tags(),
             gate.TAG: json.dumps([asdict(rule) for rule in rules]),
-            "metrics": json.dumps(evaluated.metrics),
         },
     )
     mlflow_store.describe(version, "\n\n".join(filter(None, [reason, note, gate.markdown(rules)])))
@@ -59,14 +58,18 @@ def register(
     return registered
 
 
-def _rival(task: Task[Any], params: TaskParams, prepared: Prepared, champion: Version, scratch: Path) -> Rival:
+def _rival(
+    task: Task[Any], params: TaskParams, prepared: Prepared, champion: Version, new: Outcomes, scratch: Path
+) -> Rival:
     """Return the champion with its outcomes on the present test split, computed anew where it was another."""
     name = f"version {champion.version}"
     try:
-        model, outcomes = mlflow_store.files_of(champion)
+        model, outcomes = mlflow_store.files_of(champion, scratch)
         described = saved.load_saved(model)
         if described.manifest.splits["test"].sha256 == prepared.manifest.splits["test"].sha256:
-            return Rival(name, evaluate.read_outcomes(outcomes))
+            kept = evaluate.read_outcomes(outcomes)
+            if list(kept.names) == list(new.names):
+                return Rival(name, kept)
         others = [
             fact
             for fact in sorted(task.readable)
@@ -75,7 +78,7 @@ def _rival(task: Task[Any], params: TaskParams, prepared: Prepared, champion: Ve
         if others:
             return Rival(name, None, f"it cannot read the new test split, whose {', '.join(others)} differ")
         predictions = evaluate.predictions(task, params, model, prepared, scratch, "rival")
-        return Rival(name, task.outcomes(predictions, prepared))
+        return Rival(f"{name}, evaluated anew", task.outcomes(predictions, prepared))
     except PedigreeError as error:
         return Rival(name, None, str(error))
 

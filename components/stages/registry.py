@@ -1,6 +1,7 @@
 """What people do with registered versions: promote one, take the champion back, ask where one came from."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from components.training import saved
 from components.trust import lineage
 from components.trust.lineage import NONE, Lineage
 
-HERE, REMOTE, GONE = "here", "in DVC's remote", "gone"
+HERE, REMOTE, GONE, DAMAGED = "here", "in DVC's remote", "gone", "damaged"
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,30 @@ def rollback(name: str, why: str, root: Path) -> Version:
         PedigreeError: there is no champion, or none was before it.
     """
     champion = mlflow_store.find(f"{name}@{mlflow_store.CHAMPION}")
-    before = _predecessor(mlflow_store.promotions(name), champion.version)
-    if before is None:
+    known = {version.version: version for version in mlflow_store.versions() if version.name == name}
+    stack = _champions(mlflow_store.promotions(name))
+    while stack and (stack[-1] == champion.version or stack[-1] not in known):
+        stack.pop()
+    if not stack:
         raise PedigreeError(
             f"no champion of {name} was before version {champion.version}: promote another one with "
             f'`pedigree promote {name} VERSION --why "…"`'
         )
-    version = mlflow_store.find(f"{name}/{before}")
-    mlflow_store.promote(version, git.user(root), why)
+    version = known[stack[-1]]
+    mlflow_store.promote(version, git.user(root), why, back=True)
     return version
 
 
-def _predecessor(steps: Sequence[mlflow_store.Promotion], champion: int) -> int | None:
-    """Return who was champion when this version became it the first time: so two rollbacks go two steps back."""
-    first = next((step for step in steps if step["version"] == champion), None)
-    return first["before"] if first else None
+def _champions(steps: Sequence[mlflow_store.Promotion]) -> list[int]:
+    """Return the champions that a rollback can go back through, the present one last."""
+    stack: list[int] = []
+    for step in steps:
+        if step["back"] and step["version"] in stack:
+            while stack[-1] != step["version"]:
+                stack.pop()
+        else:
+            stack.append(step["version"])
+    return stack
 
 
 def lineage_of(version: Version) -> Lineage:
@@ -126,8 +136,9 @@ def _promotions(version: Version) -> list[Ancestor]:
 
 def _weights(version: Version, made: Lineage) -> str:
     try:
-        model, _ = mlflow_store.files_of(version)
-        return HERE if files.sha256(model / saved.WEIGHTS) == made.weights else "damaged"
+        with tempfile.TemporaryDirectory() as scratch:
+            model, _ = mlflow_store.files_of(version, Path(scratch))
+            return HERE if files.sha256(model / saved.WEIGHTS) == made.weights else DAMAGED
     except (PedigreeError, OSError):
         return GONE
 
@@ -145,7 +156,9 @@ def _prepared(made: Lineage, root: Path) -> str:
 
 def _data(made: Lineage, root: Path) -> str:
     if made.data.pinned == NONE:
-        return ""
+        return "in no version that was pinned"
+    if not (root / ".dvc").is_dir():
+        return "not to be known here, for this folder is no DVC project"
     if dvc_data.holds(root, made.data.pinned):
         return HERE
     return REMOTE if dvc_data.remote_holds(root, made.data.pinned) else GONE
@@ -159,8 +172,11 @@ def made_by(data: str) -> list[tuple[Version, Lineage]]:
     """
     found = []
     for version in mlflow_store.versions():
-        if lineage.TAG in version.tags:
+        try:
             made = lineage_of(version)
+        except PedigreeError:  # registered by hand, or by code that is older than this
+            continue
+        else:
             if any(known.startswith(data) for known in (made.data.pinned, made.data.raw, made.data.prepared)):
                 found.append((version, made))
     if not found:

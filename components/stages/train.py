@@ -45,7 +45,8 @@ def train(
         name: Of the MLflow run; the task's name if there is none.
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
-    started, (code, diff) = datetime.now(UTC).isoformat(timespec="seconds"), code_of(origin.root)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    (code, diff), data = code_of(origin.root), data_of(origin.root, prepared.manifest)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
     with files.replacing(out) as new, files.scratch(out) as scratch:
         run_id = mlflow_store.start_run(
@@ -70,7 +71,7 @@ def train(
         made = Lineage(
             task=task.name,
             started=started,
-            data=data_of(origin.root, prepared.manifest),
+            data=data,
             code=code,
             params=described.params,
             params_sha256=digest(described.params),
@@ -81,7 +82,7 @@ def train(
         )
         files.write_text(new / lineage.FILE, made.model_dump_json(indent=2) + "\n")
         if diff:
-            files.write_text(new / lineage.DIFF, diff)
+            (new / lineage.DIFF).write_bytes(diff)
         mlflow_store.tag_run(run_id, made.tags())
         mlflow_store.log_folder(run_id, new, "model")
     return Trained(out, run_id)

@@ -97,6 +97,13 @@ def read_run(folder: Path) -> str:
 def rebuild(task: Task[Any], folder: Path) -> nn.Module:
     """Return the network of a model's folder with its weights, on the CPU, ready to answer."""
     described = load_saved(folder)
-    model = task.build_model(task.params.model_validate(described.params), described.manifest)
+    try:
+        model = task.build_model(task.params.model_validate(described.params), described.manifest)
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
+        raise PedigreeError(
+            f"{folder} was made by code that knew other parameters ({fields}): use the code of its commit, "
+            "or train again"
+        ) from None
     load_weights(model, folder)
     return model.eval()

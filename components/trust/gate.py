@@ -97,6 +97,9 @@ def _against(
         yield Rule(sure, f"cannot be compared with {rival.name}: {rival.why_not}", False)
         return
     found = bootstrap.difference(old, new, draws)
+    if not np.isfinite(found.mean):
+        yield Rule(sure, "its outcomes, or the champion's, are not finite numbers", False)
+        return
     share = found.positive if better == "more" else 1 - found.positive
     size = f"{found.mean:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
     yield Rule(sure, f"{share:.1%}: {size} against {rival.name}", share >= gate.level)
@@ -118,5 +121,6 @@ def _worst_class(old: Outcomes, new: Outcomes, better: Literal["more", "less"]) 
 
 def markdown(rules: Sequence[Rule]) -> str:
     """Return the verdict as a table that MLflow and Prefect show."""
-    rows = [f"| {rule.rule} | {rule.found} | {'passed' if rule.passed else '**failed**'} |" for rule in rules]
+    told = ((rule.rule, rule.found, "passed" if rule.passed else "**failed**") for rule in rules)
+    rows = [f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |" for cells in told]
     return "\n".join(["| rule | found | |", "|---|---|---|", *rows])

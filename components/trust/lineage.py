@@ -129,6 +129,6 @@ def read(folder: Path) -> Lineage:
         PedigreeError: it is not there, or is not what was written.
     """
     try:
-        return parse((folder / FILE).read_text(encoding="utf-8"), str(folder / FILE))
+        return parse((folder / FILE).read_text(encoding="utf-8", errors="replace"), str(folder / FILE))
     except FileNotFoundError:
         raise PedigreeError(f"{folder / FILE} is missing: run the train stage again") from None

@@ -1,11 +1,10 @@
-"""What a checkout is made of, and getting it again, with real repositories."""
+"""What a checkout is made of, with real repositories."""
 
 import subprocess
 
 import pytest
 
 from components.adapters import git
-from components.errors import PedigreeError
 
 
 def run(folder, *arguments):
@@ -29,66 +28,85 @@ def repository(tmp_path):
 
 
 def test_a_folder_that_git_does_not_know_has_no_commit(tmp_path):
-    assert git.tree(tmp_path) == git.Tree("none", "")
+    assert git.tree(tmp_path) == git.Tree("none", b"")
 
 
 def test_without_the_program_git_there_is_no_commit(repository, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert git.tree(repository) == git.Tree("none", "")
+    assert git.tree(repository) == git.Tree("none", b"")
 
 
 def test_a_clean_checkout_is_its_commit_alone(repository):
     (repository / "build").mkdir()
     (repository / "build" / "ignored").write_text("an output")
     (repository / "dvc.lock").write_text("another run wrote this\n")
-    assert git.tree(repository) == git.Tree(run(repository, "rev-parse", "HEAD"), "")
+    assert git.tree(repository) == git.Tree(run(repository, "rev-parse", "HEAD"), b"")
 
 
-def test_what_is_in_no_commit_is_in_the_difference_and_the_index_stays_as_it_is(repository):
+def applied(repository, diff, tmp_path):
+    """Return a fresh checkout of the last commit with the difference applied."""
+    folder = tmp_path / "again"
+    run(tmp_path, "clone", "-q", str(repository), str(folder))
+    subprocess.run(["git", "apply", "-"], cwd=folder, input=diff, check=True)
+    return folder
+
+
+def test_what_is_in_no_commit_is_in_the_difference_byte_for_byte_and_the_index_stays_as_it_is(repository, tmp_path):
+    changes = {
+        "model.py": b"layers = 3\r\n",
+        "new file.py": b"hidden = 4\n",
+        "picture": bytes(range(256)),
+        "latin.txt": "gr\xfc\xdf".encode("latin-1"),
+    }
+    for name, content in changes.items():
+        (repository / name).write_bytes(content)
+    before = run(repository, "status", "--porcelain"), run(repository, "count-objects")
+    folder = applied(repository, git.tree(repository).diff, tmp_path)
+    assert {name: (folder / name).read_bytes() for name in changes} == changes
+    assert (run(repository, "status", "--porcelain"), run(repository, "count-objects")) == before
+
+
+def test_what_the_user_has_set_changes_nothing_of_the_difference(repository):
     (repository / "model.py").write_text("layers = 3\n")
-    (repository / "new file.py").write_text("hidden = 4\n")
-    (repository / "picture").write_bytes(bytes(range(256)))
-    before = run(repository, "status", "--porcelain")
-    found = git.tree(repository)
-    assert "+layers = 3" in found.diff
-    assert "+hidden = 4" in found.diff
-    assert run(repository, "status", "--porcelain") == before
+    plain = git.tree(repository).diff
+    for name, value in (("color.ui", "always"), ("diff.noprefix", "true"), ("diff.external", "false")):
+        run(repository, "config", name, value)
+    assert git.tree(repository).diff == plain
 
 
-def test_a_worktree_has_the_commit_with_the_difference_and_is_gone_afterwards(repository, tmp_path):
+def test_a_large_new_file_is_named_with_its_hash_and_not_kept(repository, tmp_path):
+    (repository / "large.bin").write_bytes(bytes(git.LARGEST + 1))
     (repository / "model.py").write_text("layers = 3\n")
-    (repository / "picture").write_bytes(bytes(range(256)))
-    found = git.tree(repository)
-    run(repository, "checkout", "-q", "model.py")
-    (repository / "picture").unlink()
-    with git.worktree(repository, found.commit, found.diff, tmp_path / "again") as folder:
-        assert (folder / "model.py").read_text() == "layers = 3\n"
-        assert (folder / "picture").read_bytes() == bytes(range(256))
-        assert git.tree(folder).diff == found.diff
-    assert not (tmp_path / "again").exists()
-    assert len(run(repository, "worktree", "list").splitlines()) == 1
+    diff = git.tree(repository).diff
+    assert b"new file, not kept here: large.bin sha256 " in diff
+    assert len(diff) < 2000
+    folder = applied(repository, diff, tmp_path)
+    assert (folder / "model.py").read_text() == "layers = 3\n"
+    assert not (folder / "large.bin").exists()
 
 
-def test_a_project_in_a_folder_of_a_larger_repository_is_found_in_its_worktree(repository, tmp_path):
+def test_another_repository_inside_is_passed_over(repository):
+    (repository / "nested").mkdir()
+    run(repository / "nested", "init", "-q")
+    assert git.tree(repository).diff == b""
+
+
+def test_of_a_larger_repository_only_the_projects_folder_counts(repository):
     inner = repository / "inner"
     inner.mkdir()
     (inner / "params.yaml").write_text("a: 1\n")
     run(repository, "add", ".")
     run(repository, "commit", "-qm", "second")
-    (inner / "params.yaml").write_text("a: 2\n")
     (repository / "model.py").write_text("not the project's\n")
-    found = git.tree(inner)
-    assert "model.py" not in found.diff
-    with git.worktree(inner, found.commit, found.diff, tmp_path / "again") as folder:
-        assert (folder / "params.yaml").read_text() == "a: 2\n"
+    assert git.tree(inner).diff == b""
+    (inner / "params.yaml").write_text("a: 2\n")
+    assert b"+a: 2" in git.tree(inner).diff
 
 
-def test_a_commit_that_is_not_here_is_a_sentence(repository, tmp_path):
-    with (
-        pytest.raises(PedigreeError, match=r"^commit 0{40} is not in the git repository at .*: fetch it with"),
-        git.worktree(repository, "0" * 40, "", tmp_path / "again"),
-    ):
-        pass
+def test_a_commit_is_here_or_it_is_not(repository):
+    assert git.has(repository, run(repository, "rev-parse", "HEAD"))
+    assert not git.has(repository, "0" * 40)
+    assert not git.has(repository, "none")
 
 
 def test_who_acts_is_whom_git_knows_or_the_account(repository, tmp_path, monkeypatch):

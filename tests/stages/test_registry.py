@@ -1,8 +1,10 @@
 """A registered version answers for itself: its lineage, what of it is still here, and who promoted it."""
 
 import json
+import os
 import shutil
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -11,6 +13,7 @@ from components.errors import PedigreeError
 from components.stages import registry
 from components.stages.register import register
 from components.trust import lineage
+from pipelines import registry as door
 
 
 @pytest.fixture
@@ -119,6 +122,34 @@ def test_a_person_promotes_and_takes_back_and_who_when_and_why_are_kept(chain, c
         registry.rollback("fought", "again", chain.root)
     with pytest.raises(PedigreeError, match="fought version 1 is the champion already: nothing to do"):
         registry.promote("fought/1", "again", chain.root)
+
+
+def test_a_rollback_goes_to_who_was_champion_just_before_whatever_the_numbers(chain, copy):
+    for _ in range(3):
+        copy("returned")
+    for number in (3, 2, 3):
+        registry.promote(f"returned/{number}", "tried", chain.root)
+    assert [registry.rollback("returned", "back", chain.root).version for _ in range(3)] == [2, 3, 1]
+
+
+def test_a_store_that_does_not_answer_is_no_store_without_a_champion(chain, monkeypatch):
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    try:
+        for ask in (lambda: mlflow_store.version_at("vision", "champion"), lambda: mlflow_store.find("vision/1")):
+            with pytest.raises(PedigreeError, match=r"^MLflow at http://127.0.0.1:9 does not answer as it should"):
+                ask()
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def test_brackets_in_a_reason_are_printed_as_they_are(chain, copy, capsys):
+    copy("bracket")
+    registry.promote(f"bracket/{copy('bracket').version}", "see [/docs] and [red]", chain.root)
+    door.trace(chain.root, "bracket@champion", None)
+    assert "see [/docs] and [red]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

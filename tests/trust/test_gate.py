@@ -5,7 +5,7 @@ import pytest
 
 from components.contracts import Outcomes
 from components.params import EvaluateParams, GateParams
-from components.trust.gate import Candidate, Rival, judge, markdown
+from components.trust.gate import Candidate, Rival, Rule, judge, markdown
 
 DRAWS = EvaluateParams(workers=0, batch_size=1, bootstrap=2000, seed=0)
 GATE = GateParams(
@@ -96,3 +96,21 @@ def test_the_verdict_is_a_table_with_a_row_for_each_rule():
     assert len(lines) == 2 + len(rules)
     assert "| accuracy at least 0.5 | 0.8 | passed |" in lines
     assert "| an answer within 50 ms | 90.0 ms | **failed** |" in lines
+
+
+@pytest.mark.parametrize("better", ["more", "less"])
+def test_outcomes_that_are_no_numbers_never_pass(better):
+    broken = np.where(np.arange(400) == 7, np.nan, EIGHTY)
+    for new, old in ((broken, EIGHTY), (EIGHTY, broken)):
+        rules = judge(candidate(EIGHTY), None, better, GATE, DRAWS)
+        assert all(rule.passed for rule in rules)
+        rival = Rival("version 1", outcomes(old))
+        found = [rule.found for rule in judge(candidate(new), rival, better, GATE, DRAWS) if not rule.passed]
+        assert "its outcomes, or the champion's, are not finite numbers" in found
+
+
+def test_a_class_name_cannot_break_the_table():
+    rules = [Rule("no class worse by more than 0", "a|b\nc is worse by 1", False)]
+    assert (
+        markdown(rules).splitlines()[-1] == "| no class worse by more than 0 | a/b c is worse by 1 | **failed** |"
+    )
