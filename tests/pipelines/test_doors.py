@@ -159,10 +159,11 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, u
     assert run.info.run_name == "toy epochs=2"
     assert SECTION in (workspace / "params.yaml").read_text()
     artifacts = {a["key"]: a for a in api(ports, "artifacts/filter")}
-    assert set(artifacts) == {"toy-training", "toy-result", "toy-run", "toy-version"}
+    assert set(artifacts) == {"toy-training", "toy-result", "toy-verdict", "toy-run", "toy-version"}
     assert artifacts["toy-training"]["data"] == 100
     assert "test/squared_error" in json.dumps(artifacts["toy-result"]["data"])
     assert "made-up points" in artifacts["toy-result"]["description"]
+    assert {"rule", "found", "passed"} <= json.loads(artifacts["toy-verdict"]["data"])[0].keys()
     messages = [entry["message"] for entry in api(ports, "logs/filter")]
     assert any(re.match(r"toy epoch 2/2  train/loss", message) for message in messages)
 
