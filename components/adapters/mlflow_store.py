@@ -103,7 +103,7 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: M
     run_id: str = client.create_run(experiment_id, run_name=name, tags=note).info.run_id
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat(params).items()])
     client.log_inputs(run_id, [_dataset(manifest, split, source) for split in ("train", "val")])
-    client.log_dict(run_id, _environment(), "environment.json")
+    client.log_dict(run_id, environment(), "environment.json")
     client.log_dict(run_id, manifest.model_dump(), "manifest.json")
     return run_id
 
@@ -126,7 +126,8 @@ def _dataset(manifest: Manifest, split: str, source: Path) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Return what is installed here, and on what it runs."""
     packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {
         "python": platform.python_version(),

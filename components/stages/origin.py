@@ -1,12 +1,10 @@
 """What can be said, when a training begins, of where its model comes from."""
 
-import importlib.metadata
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from components import files
-from components.adapters import dvc_data, git
+from components.adapters import dvc_data, git, mlflow_store
 from components.contracts import Event, Manifest
 from components.trust import lineage
 from components.trust.lineage import NONE, Code, Data, Machine
@@ -47,11 +45,11 @@ def data(root: Path, manifest: Manifest) -> Data:
 
 def machine(begun: Event) -> Machine:
     """Return on what a training runs that told this when it began."""
-    packages = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
+    here = mlflow_store.environment()
     return Machine(
         device=begun["device"],
         world=begun["world"],
-        python=platform.python_version(),
-        platform=platform.platform(),
-        packages=dict(sorted(packages.items())),
+        python=here["python"],
+        platform=here["platform"],
+        packages=here["packages"],
     )
