@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.errors import PedigreeError
+from components.trust.lineage import NONE
 
 DATA = "data"
 PIN = "data.dvc"
@@ -81,7 +82,7 @@ def hash_of(folder: Path, root: Path) -> str:
 def hash_or_none(folder: Path) -> str:
     """Return the MD5 that DVC gives to `folder`, or none when it is in no DVC project."""
     roots = [root for root in folder.absolute().parents if (root / ".dvc").is_dir()]
-    return hash_of(folder, roots[0]) if roots else "none"
+    return hash_of(folder, roots[0]) if roots else NONE
 
 
 def pinned_version(root: Path) -> Version | None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import files
+from components.trust.lineage import NONE
 
-NONE = "none"
-"""The commit of a folder that git does not know: a downloaded archive, or a machine without git."""
 OUTPUTS = ("dvc.lock",)
 """Files that runs write themselves: that they differ from the commit says nothing of what a run was made from."""
 LARGEST = 1_000_000
@@ -24,7 +23,7 @@ class Tree:
     """What a checkout is made of."""
 
     commit: str
-    """40 hexadecimal digits, or "none"."""
+    """40 hexadecimal digits; none for a downloaded archive, or where there is no git."""
     diff: bytes
     """What is not committed, new files too, as `git apply` takes it; empty when there is nothing."""
 
