@@ -1,13 +1,15 @@
 """What can be said, when a training begins, of where its model comes from."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from components import files
 from components.adapters import dvc_data, git, mlflow_store
 from components.contracts import Event, Manifest
+from components.training.saved import Saved
 from components.trust import lineage
-from components.trust.lineage import NONE, Code, Data, Machine
+from components.trust.lineage import NONE, Code, Data, Lineage, Machine, Runs
 
 _COMPONENTS = Path(__file__).resolve().parents[1]
 
@@ -21,7 +23,51 @@ class Origin:
     """Id of Prefect's flow run, where there is one."""
 
 
-def code(root: Path) -> tuple[Code, bytes]:
+@dataclass(frozen=True)
+class Beginning:
+    """What is known before the first update, when nobody can have changed the tree or the data meanwhile."""
+
+    started: str
+    code: Code
+    diff: bytes
+    data: Data
+
+
+def beginning(root: Path, manifest: Manifest) -> Beginning:
+    """Look at the project as it is when a training begins."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return Beginning(started, *_code(root), _data(root, manifest))
+
+
+def write(folder: Path, known: Beginning, described: Saved, begun: Event, runs: Runs) -> Lineage:
+    """Write the lineage, and what is in no commit, beside the weights in `folder`.
+
+    Args:
+        folder: The model's.
+        known: From before the training.
+        described: What model.json says.
+        begun: What rank 0 told when it began.
+        runs: Under which names the tools know of it.
+    """
+    made = Lineage(
+        task=described.task,
+        started=known.started,
+        data=known.data,
+        code=known.code,
+        params=described.params,
+        params_sha256=lineage.digest(described.params),
+        seed=described.seed,
+        machine=_machine(begun),
+        runs=runs,
+        weights=described.weights_sha256,
+    )
+    files.write_text(folder / lineage.FILE, made.model_dump_json(indent=2) + "\n")
+    if known.diff:
+        (folder / lineage.DIFF).write_bytes(known.diff)
+    return made
+
+
+def _code(root: Path) -> tuple[Code, bytes]:
     """Return which code this is, and what of it is in no commit, as `git apply` takes it."""
     tree, lock = git.tree(root), root / "requirements.lock"
     return Code(
@@ -32,7 +78,7 @@ def code(root: Path) -> tuple[Code, bytes]:
     ), tree.diff
 
 
-def data(root: Path, manifest: Manifest) -> Data:
+def _data(root: Path, manifest: Manifest) -> Data:
     """Return which data these are; what data/ holds is pinned only while it is what data.dvc says."""
     pin = dvc_data.pinned(root)
     return Data(
@@ -43,7 +89,7 @@ def data(root: Path, manifest: Manifest) -> Data:
     )
 
 
-def machine(begun: Event) -> Machine:
+def _machine(begun: Event) -> Machine:
     """Return on what a training runs that told this when it began."""
     here = mlflow_store.environment()
     return Machine(

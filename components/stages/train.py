@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
-from components.stages.origin import Origin, machine
-from components.stages.origin import code as code_of
-from components.stages.origin import data as data_of
+from components.stages.origin import Origin, beginning, write
 from components.training import loop, saved
-from components.trust import lineage
-from components.trust.lineage import Lineage, Runs, digest
+from components.trust.lineage import Runs
 
 log = logging.getLogger("pedigree.train")
 
@@ -45,8 +41,7 @@ def train(
         name: Of the MLflow run; the task's name if there is none.
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    (code, diff), data = code_of(origin.root), data_of(origin.root, prepared.manifest)
+    known = beginning(origin.root, prepared.manifest)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
     with files.replacing(out) as new, files.scratch(out) as scratch:
         run_id = mlflow_store.start_run(
@@ -68,21 +63,8 @@ def train(
 
             ray_train.run(work, params.train.workers, scratch, _shielded(on_event), run_id)
         described = _describe(task, params, prepared, new, history, run_id)
-        made = Lineage(
-            task=task.name,
-            started=started,
-            data=data,
-            code=code,
-            params=described.params,
-            params_sha256=digest(described.params),
-            seed=params.train.seed,
-            machine=machine(begun),
-            runs=Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id),
-            weights=described.weights_sha256,
-        )
-        files.write_text(new / lineage.FILE, made.model_dump_json(indent=2) + "\n")
-        if diff:
-            (new / lineage.DIFF).write_bytes(diff)
+        runs = Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id)
+        made = write(new, known, described, begun, runs)
         mlflow_store.tag_run(run_id, made.tags())
         mlflow_store.log_folder(run_id, new, "model")
     return Trained(out, run_id)

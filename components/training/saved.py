@@ -28,6 +28,13 @@ class Saved(BaseModel):
     manifest: Manifest
     weights_sha256: str
 
+    @property
+    def seed(self) -> int:
+        """Of the training."""
+        train = self.params["train"]
+        assert isinstance(train, dict)
+        return int(str(train["seed"]))
+
 
 def save_weights(folder: Path, model: nn.Module) -> None:
     """Write the weights whole or not at all."""
