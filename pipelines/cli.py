@@ -91,6 +91,31 @@ def trace(
 
 
 @app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="A registered version: models:/vision@champion, or vision/3.")],
+    here: Annotated[
+        bool, typer.Option("--here", help="With the code of this checkout instead of the version's own.")
+    ] = False,
+) -> None:
+    """Train a version again from its own commit, data and parameters; exit code 1 if its weights differ."""
+    from pipelines import registry as door
+
+    if not door.reproduce(Path.cwd(), version, here):
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="A registered version: models:/vision/2, or vision/2.")],
+    new: Annotated[str, typer.Argument(help="The one to compare with it.")],
+) -> None:
+    """Show what is not the same in two versions: data, code, params, metrics, and the samples they disagree on."""
+    from pipelines import registry as door
+
+    door.diff(Path.cwd(), old, new)
+
+
+@app.command()
 def promote(
     name: Annotated[str, typer.Argument(help="Of the registered model.")],
     version: Annotated[int, typer.Argument(help="Its number.")],

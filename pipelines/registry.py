@@ -1,5 +1,6 @@
-"""`pedigree trace`, `promote` and `rollback`: what people ask of registered versions, and do with them."""
+"""`pedigree trace`, `reproduce`, `diff`, `promote`, `rollback`: what people ask of versions, and do with them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -10,8 +11,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from components.adapters import mlflow_store
-from components.stages import registry
+from components.stages import compare, registry
+from components.stages import reproduce as again
 from components.stages.registry import HERE, REMOTE, Ancestor
+from components.trust.lineage import Change
 
 # Wide enough for whole hashes, also where the output is no terminal, or a narrow one.
 _console = Console(width=240, highlight=False)
@@ -40,6 +43,76 @@ def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
     for each in ancestor.made_from:
         _tree(each, tree)
     return tree
+
+
+def reproduce(root: Path, version: str, here: bool) -> bool:
+    """Train a version again, print whether it came out the same, and return that."""
+    mlflow_store.connect(root)
+    found = again.reproduce(version, root, here)
+    name = f"{found.version.name} version {found.version.version}"
+    word = ("identical", "bold green") if found.identical else ("differs", "bold red")
+    _console.print(
+        Text.assemble(word, f": {name} trained again with {found.code}; the weights are ", _bitwise(found))
+    )
+    _table(["in what", "then", "now"], found.changes)
+    if not found.identical and not found.changes:
+        _console.print("Nothing that its lineage knows of differs: this training is not deterministic here.")
+    if found.elsewhere:
+        _console.print(
+            f"The code of this checkout is another one ({', '.join(found.elsewhere)}): "
+            f"`pedigree reproduce {version} --here` trains with it."
+        )
+    _console.print(f"The second training is in {found.folder.relative_to(root)}")
+    return found.identical
+
+
+def _bitwise(found: again.Reproduction) -> str:
+    return "bitwise the same" if found.identical else "not the same"
+
+
+def _table(head: Sequence[str], changes: Sequence[Change]) -> None:
+    if changes:
+        table = Table(*head, box=SIMPLE, pad_edge=False)
+        for change in changes:
+            table.add_row(*map(Text, change))
+        _console.print(table)
+
+
+DISPUTES = 20
+"""Samples that `pedigree diff` names."""
+
+
+def diff(root: Path, old: str, new: str) -> None:
+    """Print what is not the same in two versions."""
+    mlflow_store.connect(root)
+    found = compare.compare(old, new, root)
+    names = [f"{version.name} {version.version}" for version in (found.old, found.new)]
+    sections = {"data": found.data, "code and machine": found.code, "params": found.params, "metric": found.metrics}
+    for what, changes in sections.items():
+        _table([what, *names], changes)
+    if found.files:
+        _console.print(f"files changed between the commits: {', '.join(found.files)}\n")
+    if same := [what for what, changes in sections.items() if not changes]:
+        _console.print(f"the same in both: {', '.join(same)}\n")
+    if found.difference is None:
+        _console.print(f"No sample can be compared: {found.why_not}.")
+        return
+    d = found.difference
+    _console.print(
+        f"Mean outcome behind {found.score}, on the same test samples: {d.mean:+.4g} "
+        f"[{d.low:+.4g}, {d.high:+.4g}] (95 % of a paired bootstrap)\n"
+    )
+    _disputes(names, found.disputes)
+
+
+def _disputes(names: Sequence[str], disputes: Sequence[compare.Dispute]) -> None:
+    table = Table("sample", "class", *names, box=SIMPLE, pad_edge=False)
+    for each in disputes[:DISPUTES]:
+        table.add_row(Text(each.sample), Text(each.label), f"{each.old:.4g}", f"{each.new:.4g}")
+    more = f", of which the {DISPUTES} widest apart are" if len(disputes) > DISPUTES else ""
+    _console.print(f"They disagree on {len(disputes)} samples{more}{':' if disputes else '.'}")
+    if disputes:
+        _console.print(table)
 
 
 def promote(root: Path, name: str, version: int, why: str) -> None:

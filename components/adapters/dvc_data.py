@@ -6,6 +6,7 @@ command at a time, for DVC refuses a second one even when it is about another st
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,11 +44,22 @@ def _repo(root: Path) -> Iterator[Any]:
     from dvc.repo import Repo  # type: ignore[import-untyped]
     from dvc_data.hashfile.build import IgnoreInCollectedDirError
 
+    _allow_no_git(root)
     try:
         with Repo(str(root)) as repo:
             yield repo
     except (DvcException, IgnoreInCollectedDirError) as error:
         raise _problem("dvc", str(error)) from error
+
+
+def _allow_no_git(root: Path) -> None:
+    """Tell DVC, for this checkout alone, that there is no git, as in a downloaded archive: else it refuses."""
+    from dvc.config import Config  # type: ignore[import-untyped]
+
+    if (root / ".git").exists() or not (root / ".dvc").is_dir():
+        return
+    with Config(str(root / ".dvc"), validate=False).edit("local") as settings:
+        settings.setdefault("core", {})["no_scm"] = True
 
 
 def version_of(folder: Path, root: Path) -> Version:
@@ -114,29 +126,79 @@ def has_remote(root: Path) -> bool:
 
 def holds(root: Path, md5: str | None = None) -> bool:
     """Tell whether DVC's cache holds every file of a version of data/, the pinned one if none is named."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-    from dvc_objects.errors import ObjectFormatError
-
+    wanted = md5 or pinned(root)
+    if wanted is None:
+        return False
     with _repo(root) as repo:
-        cache = repo.cache.local
-        try:
-            tree = Tree.load(cache, HashInfo("md5", md5 or pinned(root)))
-        except (FileNotFoundError, ObjectFormatError):
-            return False
-        return all(cache.exists(info.value) for _, _, info in tree)
+        return _complete(repo.cache.local, wanted)
 
 
 def remote_holds(root: Path, md5: str) -> bool:
-    """Tell whether DVC's default remote holds a version of data/; one that is out of reach holds nothing."""
+    """Tell whether DVC's default remote holds every file of a version of data/.
+
+    Raises:
+        PedigreeError: the remote is out of reach, so that nobody knows.
+    """
     if not has_remote(root):
         return False
+    with _repo(root) as repo, _reaching_remote():
+        return _complete(repo.cloud.get_remote_odb(hash_name="md5"), md5)
+
+
+def fetch(root: Path, md5: str) -> None:
+    """Bring a version of data/ from DVC's default remote into its cache; data/ stays as it is.
+
+    Raises:
+        PedigreeError: the remote is out of reach, or does not hold all of it.
+    """
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with _repo(root) as repo, _reaching_remote():
+        failed = repo.cloud.pull([HashInfo("md5", md5)]).failed
+    if failed:
+        raise PedigreeError(
+            f"DVC's remote lacks {len(failed)} of the files of data {md5}: push them from where they are"
+        )
+
+
+def write_version(root: Path, md5: str, name: str, folder: Path) -> None:
+    """Write the files that a version of data/, which the cache holds, has below `name` into an empty folder."""
     with _repo(root) as repo:
-        try:
-            return bool(repo.cloud.get_remote_odb(hash_name="md5").exists(md5))
-        except Exception as error:  # each kind of remote has errors of its own
-            _log.warning("DVC's remote is out of reach (%s)", str(error).splitlines()[0] if str(error) else error)
-            return False
+        cache = repo.cache.local
+        for key, _, info in _listed(cache, md5):
+            if key[0] == name:
+                target = folder.joinpath(*key[1:])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(cache.oid_to_path(info.value), target)
+
+
+def _listed(store: Any, md5: str) -> Any:
+    """Return the list of files, as (path's parts, meta, hash), of a version that a cache or remote has."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    return Tree.load(store, HashInfo("md5", md5))
+
+
+def _complete(store: Any, md5: str) -> bool:
+    from dvc_objects.errors import ObjectFormatError
+
+    try:
+        wanted = {info.value for _, _, info in _listed(store, md5)}
+    except (FileNotFoundError, ObjectFormatError):
+        return False
+    return wanted == set(store.oids_exist(wanted))
+
+
+@contextmanager
+def _reaching_remote() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each kind of remote has errors of its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PedigreeError(
+            f"DVC's remote is out of reach ({reason}): look at `dvc remote list`, and run the same command again"
+        ) from error
 
 
 def add(root: Path) -> None:
@@ -202,6 +264,7 @@ def _dvc(root: Path, *arguments: str) -> None:
 
 def _run(root: Path, arguments: tuple[str, ...]) -> tuple[int, list[str]]:
     """Pass DVC's lines on to the log; return its exit status and those lines."""
+    _allow_no_git(root)
     environment = os.environ | {
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",

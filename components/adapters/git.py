@@ -3,11 +3,13 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from components import files
+from components.errors import PedigreeError
 from components.trust.lineage import NONE
 
 OUTPUTS = ("dvc.lock",)
@@ -71,6 +73,35 @@ def has(root: Path, commit: str) -> bool:
     return commit != NONE and _git(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
+@contextmanager
+def worktree(root: Path, commit: str, diff: bytes, folder: Path) -> Iterator[Path]:
+    """Check a commit out into `folder`, with a difference as `tree` gives it; it is gone when the block ends.
+
+    Gives what `root` is in it: a folder inside, where the project is one of a larger repository's.
+
+    Raises:
+        PedigreeError: git refuses, in one sentence.
+    """
+    _git(root, "worktree", "prune")  # of one whose process was killed
+    _done(root, f"check out commit {commit}", "worktree", "add", "--detach", "--force", str(folder), commit)
+    try:
+        if diff:
+            _done(folder, "apply the uncommitted changes", "apply", "--whitespace=nowarn", "-", given=diff)
+        yield folder / os.fsdecode(_git(root, "rev-parse", "--show-prefix") or b"").strip()
+    finally:
+        _git(root, "worktree", "remove", "--force", "--force", str(folder))
+
+
+def changed(root: Path, folder: str, old: str, new: str | None = None) -> list[str]:
+    """Return the files below `folder` that differ between two commits, or a commit and what is here now.
+
+    There are none where a commit is not in this repository.
+    """
+    commits = [old, new] if new else [old]
+    listed = _git(root, "diff", "--name-only", "-z", *_PLAIN, *commits, "--", folder) or b""
+    return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+
+
 def user(root: Path) -> str:
     """Return the name and address that git would put on a commit, or the account's name."""
     name, address = (_git(root, "config", f"user.{what}") for what in ("name", "email"))
@@ -79,17 +110,35 @@ def user(root: Path) -> str:
     return f"{os.fsdecode(name).strip()} <{os.fsdecode(address or b'').strip()}>"
 
 
+def _done(root: Path, what: str, *arguments: str, given: bytes | None = None) -> None:
+    done = _run(root, arguments, given=given)
+    if done is None or done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines() if done else ["there is no git"]
+        raise PedigreeError(f"git cannot {what} ({(reason or ['no reason given'])[-1]})")
+
+
 def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes | None:
     """Return what git prints, or None when it fails or is not there."""
+    done = _run(root, arguments, environment=environment)
+    return done.stdout if done and done.returncode == 0 else None
+
+
+def _run(
+    root: Path,
+    arguments: tuple[str, ...],
+    *,
+    environment: Mapping[str, str] | None = None,
+    given: bytes | None = None,
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Run git; return None where there is none."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", *arguments],
             cwd=root,
             env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            input=given or b"",
             capture_output=True,
             check=False,
         )
     except FileNotFoundError:
         return None
-    return done.stdout if done.returncode == 0 else None

@@ -274,8 +274,19 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def files_of(version: Version, to: Path) -> tuple[Path, Path]:
-    """Fetch a version's files into the folder `to`; return that of its model, and its outcomes.csv.
+@dataclass(frozen=True)
+class Kept:
+    """The files that a version keeps."""
+
+    model: Path
+    """Folder that the served model is rebuilt from."""
+    outcomes: Path
+    """What each test sample adds to the score."""
+    metrics: Path
+
+
+def files_of(version: Version, to: Path) -> Kept:
+    """Fetch a version's files into the folder `to`.
 
     Raises:
         PedigreeError: the store has them no longer.
@@ -291,7 +302,7 @@ def files_of(version: Version, to: Path) -> tuple[Path, Path]:
         ) from None
     parts = folder / "artifacts"
     models = [file.parent for file in parts.glob("*/weights.safetensors")]
-    return (models or [parts])[0], parts / "outcomes.csv"
+    return Kept((models or [parts])[0], parts / "outcomes.csv", parts / "metrics.json")
 
 
 def promote(version: Version, who: str, why: str, back: bool = False) -> None:

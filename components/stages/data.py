@@ -12,6 +12,7 @@ from components.adapters.dvc_data import DATA, PIN, Version
 from components.contracts import Task
 from components.errors import PedigreeError
 from components.params import nearest
+from components.trust.lineage import NONE, Data
 
 Tasks = Mapping[str, Task[Any]]
 
@@ -77,6 +78,39 @@ def fetch(root: Path, tasks: Tasks, name: str, cache: Path) -> str:
                 new.rmdir()
                 shutil.move(folder, new)
             return _pin(root, f"{name} in data/{task}")
+
+
+def bring_raw(root: Path, task: Task[Any], wanted: Data, folder: Path) -> None:
+    """Put a task's raw files, as a version was trained on them, into the new `folder`; data/ stays as it is.
+
+    They come from data/ if that is still the same, from DVC's cache, from its remote, or are rebuilt where they
+    are the task's embedded data.
+
+    Raises:
+        PedigreeError: they are no longer anywhere, or the remote that may have them is out of reach.
+    """
+    here, unreachable = root / DATA / task.name, ""
+    if _filled(here) and wanted.raw in (NONE, dvc_data.hash_or_none(here)):
+        files.link_folder(here, folder)
+        return
+    folder.mkdir(parents=True)
+    if wanted.pinned != NONE:
+        try:
+            if not dvc_data.holds(root, wanted.pinned) and dvc_data.has_remote(root):
+                _log.info("fetching data %s from DVC's remote", wanted.pinned)
+                dvc_data.fetch(root, wanted.pinned)
+        except PedigreeError as error:
+            unreachable = f"; {error}"
+        if dvc_data.holds(root, wanted.pinned):
+            dvc_data.write_version(root, wanted.pinned, task.name, folder)
+            return
+    _log.info("building the embedded data of %s", task.name)
+    task.default_data(folder)
+    if dvc_data.hash_or_none(folder) != wanted.raw:
+        raise PedigreeError(
+            f"the raw data {wanted.raw} are neither in data/{task.name}, nor in DVC's cache or remote, nor what "
+            f"{task.name} has embedded{unreachable or f': bring them back to data/{task.name}'}"
+        )
 
 
 def _public(tasks: Tasks, name: str) -> tuple[str, Callable[[Path, Path], None]]:

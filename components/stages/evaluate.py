@@ -97,9 +97,21 @@ def read_outcomes(path: Path) -> Outcomes:
 
 def load(folder: Path) -> Evaluated:
     """Take up what `evaluate` wrote."""
+    if not folder.is_dir():
+        raise PedigreeError(f"{folder} holds no evaluation: run the evaluate stage first")
+    return Evaluated(folder, read_metrics(folder / METRICS))
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """Read back metrics.json.
+
+    Raises:
+        PedigreeError: it is missing or damaged.
+    """
     try:
-        return Evaluated(folder, json.loads((folder / METRICS).read_text()))
-    except FileNotFoundError:
-        raise PedigreeError(f"{folder} holds no evaluation: run the evaluate stage first") from None
-    except ValueError:
-        raise PedigreeError(f"{folder / METRICS} is damaged: run the evaluate stage again") from None
+        metrics = json.loads(path.read_text())
+    except (OSError, ValueError):
+        metrics = None
+    if not isinstance(metrics, dict):
+        raise PedigreeError(f"{path} is missing or damaged: run the evaluate stage again")
+    return metrics

@@ -40,7 +40,11 @@ def register(
     version = mlflow_store.register(
         trained.run_id,
         name,
-        {"model": trained.folder, "outcomes": evaluated.folder / "examples" / evaluate.OUTCOMES},
+        {
+            "model": trained.folder,
+            "outcomes": evaluated.folder / "examples" / evaluate.OUTCOMES,
+            "metrics": evaluated.folder / evaluate.METRICS,
+        },
         task.served(prepared.manifest),
         {
             lineage.TAG: made.model_dump_json(),
@@ -64,12 +68,12 @@ def _rival(
     """Return the champion with its outcomes on the present test split, computed anew where it was another."""
     name = f"version {champion.version}"
     try:
-        model, outcomes = mlflow_store.files_of(champion, scratch)
-        described = saved.load_saved(model)
+        kept = mlflow_store.files_of(champion, scratch)
+        described = saved.load_saved(kept.model)
         if described.manifest.splits["test"].sha256 == prepared.manifest.splits["test"].sha256:
-            kept = evaluate.read_outcomes(outcomes)
-            if list(kept.names) == list(new.names):
-                return Rival(name, kept)
+            outcomes = evaluate.read_outcomes(kept.outcomes)
+            if list(outcomes.names) == list(new.names):
+                return Rival(name, outcomes)
         others = [
             fact
             for fact in sorted(task.readable)
@@ -77,7 +81,7 @@ def _rival(
         ]
         if others:
             return Rival(name, None, f"it cannot read the new test split, whose {', '.join(others)} differ")
-        predictions = evaluate.predictions(task, params, model, prepared, scratch, "rival")
+        predictions = evaluate.predictions(task, params, kept.model, prepared, scratch, "rival")
         return Rival(f"{name}, evaluated anew", task.outcomes(predictions, prepared))
     except PedigreeError as error:
         return Rival(name, None, str(error))

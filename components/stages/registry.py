@@ -137,8 +137,8 @@ def _promotions(version: Version) -> list[Ancestor]:
 def _weights(version: Version, made: Lineage) -> str:
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            model, _ = mlflow_store.files_of(version, Path(scratch))
-            return HERE if files.sha256(model / saved.WEIGHTS) == made.weights else DAMAGED
+            kept = mlflow_store.files_of(version, Path(scratch))
+            return HERE if files.sha256(kept.model / saved.WEIGHTS) == made.weights else DAMAGED
     except (PedigreeError, OSError):
         return GONE
 
@@ -161,7 +161,10 @@ def _data(made: Lineage, root: Path) -> str:
         return "not to be known here, for this folder is no DVC project"
     if dvc_data.holds(root, made.data.pinned):
         return HERE
-    return REMOTE if dvc_data.remote_holds(root, made.data.pinned) else GONE
+    try:
+        return REMOTE if dvc_data.remote_holds(root, made.data.pinned) else GONE
+    except PedigreeError as error:
+        return f"not here; {error}"
 
 
 def made_by(data: str) -> list[tuple[Version, Lineage]]:

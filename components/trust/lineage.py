@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from components import files
 from components.contracts import Manifest
 from components.errors import PedigreeError
+from components.params import flat
 
 FILE, DIFF = "lineage.json", "uncommitted.diff"
 TAG = "lineage"
@@ -92,6 +94,50 @@ class Lineage(_Part):
             "run.mlflow": self.runs.mlflow,
             "weights": self.weights,
         }
+
+
+class Change(NamedTuple):
+    """Something that is not the same in two lineages."""
+
+    what: str
+    """data, code, lock, params, hardware or world size."""
+    old: str
+    new: str
+
+
+SHOWN = 5
+"""Packages or parameters of which a change tells one by one."""
+
+
+def changes(old: Lineage, new: Lineage) -> list[Change]:
+    """Return what could make two trainings differ, with both values; nothing when all of it is the same."""
+    before, after = flat(old.params), flat(new.params)
+    return [
+        *_change("data", _data(old.data), _data(new.data)),
+        *_change("code", {"components": old.code.components}, {"components": new.code.components}),
+        *_change("lock", old.machine.packages, new.machine.packages),
+        *_change(
+            "params", {key: str(value) for key, value in before.items()}, {k: str(v) for k, v in after.items()}
+        ),
+        *_change("hardware", _hardware(old.machine), _hardware(new.machine)),
+        *_change("world size", {"workers": str(old.machine.world)}, {"workers": str(new.machine.world)}),
+    ]
+
+
+def _data(data: Data) -> dict[str, str]:
+    return {"raw": data.raw, "prepared": data.prepared, "test split": data.test_split}
+
+
+def _hardware(machine: Machine) -> dict[str, str]:
+    return {"device": machine.device, "platform": machine.platform, "Python": machine.python}
+
+
+def _change(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if keys:
+        more = [f"and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
+        told = ([*(f"{key} {side.get(key, NONE)}" for key in keys[:SHOWN]), *more] for side in (old, new))
+        yield Change(what, *map(", ".join, told))
 
 
 def digest(value: Any) -> str:
