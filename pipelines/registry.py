@@ -55,6 +55,7 @@ def reproduce(root: Path, version: str, here: bool) -> bool:
         Text.assemble(word, f": {name} trained again with {found.code}; the weights are ", _bitwise(found))
     )
     _table(["in what", "then", "now"], found.changes)
+    _console.print("{}: {}, now {}".format(*found.score))
     if not found.identical and not found.changes:
         _console.print("Nothing that its lineage knows of differs: this training is not deterministic here.")
     if found.elsewhere:

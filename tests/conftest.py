@@ -21,13 +21,6 @@ from components.params import TaskParams
 ROOT = Path(__file__).parents[1]
 TASKS = tasks.names(ROOT)
 
-# Nothing that the tests start may reach a store or server of the person who runs them.
-for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RAY_ADDRESS", "PREFECT_PROFILE"):
-    os.environ.pop(variable, None)
-
-# Two threads for matrices this small wait for each other more than they compute. Before torch is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 
 def tiny(name: str) -> ModuleType:
     """Return a task's tests/<name>/tiny.py: `SETTINGS`, `write` and `requests`."""
@@ -38,7 +31,8 @@ def copy_project(folder: Path) -> Path:
     """Copy what is tracked of this project, with tiny data and parameters that make it quick."""
     for name in ("components", "pipelines", "profiles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "dvc.yaml", "prefect.yaml", ".gitignore"):
+    (folder / "mlruns").mkdir()
+    for name in ("pyproject.toml", "dvc.yaml", "prefect.yaml", ".gitignore", "mlruns/.gitignore"):
         shutil.copyfile(ROOT / name, folder / name)
     shrink(folder / "params.yaml")
     for name in TASKS:
@@ -82,7 +76,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (".dvc/config", ".dvcignore"):
         shutil.copyfile(ROOT / name, folder / name)
     subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], cwd=folder, check=True)
+    commit(folder, "A small project")
     return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that git does not ignore."""
+    author = ["-c", "user.name=Ann Author", "-c", "user.email=ann@example.org"]
+    for command in (["add", "--all"], [*author, "commit", "--quiet", "--message", message]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 @dataclass(frozen=True)

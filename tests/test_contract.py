@@ -53,6 +53,11 @@ def test_one_batch_can_be_learnt_by_heart(each):
     assert losses[-1] <= 0.2 * losses[0]
 
 
+def test_training_again_gives_bitwise_the_same_weights(each, tmp_path):
+    loop.fit(each.task, each.values, each.prepared, tmp_path, Workers(CPU))
+    assert (tmp_path / saved.WEIGHTS).read_bytes() == (each.trained.folder / saved.WEIGHTS).read_bytes()
+
+
 def test_a_saved_network_predicts_to_the_last_bit_what_it_did_before(each, tmp_path):
     model = saved.rebuild(each.task, each.trained.folder)
     saved.save_weights(tmp_path, model)

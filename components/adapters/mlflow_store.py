@@ -32,6 +32,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from components.adapters import mlflow_moved
 from components.contracts import Kind, Manifest, Served
 from components.errors import PedigreeError
 from components.params import flat
@@ -41,6 +42,7 @@ UI = "http://127.0.0.1:5000"
 CHAMPION, CHALLENGER = "champion", "challenger"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 """MLflow's codes for what is not there; an alias that is not set is an invalid value."""
+_SQLITE = "sqlite:///"
 PROMOTIONS = "promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
@@ -55,7 +57,7 @@ def connect(root: Path) -> None:
         PedigreeError: the server does not answer.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"sqlite:///{root / 'mlflow.db'}"
+    uri = given or f"{_SQLITE}{root / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     if not given:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow has just set: that is for the user to do
@@ -65,6 +67,8 @@ def connect(root: Path) -> None:
         lock = root / "build" / ".mlflow.lock"
         lock.parent.mkdir(exist_ok=True)
         with FileLock(lock):  # of several processes that make the tables of a new database at once, some die
+            if not given:
+                mlflow_moved.follow(root / "mlflow.db")
             MlflowClient().search_experiments(max_results=1)
 
 
@@ -98,7 +102,7 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: M
     """Start the one run of a job: its parameters, environment and data; return its id."""
     client = MlflowClient()
     found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment, _artifacts(experiment))
     note = {MLFLOW_RUN_NOTE: manifest.note} if manifest.note else {}
     run_id: str = client.create_run(experiment_id, run_name=name, tags=note).info.run_id
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat(params).items()])
@@ -106,6 +110,14 @@ def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: M
     client.log_dict(run_id, environment(), "environment.json")
     client.log_dict(run_id, manifest.model_dump(), "manifest.json")
     return run_id
+
+
+def _artifacts(experiment: str) -> str | None:
+    """Return where an experiment's files go: beside a database of our own, and where a server says else."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(_SQLITE):
+        return None
+    return str(Path(uri.removeprefix(_SQLITE)).parent / mlflow_moved.ARTIFACTS / experiment)
 
 
 def tag_run(run_id: str, tags: Mapping[str, str]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from components import files, tasks
 from components.adapters import git, mlflow_store
-from components.adapters.mlflow_store import Version
+from components.adapters.mlflow_store import Kept, Version
 from components.errors import PedigreeError
 from components.params import FILE
-from components.stages import data, registry
+from components.stages import data, evaluate, registry
 from components.trust import lineage
 from components.trust.lineage import NONE, Change, Lineage
 
@@ -36,6 +36,8 @@ class Reproduction:
     """Which code it ran."""
     elsewhere: Sequence[str]
     """Files of components that are not the same in the checkout, when that was not the code."""
+    score: Change
+    """The task's score on the test split, as it was and as it is."""
     folder: Path
     """With the second training's prepared/, model/ and evaluation/."""
 
@@ -55,23 +57,26 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
     made = registry.lineage_of(version)
     out = root / "build" / "reproduced" / f"{version.name}-{version.version}"
     with files.replacing(out) as new, files.scratch(out) as place:
-        with _source(version, made, root, place, here) as (source, code):
+        kept = mlflow_store.files_of(version, place / "version")
+        with _source(version, made, kept, root, here) as (source, code):
             data.bring_raw(root, tasks.load(made.task), made.data, place / "data" / made.task)
             # JSON is YAML, too.
             files.write_json(place / FILE, {"tasks": {made.task: made.params}})
             for stage in STAGES:
                 _run(made.task, stage, place, source)
-        build = place / "build" / made.task
+        build, score = place / "build" / made.task, tasks.load(made.task).score
+        metrics = [evaluate.read_metrics(file) for file in (kept.metrics, build / "evaluation" / evaluate.METRICS)]
         again = lineage.read(build / "model")
         for folder in ("prepared", "model", "evaluation"):
             (build / folder).rename(new / folder)
     elsewhere = [] if here else git.changed(root, "components", made.code.commit)
     changes = lineage.changes(made, again)
-    return Reproduction(version, again.weights == made.weights, changes, code, elsewhere, out)
+    scores = Change(score, *(f"{each[score]:.6g}" for each in metrics))
+    return Reproduction(version, again.weights == made.weights, changes, code, elsewhere, scores, out)
 
 
 @contextmanager
-def _source(version: Version, made: Lineage, root: Path, place: Path, here: bool) -> Iterator[tuple[Path, str]]:
+def _source(version: Version, made: Lineage, kept: Kept, root: Path, here: bool) -> Iterator[tuple[Path, str]]:
     """Give the folder of the code that is to run, and what it is."""
     if here or (made.code.commit == NONE and lineage.of_source(root / "components") == made.code.components):
         yield root, "the code of this checkout"
@@ -81,10 +86,10 @@ def _source(version: Version, made: Lineage, root: Path, place: Path, here: bool
             f"the commit {made.code.commit} that made {version.name} version {version.version} is not in this "
             "repository: fetch it with git, or train with the code that is here by --here"
         )
-    diff = mlflow_store.files_of(version, place / "version").model / lineage.DIFF
+    diff = kept.model / lineage.DIFF
     changes = diff.read_bytes() if diff.is_file() else b""
     named = f"commit {made.code.commit[:12]}{' with the changes that were in no commit' if changes else ''}"
-    with git.worktree(root, made.code.commit, changes, place / "code") as folder:
+    with git.worktree(root, made.code.commit, changes, kept.model.parent / "code") as folder:
         yield folder, named
 
 

@@ -21,7 +21,7 @@ SETTINGS = {
         "dropout": {"output": 0},
     },
     "evaluate": {"bootstrap": 200},
-    "register": {"gate": {"at_most": {"perplexity": 1e9}}},
+    "register": {"gate": {"at_most": {"perplexity": 1e9}, "milliseconds": 60_000}},
 }
 """Laid over params.yaml, so that a chain takes seconds."""
 

@@ -29,7 +29,7 @@ SETTINGS = {
         },
     },
     "evaluate": {"bootstrap": 200},
-    "register": {"gate": {"at_least": {"accuracy": 0}}},
+    "register": {"gate": {"at_least": {"accuracy": 0}, "milliseconds": 60_000}},
 }
 """Laid over params.yaml, so that a chain takes seconds; nothing random, so that two workers are as one."""
 WORDS = {"fall": (1600, 400), "hold": (800, 800), "rise": (400, 1600)}

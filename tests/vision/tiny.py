@@ -17,7 +17,7 @@ SETTINGS = {
         "model": {"width": 0.125},
     },
     "evaluate": {"bootstrap": 200},
-    "register": {"gate": {"at_least": {"accuracy": 0}}},
+    "register": {"gate": {"at_least": {"accuracy": 0}, "milliseconds": 60_000}},
 }
 """Laid over params.yaml, so that a chain takes seconds."""
 
