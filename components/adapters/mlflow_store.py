@@ -43,7 +43,10 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 """MLflow's codes for what is not there; an alias that is not set is an invalid value."""
 _SQLITE = "sqlite:///"
-PROMOTIONS = "promotions"
+_RECORD = "mlflow.pedigree."
+"""What a tag begins with that only programs read. A version's page leaves out tags that begin with `mlflow.`, and
+shows others whole in a narrow column, where the JSON of a lineage is seven screens long."""
+PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
 _SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
@@ -210,7 +213,14 @@ class Version:
     tags: dict[str, str]
 
 
-def register(run_id: str, name: str, parts: Mapping[str, Path], served: Served, tags: Mapping[str, str]) -> Version:
+def register(
+    run_id: str,
+    name: str,
+    parts: Mapping[str, Path],
+    served: Served,
+    tags: Mapping[str, str],
+    records: Mapping[str, str],
+) -> Version:
     """Log a served model on the run and register it; return the new version.
 
     Args:
@@ -218,7 +228,8 @@ def register(run_id: str, name: str, parts: Mapping[str, Path], served: Served, 
         name: Of the registered model.
         parts: Files that the version keeps, by name; `model` is the folder that the served model is rebuilt from.
         served: What a request and an answer hold.
-        tags: Of the version.
+        tags: Of the version, by which people search.
+        records: More of its tags, which programs read and the version's page leaves out.
 
     The version holds the source of `components` and exact requirements, so that `mlflow models serve` and
     `predict` work on it outside this checkout.
@@ -238,10 +249,10 @@ def register(run_id: str, name: str, parts: Mapping[str, Path], served: Served, 
         )
     version = int(info.registered_model_version)
     client = MlflowClient()
-    for key, value in tags.items():
+    for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in records.items()}}.items():
         client.set_model_version_tag(name, str(version), key, value)
     client.set_tag(run_id, "version", f"{name}/{version}")
-    return Version(name, version, run_id, dict(tags))
+    return Version(name, version, run_id, {**tags, **records})
 
 
 def _signature(served: Served) -> ModelSignature:
@@ -331,6 +342,8 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
     }
     history = [*promotions(version.name), step]
     client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(history))
+    told = f"{step['when']} by {who}: {why}"  # beside a verdict that may have said no
+    client.set_model_version_tag(version.name, str(version.version), "promoted", told)
     set_alias(version, CHAMPION)
 
 
@@ -376,7 +389,8 @@ def _known(client: MlflowClient, name: str) -> str:
 
 
 def _version(found: ModelVersion) -> Version:
-    return Version(found.name, int(found.version), found.run_id or "", dict(found.tags))
+    tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
+    return Version(found.name, int(found.version), found.run_id or "", tags)
 
 
 def versions() -> list[Version]:
@@ -395,8 +409,18 @@ def has_run(run_id: str) -> bool:
 
 
 def describe(version: Version, text: str) -> None:
-    """Say on the version's page what there is to know of it."""
-    MlflowClient().update_model_version(version.name, str(version.version), description=text)
+    """Say on the version's page, in markdown, what there is to know of it."""
+    MlflowClient().update_model_version(version.name, str(version.version), description=_spaced(text))
+
+
+def describe_run(run_id: str, text: str) -> None:
+    """Say on the run's page, in markdown, what there is to know of it, in place of what its beginning said."""
+    tag_run(run_id, {MLFLOW_RUN_NOTE: _spaced(text)})
+
+
+def _spaced(markdown: str) -> str:
+    """Keep the columns of tables apart: MLflow's pages let them touch, and spaces at a cell's end are dropped."""
+    return markdown.replace(" | ", "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE} | ")
 
 
 def set_alias(version: Version, alias: str) -> None:

@@ -46,13 +46,12 @@ def register(
             "metrics": evaluated.folder / evaluate.METRICS,
         },
         task.served(prepared.manifest),
-        {
-            lineage.TAG: made.model_dump_json(),
-            **made.tags(),
-            gate.TAG: json.dumps([asdict(rule) for rule in rules]),
-        },
+        made.tags(),
+        {lineage.TAG: made.model_dump_json(), gate.TAG: json.dumps([asdict(rule) for rule in rules])},
     )
-    mlflow_store.describe(version, "\n\n".join(filter(None, [reason, note, gate.markdown(rules)])))
+    head, verdict = "\n\n".join(filter(None, [reason, note])), gate.markdown(rules)
+    mlflow_store.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
+    mlflow_store.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
     mlflow_store.set_alias(version, CHALLENGER)
     if promoted:
         mlflow_store.promote(version, "the gate", reason)

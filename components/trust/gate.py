@@ -10,6 +10,7 @@ import numpy as np
 from components.contracts import Outcomes
 from components.params import EvaluateParams, GateParams
 from components.trust import bootstrap
+from components.trust.tables import table
 
 TAG = "verdict"
 """Of a version: the rules as JSON."""
@@ -122,5 +123,4 @@ def _worst_class(old: Outcomes, new: Outcomes, better: Literal["more", "less"]) 
 def markdown(rules: Sequence[Rule]) -> str:
     """Return the verdict as a table that MLflow and Prefect show."""
     told = ((rule.rule, rule.found, "passed" if rule.passed else "**failed**") for rule in rules)
-    rows = [f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in cells)} |" for cells in told]
-    return "\n".join(["| rule | found | |", "|---|---|---|", *rows])
+    return table(("rule", "found", ""), told)

@@ -12,6 +12,7 @@ from components import files
 from components.contracts import Manifest
 from components.errors import PedigreeError
 from components.params import flat
+from components.trust.tables import table
 
 FILE, DIFF = "lineage.json", "uncommitted.diff"
 TAG = "lineage"
@@ -94,6 +95,35 @@ class Lineage(_Part):
             "run.mlflow": self.runs.mlflow,
             "weights": self.weights,
         }
+
+    def markdown(self) -> str:
+        """Return the ancestry as a table that MLflow shows; with the beginnings of hashes."""
+        data, code, runs = self.data, self.code, self.runs
+        machine = f"{self.machine.device}, {self.machine.world} worker(s), Python {self.machine.python}"
+        rows = (
+            ("data", f"{_short(data.pinned)}, of {self.task}: {_short(data.raw)}"),
+            ("prepared", _short(data.prepared)),
+            ("test split", _short(data.test_split)),
+            ("commit", _short(code.commit) + (f", **dirty**: {DIFF} has the rest" if code.dirty else "")),
+            ("source of components", _short(code.components)),
+            ("lock", _short(code.lock)),
+            ("params", f"{_short(self.params_sha256)}, seed {self.seed}"),
+            ("machine", machine),
+            ("trained", self.started),
+            ("MLflow run", _whole(runs.mlflow)),
+            ("Ray run", _whole(runs.ray)),
+            ("Prefect flow run", _whole(runs.prefect)),
+            ("weights", _short(self.weights)),
+        )
+        return table(("made from", "which"), rows)
+
+
+def _whole(known: str) -> str:
+    return known if known == NONE else f"`{known}`"
+
+
+def _short(known: str) -> str:
+    return _whole(known[:12])
 
 
 class Change(NamedTuple):

@@ -1,0 +1,80 @@
+"""MLflow's own server on a project's store, and Debian's Chromium in front of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from pipelines.up import end_tree
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",  # which root cannot have
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",  # this and the next two: no calls to its maker's hosts
+    "--disable-component-update",
+    "--disable-sync",
+]
+SEEN_BEFORE = """
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+localStorage.setItem("_mlflow_model_registry_promo_modal_dismissed_v1", "true");
+localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');
+"""
+"""What MLflow has kept in the browser of a person who trains models and has closed the assistant."""
+
+
+@contextmanager
+def mlflow_ui(root: Path, log: Path) -> Iterator[str]:
+    """Run `mlflow ui` on a project's store, as a person does; give its address, and end it with its children."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for judges of language models; it takes 14 s to start
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+    with log.open("w") as out:
+        server = subprocess.Popen(command, cwd=root, env=env, stdout=out, stderr=subprocess.STDOUT)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _await(f"{address}/health", server, log)
+        yield address
+    finally:
+        end_tree(server.pid)
+        server.wait()
+
+
+def _await(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+        except OSError:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)
+        else:
+            return
+
+
+@contextmanager
+def chromium(width: int = 1400, height: int = 1000) -> Iterator[Page]:
+    """Give an empty page of a headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.add_init_script(SEEN_BEFORE)
+        yield page
+        browser.close()

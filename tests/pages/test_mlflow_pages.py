@@ -1,0 +1,102 @@
+"""What a person reads on MLflow's pages of a run, a version and the registry, in a real browser."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from mlflow import MlflowClient
+from playwright.sync_api import Locator, Page, expect
+
+from components.trust import lineage
+from tests.pages.browser import CHROMIUM, chromium, mlflow_ui
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no chromium here: `apt-get install chromium` brings it"
+)
+expect.set_options(timeout=60_000)  # a page's first visit on a busy machine
+
+
+@pytest.fixture(scope="module")
+def address(chain, tmp_path_factory) -> Iterator[str]:
+    with mlflow_ui(chain.root, tmp_path_factory.mktemp("ui") / "ui.log") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Page]:
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser, tmp_path) -> Iterator[Page]:
+    """A page that leaves a picture of how the test left it."""
+    yield browser
+    picture = tmp_path / "page.png"
+    browser.screenshot(path=picture)
+    assert picture.stat().st_size > 20_000  # an empty page is smaller
+
+
+def rows(table: Locator) -> list[list[str]]:
+    """The cells that a person sees in a table, row by row."""
+    return [
+        [cell.replace("\N{NO-BREAK SPACE}", " ").strip() for cell in row.locator("td").all_inner_texts()]
+        for row in table.locator("tbody tr").all()
+    ]
+
+
+def table(page: Page, head: str) -> Locator:
+    """The rendered table whose first column is called `head`."""
+    return page.locator("table").filter(has=page.locator("th", has_text=re.compile(rf"^\s*{head}\s*$")))
+
+
+def test_a_versions_page_shows_the_verdict_and_the_ancestry_as_tables(chain, address, page):
+    made = lineage.read(chain.trained.folder)
+    page.goto(f"{address}/#/models/vision/versions/{chain.registered.version}")
+    expect(page.get_by_text("champion: there was none before", exact=True)).to_be_visible()
+    assert rows(table(page, "rule")) == [
+        [rule["rule"], rule["found"], "passed" if rule["passed"] else "failed"] for rule in chain.registered.verdict
+    ]
+    ancestry = dict(rows(table(page, "made from")))
+    assert ancestry["data"] == f"{made.data.pinned[:12]}, of vision: {made.data.raw[:12]}"
+    assert ancestry["test split"] == made.data.test_split[:12]
+    assert ancestry["commit"] == made.code.commit[:12]
+    assert ancestry["params"] == f"{made.params_sha256[:12]}, seed {made.seed}"
+    assert ancestry["MLflow run"] == chain.trained.run_id
+    for alias in ("champion", "challenger"):
+        expect(page.get_by_text(f"@ {alias}")).to_be_visible()
+
+
+def test_a_versions_page_shows_whole_hashes_as_tags_and_no_json(chain, address, page):
+    made = lineage.read(chain.trained.folder)
+    page.goto(f"{address}/#/models/vision/versions/{chain.registered.version}")
+    for name in ("data", "git.commit", "params", "weights"):
+        row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
+        expect(row.filter(has_text=made.tags()[name])).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="by the gate: champion")).to_be_visible()
+    assert '{"' not in page.inner_text("body")
+    page.get_by_role("row").filter(has_text="data.prepared").scroll_into_view_if_needed()
+
+
+def test_a_runs_page_shows_verdict_lineage_data_parameters_and_the_score_with_its_interval(chain, address, page):
+    made = lineage.read(chain.trained.folder)
+    run = MlflowClient().get_run(chain.trained.run_id)
+    name, number = run.data.tags["version"].split("/")
+    page.goto(f"{address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+    expect(page.get_by_text(re.compile(rf"^{name} version {number}, ch(ampion|allenger): "))).to_be_visible()
+    expect(table(page, "rule")).to_contain_text(chain.registered.verdict[0]["rule"])
+    digest = chain.prepared.manifest.splits["train"].sha256[:32]
+    expect(page.get_by_text(f"vision/train ({digest})")).to_be_visible()
+    seen = page.inner_text("body")
+    for name, value in made.tags().items():
+        assert f"{name}\n: {value}" in seen
+    for shown in ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "train.optimizer.lr", "train.epochs"):
+        assert f"\n{shown}" in seen
+
+
+def test_the_registry_lists_the_model_with_its_newest_version_and_aliases(chain, address, page):
+    page.goto(f"{address}/#/models")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="vision", exact=True))
+    expect(row).to_contain_text(re.compile(r"Version \d+"))
+    expect(row).to_contain_text("champion")
+    assert '{"' not in page.inner_text("body")
