@@ -1,4 +1,4 @@
-"""MLflow: runs, registered versions and their aliases. The only module that meets MLflow."""
+"""MLflow: runs, registered versions and their aliases; how versions answer stands in served_model and served_files."""
 
 import importlib.metadata
 import json
