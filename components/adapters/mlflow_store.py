@@ -1,4 +1,4 @@
-"""MLflow: runs, registered versions and their aliases; how versions answer stands in served_model and served_files."""
+"""MLflow: runs, registered versions and their aliases; served_model and served_files have how versions answer."""
 
 import importlib.metadata
 import json
