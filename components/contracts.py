@@ -175,6 +175,8 @@ class Served:
     """Inputs that a row may lack."""
     params: dict[str, bool | int | float | str] = field(default_factory=dict)
     """What a request may set for all its rows, with the defaults."""
+    file: str | None = None
+    """The input that a file's content fills for `pedigree predict`, binary or string; None where no file is one."""
 
 
 Predict = Callable[[list[dict[str, Any]], Mapping[str, Any]], list[dict[str, Any]]]

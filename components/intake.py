@@ -61,8 +61,13 @@ def visible(folder: Path) -> Iterator[tuple[str, bool]]:
     """Yield names in a folder, and whether each is a folder, in no particular order; no hidden or system files."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith(".") and entry.name.lower() not in SYSTEM_FILES:
+            if shown(entry.name):
                 yield entry.name, entry.is_dir()
+
+
+def shown(name: str) -> bool:
+    """Tell whether people see a file or folder of this name: it is neither hidden nor one of the system's."""
+    return not name.startswith(".") and name.lower() not in SYSTEM_FILES
 
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:

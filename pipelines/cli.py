@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,11 +17,13 @@ DEBUG = "PEDIGREE_DEBUG"
 
 @app.callback()
 def pedigree(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, too.")] = False,
 ) -> None:
     """From raw images, text or speech to a registered model whose whole ancestry is known."""
     if debug:
         os.environ[DEBUG] = "1"
+    context.obj = Path.cwd()  # from where a person's paths are meant
     os.chdir(project_root())
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
@@ -136,6 +138,52 @@ def rollback(
     from pipelines import registry as door
 
     door.rollback(Path.cwd(), name, why)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="A registered version: vision (its champion), models:/vision@champion, vision/3.")
+    ],
+    files: Annotated[
+        list[str], typer.Argument(help="Files; folders, for all files in them; - for standard input.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one param of the request: temperature=0.8."),
+    ] = None,
+    form: Annotated[
+        Literal["json", "table"] | None,
+        typer.Option("--format", help="JSON lines, or a table; a table if none is given, in a terminal."),
+    ] = None,
+) -> None:
+    """Print what a registered model answers to files; exit code 1 if it could not answer one of them."""
+    from pipelines import predict as door
+
+    if files.count("-") > 1:
+        raise typer.BadParameter("standard input can be read once; name - once")
+    try:
+        params = door.given(settings or [])
+    except PedigreeError as error:
+        raise typer.BadParameter(str(error)) from None
+    form = form or ("table" if sys.stdout.isatty() else "json")
+    good = door.predict(Path.cwd(), context.obj, model, files, params, form, bool(os.environ.get(DEBUG)))
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str, typer.Argument(help="A registered version: vision (its champion), models:/vision@champion, vision/3.")
+    ],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5001,
+) -> None:
+    """Answer requests to a registered model over HTTP, with MLflow's scoring server; Ctrl-C takes it down."""
+    from pipelines import scoring as door
+
+    door.serve(Path.cwd(), model, port)
 
 
 @app.command()

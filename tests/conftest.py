@@ -87,6 +87,14 @@ def commit(folder: Path, message: str) -> None:
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 
+def with_broken_code(project: Path, folder: Path) -> Path:
+    """Copy a project whose own code can rebuild no network any more: only what versions carry still can."""
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", ".prefect", "mlruns", ".git", ".dvc"))
+    with (folder / "components" / "training" / "saved.py").open("a") as file:
+        file.write("\n\ndef rebuild(*_):\n    raise RuntimeError('the code of the checkout')\n")
+    return folder
+
+
 @dataclass(frozen=True)
 class Chain:
     """The folders of a chain that has run, and what each stage returned."""

@@ -1,4 +1,4 @@
-"""MLflow: runs, registered versions and their aliases. The only module that meets MLflow."""
+"""MLflow: runs, registered versions and their aliases; served_model and served_files have how versions answer."""
 
 import importlib.metadata
 import json
@@ -48,6 +48,10 @@ _RECORD = "mlflow.pedigree."
 shows others whole in a narrow column, where the JSON of a lineage is seven screens long."""
 PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
+FILE = "file"
+"""Metadata of a version: the input column that a file's content fills."""
+REQUEST = "serving_input_example.json"
+"""Where MLflow keeps, among a version's files, the example as a request to its server."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
 _SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
 """What every served model imports."""
@@ -83,6 +87,11 @@ def _expect_server(uri: str) -> None:
             f"MLflow does not answer at {uri} ({error}): start it, "
             "or unset MLFLOW_TRACKING_URI to use this project's own mlflow.db"
         ) from None
+
+
+def tracking_uri() -> str:
+    """Return the address of the store in use, for a process that is to use the same."""
+    return str(mlflow.get_tracking_uri())
 
 
 def run_url(run_id: str) -> str:
@@ -246,6 +255,7 @@ def register(
                 f"{name}=={importlib.metadata.version(name)}" for name in (*_SERVING, *served.requirements)
             ],
             registered_model_name=name,
+            metadata={FILE: served.file} if served.file else None,
         )
     version = int(info.registered_model_version)
     client = MlflowClient()
@@ -314,8 +324,19 @@ def files_of(version: Version, to: Path) -> Kept:
     Raises:
         PedigreeError: the store has them no longer.
     """
+    parts = fetch(version, to) / "artifacts"
+    models = [file.parent for file in parts.glob("*/weights.safetensors")]
+    return Kept((models or [parts])[0], parts / "outcomes.csv", parts / "metrics.json")
+
+
+def fetch(version: Version, to: Path) -> Path:
+    """Fetch all of a version's files into the folder `to`; return the folder that MLflow can load.
+
+    Raises:
+        PedigreeError: the store has them no longer.
+    """
     try:
-        folder = Path(
+        return Path(
             mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(to))
         )
     except (MlflowException, OSError) as error:
@@ -323,9 +344,6 @@ def files_of(version: Version, to: Path) -> Kept:
             f"the files of {version.name} version {version.version} cannot be had from MLflow's store "
             f"({_first_line(error)}): look whether they were deleted"
         ) from None
-    parts = folder / "artifacts"
-    models = [file.parent for file in parts.glob("*/weights.safetensors")]
-    return Kept((models or [parts])[0], parts / "outcomes.csv", parts / "metrics.json")
 
 
 def promote(version: Version, who: str, why: str, back: bool = False) -> None:
@@ -356,15 +374,17 @@ def promotions(name: str) -> list[Promotion]:
 def find(address: str) -> Version:
     """Return the version at `models:/<name>/<version>` or `models:/<name>@<alias>`; `models:/` may be left out.
 
+    A name alone is its champion.
+
     Raises:
         PedigreeError: there is none.
     """
-    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:/(\d+)|@(.+))", address)
+    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:/(\d+)|@(.+))?", address)
     if not found:
         raise PedigreeError(
             f"{address!r} names no version: write models:/<name>/<version> or models:/<name>@<alias>"
         )
-    name, number, alias = found.groups()
+    name, number, alias = found.group(1), found.group(2), found.group(3) or CHAMPION
     client = MlflowClient()
     try:
         version = (
@@ -372,7 +392,8 @@ def find(address: str) -> Version:
         )
     except MlflowException as error:
         _expect_absent(error)
-        raise PedigreeError(f"there is no {address}: {_known(client, name)}") from None
+        asked = address if number or found.group(3) else f"{name}@{alias}"
+        raise PedigreeError(f"there is no {asked}: {_known(client, name)}") from None
     return _version(version)
 
 

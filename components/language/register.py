@@ -38,6 +38,7 @@ def served(manifest: Manifest) -> Served:
         inputs={"text": "string"},
         outputs={"continuation": "string", "tokens": "strings", "log_probabilities": "doubles"},
         example={"text": "Return the"},
+        file="text",
         requirements=("tokenizers",),
         params=Settings().model_dump(),
     )

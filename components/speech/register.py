@@ -32,6 +32,7 @@ def served(manifest: Manifest) -> Served:
         optional=frozenset({"audio", "samples", "rate"}),
         outputs={"word": "string", "probability": "double", "probabilities": "map"},
         example={"audio": _example(facts.rate, facts.seconds)},
+        file="audio",
         requirements=("numpy", "scipy", "soundfile", "torchaudio"),
     )
 

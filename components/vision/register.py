@@ -27,6 +27,7 @@ def served(manifest: Manifest) -> Served:
         inputs={"image": "binary"},
         outputs={"label": "string", "probability": "double", "probabilities": "map"},
         example={"image": _example(facts.size, facts.channels)},
+        file="image",
         requirements=("pillow",),
     )
 

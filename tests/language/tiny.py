@@ -1,8 +1,9 @@
 """A tiny text, and what the served model must answer about it."""
 
+import csv
 import json
 import statistics
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,14 @@ def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], dict[st
 
 
 def check(answers: list[dict[str, Any]], evaluation: Path) -> None:
-    """Compare the characters' probabilities with the loss that evaluation found."""
+    """Compare the characters' probabilities with the loss that evaluation found, of all and of each block."""
     metrics = json.loads((evaluation / "metrics.json").read_text())
     (answer,) = answers
     assert len(answer["log_probabilities"]) == metrics["tokens"]
     assert -statistics.mean(answer["log_probabilities"]) == pytest.approx(metrics["loss"], abs=1e-5)
+    with (evaluation / "examples" / "outcomes.csv").open(newline="") as file:
+        blocks = [(float(row["sum"]), int(row["count"])) for row in csv.DictReader(file)]
+    edges = [0, *accumulate(count for _, count in blocks)]
+    assert edges[-1] == len(answer["log_probabilities"])
+    for (first, last), (nats, _) in zip(pairwise(edges), blocks, strict=True):
+        assert -sum(answer["log_probabilities"][first:last]) == pytest.approx(nats, abs=1e-3)

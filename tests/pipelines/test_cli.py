@@ -202,7 +202,7 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
 def test_help_names_every_command():
     done = pedigree(Path.cwd(), "--help")
     assert done.returncode == 0
-    for command in ("data", "run", "trace", "promote", "rollback", "up"):
+    for command in ("data", "run", "trace", "promote", "rollback", "predict", "serve", "up"):
         assert command in done.stdout
 
 

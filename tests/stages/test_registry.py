@@ -158,7 +158,10 @@ def test_brackets_in_a_reason_are_printed_as_they_are(chain, copy, capsys):
         ("vision/99", r"there is no vision/99: vision has the versions 1, .*@challenger, @champion"),
         ("models:/vision@champoin", r"there is no models:/vision@champoin: vision has the versions 1"),
         ("visoin@champion", r"there is no visoin@champion: the registered models are .*vision"),
-        ("vision", r"'vision' names no version: write models:/<name>/<version> or models:/<name>@<alias>"),
+        (
+            "vision/latest",
+            r"'vision/latest' names no version: write models:/<name>/<version> or models:/<name>@<alias>",
+        ),
     ],
 )
 def test_an_address_that_names_nothing_is_a_sentence_with_what_there_is(chain, address, message):

@@ -1,0 +1,44 @@
+"""`pedigree serve`: MLflow's scoring server for one registered version on 127.0.0.1, until Ctrl-C."""
+
+import tempfile
+from pathlib import Path
+
+import typer
+
+from components.adapters import mlflow_store
+from pipelines.children import (
+    await_answer,
+    child_of_ours,
+    environment,
+    expect_free,
+    terminated_as_interrupted,
+    wait,
+)
+
+
+def serve(root: Path, address: str, port: int) -> None:
+    """Start the server, print its address and a request to paste, and wait.
+
+    The version's files are fetched first, so that an alias that moves later does not matter, and the server runs
+    among them, so that the version's own code answers and not this checkout's.
+
+    Raises:
+        PedigreeError: the port is in use, there is no such version, or the server did not start or ended.
+    """
+    url = f"http://127.0.0.1:{port}"
+    expect_free(url, "the server needs", "choose another with --port, or end what listens there")
+    mlflow_store.connect(root)
+    version = mlflow_store.find(address)
+    what = f"the server of {version.name} version {version.version}"
+    env = environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
+    with terminated_as_interrupted(), tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
+        folder = mlflow_store.fetch(version, Path(scratch))
+        command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
+        with child_of_ours([*command, "-h", "127.0.0.1", "-p", str(port)], env, Path(scratch)) as server:
+            children = {what: server}
+            await_answer(f"{url}/ping", what, children)
+            typer.echo(f"{version.name} version {version.version} answers at {url}; a request to paste:")
+            request = f"-H 'content-type: application/json' -d @{folder / mlflow_store.REQUEST}"
+            typer.echo(f"  curl {url}/invocations {request}")
+            typer.echo("Ctrl-C takes it down.")
+            wait(children)

@@ -1,0 +1,298 @@
+"""`pedigree predict` as a person meets it, in a project whose own code has moved on."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from components.adapters import mlflow_store
+from components.adapters.served_files import Answering
+from components.contracts import Refusal
+from components.errors import PedigreeError
+from components.stages import predict as stage
+from pipelines import cli, predict
+from tests.conftest import TASKS, Chain, tiny, with_broken_code
+from tests.pipelines.test_cli import PEDIGREE, pedigree
+
+MEASURED = """
+import pathlib, resource, subprocess, sys
+done = subprocess.run(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(done.returncode)
+"""
+"""Runs a command and writes to a file how many KiB the largest of its processes had."""
+
+
+@pytest.fixture(scope="module")
+def moved_on(chain_of, tmp_path_factory):
+    chains = [chain_of(name) for name in TASKS]
+    return with_broken_code(chains[0].root, tmp_path_factory.mktemp("predict") / "project")
+
+
+def bomb() -> bytes:
+    """Return a whole PNG of 100,000 x 100,000 black pixels, one bit each: 1.25 GB of zeros in 1.2 MB."""
+    side, row = 100_000, 1 + 12_500
+    packer = zlib.compressobj(9, wbits=-15)
+    block = packer.compress(bytes(1000 * row)) + packer.flush(zlib.Z_FULL_FLUSH)
+    adler = (side * row % 65521 << 16) | 1  # of nothing but zeros
+    data = b"\x78\xda" + block * (side // 1000) + packer.flush() + struct.pack(">I", adler)
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def wav(file: Path, hours: float) -> None:
+    """Write a wav file of silence, 8,000 samples a second, that takes no room on the disk."""
+    size = int(hours * 3600) * 16_000
+    with file.open("wb") as out:
+        out.write(b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt ")
+        out.write(struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16_000, 2, 16) + b"data" + struct.pack("<I", size))
+        out.truncate(44 + size)
+
+
+def write_bad(folder: Path, name: str) -> dict[str, str]:
+    """Write files that cannot be answered; return for each what is said of it."""
+    folder.mkdir()
+    (folder / "hollow").mkdir()
+    os.mkfifo(folder / "pipe")
+    said = {
+        "nosuch": "there is no such file; look at its name",
+        "hollow": "no visible file is in this folder; name another",
+        "pipe": "not a file; name a file or a folder",
+        "x" * 300: "unreadable (File name too long); look at its permissions and its disk",
+    }
+    with (folder / "huge").open("wb") as file:
+        file.truncate(2**40)
+    said["huge"] = "over 128 MiB; send a smaller one"
+    match name:
+        case "vision":
+            (folder / "bomb.png").write_bytes(bomb())
+            said["bomb.png"] = "the image cannot be used: decompression bomb: the image is far over"
+            (folder / "words.png").write_text("words")
+            said["words.png"] = "the image cannot be used: not an image; send another"
+        case "speech":
+            wav(folder / "hours.wav", 2)
+            said["hours.wav"] = "the sound cannot be used: too long: 7200.0 seconds is over max_seconds 30; send"
+            (folder / "picture.wav").write_bytes(bomb()[:1000])
+            said["picture.wav"] = "the sound cannot be used: not audio; send another"
+        case "language":
+            (folder / "long.txt").write_text("words " * 2**19)
+            said["long.txt"] = "the text cannot be used: 3,145,728 bytes are over 1,048,576; send it in parts"
+            (folder / "latin.txt").write_bytes("né".encode("latin-1"))
+            said["latin.txt"] = "not text: its byte 1 is not UTF-8; send text in UTF-8"
+    return said
+
+
+@dataclass
+class Asked:
+    done: subprocess.CompletedProcess[bytes]
+    files: list[str]
+    bad: dict[str, str]
+    """What is said of each bad file, in order."""
+    chain: Chain
+    kilobytes: int
+    """Of the largest process, at most."""
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def asked(request, chain_of, moved_on) -> Asked:
+    """The whole test split from a folder, but for its first file from standard input, and bad files between."""
+    name, chain = request.param, chain_of(request.param)
+    rows, settings = tiny(name).requests(chain.raw, chain.evaluated.folder)
+    values = [value for row in rows for value in row.values()]
+    contents = [each if isinstance(each, bytes) else f"{each}\n".encode() for each in values]
+    here = moved_on / f"files-{name}"
+    good = here / "good" / "deeper"
+    good.mkdir(parents=True)
+    for number, content in enumerate(contents[1:]):
+        (good / f"{number:04d}").write_bytes(content)
+    (good / ".hidden").write_text("")
+    bad = {f"bad/{file}": said for file, said in write_bad(here / "bad", name).items()}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", MEASURED, str(here / "memory")),
+            *(sys.executable, *PEDIGREE, "predict", name, "-", *bad, *(["good"] if contents[1:] else [])),
+            *(part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")),
+        ],
+        cwd=here,  # paths are meant from here, though the project is above
+        env=os.environ | {"PYTHONPATH": str(moved_on)},
+        input=contents[0],
+        capture_output=True,
+        timeout=200,
+        check=False,
+    )
+    files = ["-", *(f"good/deeper/{number:04d}" for number in range(len(contents) - 1))]
+    return Asked(done, files, bad, chain, int((here / "memory").read_text()))
+
+
+def test_every_test_file_is_answered_as_evaluation_did_by_the_code_the_version_was_registered_with(asked):
+    answers = [json.loads(line) for line in asked.done.stdout.splitlines()]
+    assert [answer.pop("file") for answer in answers] == asked.files
+    tiny(asked.chain.task.name).check(answers, asked.chain.evaluated.folder)
+
+
+def test_each_bad_file_is_one_line_with_the_reason_and_the_exit_code_is_1(asked):
+    lines = asked.done.stderr.decode().splitlines()
+    assert asked.done.returncode == 1
+    assert len(lines) == len(asked.bad)
+    for line, (file, said) in zip(lines, asked.bad.items(), strict=True):
+        assert line.startswith(f"{file}: {said}")
+        assert "; " in line
+
+
+def test_files_of_any_size_take_bounded_memory(asked):
+    assert asked.kilobytes < 2 * 2**20
+
+
+def test_the_projects_own_code_could_not_answer_any_more(chain, moved_on):
+    loading = (
+        "import sys, components.training.saved\n"
+        "from components.adapters import mlflow_store\n"
+        "import mlflow, pathlib\n"
+        "mlflow_store.connect(pathlib.Path.cwd())\n"
+        "mlflow.pyfunc.load_model('models:/vision/1')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", loading], cwd=moved_on, capture_output=True, text=True, check=False
+    )
+    assert "RuntimeError: the code of the checkout" in done.stderr
+
+
+def test_all_files_good_is_exit_code_0_and_nothing_but_answers(chain_of, moved_on):
+    chain_of("language")
+    (moved_on / "prompt.txt").write_text("the sun")
+    settings = ("--set", "max_length=7", "--set", "temperature=0")
+    done = pedigree(moved_on, "predict", "models:/language@champion", *settings, "prompt.txt")
+    assert (done.returncode, done.stderr) == (0, "")
+    (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(answer) == ["file", "continuation", "tokens", "log_probabilities"]
+    assert (answer["file"], len(answer["tokens"])) == ("prompt.txt", 7)
+    table = pedigree(moved_on, "predict", "language/1", *settings, "prompt.txt", "--format", "table")
+    assert (table.returncode, table.stderr) == (0, "")
+    for said in ("file", "log_probabilities", "prompt.txt", "…"):
+        assert said in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "said"),
+    [
+        ("visoin", {}, "there is no visoin@champion: the registered models are"),
+        ("models:/vision@champoin", {}, "there is no models:/vision@champoin: vision has the versions 1"),
+        ("vision", {"temperature": 1}, "--set temperature: vision version 1 has no such param; it takes none"),
+        (
+            "language",
+            {"temprature": 1},
+            r"--set temprature: .* no such param; did you mean temperature\?; it takes",
+        ),
+        ("language", {"temperature": "warm"}, "--set temperature=warm: .* takes a double there: give one"),
+        ("language", {"temperature": -1}, "refuses this: the request's params: temperature = -1.0: .*greater"),
+    ],
+)
+def test_what_no_file_could_mend_is_one_sentence_for_all_of_them(chain_of, model, settings, said):
+    root = {name: chain_of(name) for name in TASKS}["vision"].root
+    with pytest.raises(PedigreeError, match=said):
+        predict.predict(root, root, model, ["params.yaml"], settings, "json", debug=False)
+
+
+def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypatch):
+    monkeypatch.setattr(mlflow_store, "FILE", "what it does not say")
+    with pytest.raises(
+        PedigreeError, match=r"not say which .* a file fills: ask it over `pedigree serve vision/1`"
+    ):
+        predict.predict(chain.root, chain.root, "vision/1", ["params.yaml"], {}, "json", debug=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vision"], "Missing argument"),
+        (["vision", "a", "--format", "xml"], "'xml' is not one of"),
+        (["vision", "-", "-"], "standard input can be read once"),
+        (["vision", "a", "--set", "score"], "write it as param=value"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(project, monkeypatch, arguments, said):
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(cli.app, ["predict", *arguments], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+class Fake:
+    """Stands for a version: refuses every request that has a bad content, and remembers what it was asked."""
+
+    binary = True
+
+    def __init__(self, bad: bytes = b"bad") -> None:
+        self.bad, self.requests = bad, []
+
+    def ask(self, contents):
+        self.requests.append(contents)
+        if self.bad in contents:
+            return f"row {contents.index(self.bad)}: it is\nbad; send another"
+        return [{"answer": content.decode()} for content in contents]
+
+
+def test_a_refused_request_is_asked_again_in_halves_until_the_bad_files_are_alone(tmp_path):
+    for number in range(stage.TOGETHER):
+        (tmp_path / f"{number:02d}").write_bytes(b"bad" if number in (3, 11) else b"%d" % number)
+    model = Fake()
+    found = list(stage.answers(model, stage.files(["."], tmp_path), tmp_path))
+    assert [each.file for each in found] == [f"{number:02d}" for number in range(stage.TOGETHER)]
+    assert [each.file for each in found if isinstance(each, Refusal)] == ["03", "11"]
+    assert found[3] == Refusal(file="03", reason="it is bad; send another")
+    assert len(model.requests) < stage.TOGETHER + 2
+
+
+def test_large_files_are_not_asked_about_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "BYTES", 10)
+    for number, size in enumerate((6, 4, 1, 30, 2)):
+        (tmp_path / str(number)).write_bytes(b"x" * size)
+    model = Fake()
+    assert len(list(stage.answers(model, stage.files(["."], tmp_path), tmp_path))) == 5
+    assert [[len(each) for each in request] for request in model.requests] == [[6, 4], [1], [30], [2]]
+
+
+def test_folders_give_their_visible_files_in_order_and_links_to_folders_do_not_go_round(tmp_path):
+    for file in ("b/2", "b/1", "b/a/z", ".git/x", "b/.x", "b/Thumbs.db", "c"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / "b" / "3").symlink_to(tmp_path / "c")
+    assert stage.files(["c", "b/", "-"], tmp_path) == ["c", "b/1", "b/2", "b/3", "b/a/z", "-"]
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_backslashes(tmp_path):
+    name = os.fsdecode(b"n\xe9")
+    (tmp_path / name).write_bytes(b"x")
+    (answer,) = stage.answers(Fake(), stage.files([name], tmp_path), tmp_path)
+    assert answer == stage.Answer("n\\udce9", {"answer": "x"})
+
+
+def test_a_version_whose_process_dies_is_a_sentence():
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with (
+        process,
+        pytest.raises(PedigreeError, match="vision version 1 ended with exit code -9: look whether memory"),
+    ):
+        Answering("vision version 1", "image", True, {}, process).ask([b"x"])
+
+
+def test_a_cell_of_the_table_shows_the_first_of_many():
+    assert predict._cell({"a": 0.1, "b": 0.9}) == "b 0.9  a 0.1"
+    assert predict._cell([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == "1  2  3  4  5  …"
