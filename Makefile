@@ -24,7 +24,7 @@ check: .venv/installed ## lint, types, and the one-way imports
 	lint-imports
 
 ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000
-	MLFLOW_DISABLE_TELEMETRY=true mlflow ui --host 127.0.0.1 --port 5000
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000
 
 bench: .venv/installed ## the measurements behind what the README and docs claim
 	python -m benchmarks.training

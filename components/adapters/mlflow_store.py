@@ -19,6 +19,8 @@ from typing import Any, Literal, TypedDict
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Its server's workers judge language models by others; nobody here asks that, and they take seconds to start.
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 
 import mlflow
 import pandas as pd

@@ -183,6 +183,51 @@ def test_a_remote_brings_the_pinned_data(pinned, tmp_path):
     assert files_below(pinned / "data") == before
 
 
+def test_an_earlier_version_of_one_task_comes_from_the_remote_and_data_stays_as_it_is(pinned, tmp_path):
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(pinned, "push")
+    version, before = dvc_data.pinned(pinned), files_below(pinned / "data" / "vision")
+    (pinned / "data" / "vision" / "train" / "1.txt").write_text("changed since")
+    dvc_data.add(pinned)
+    now = files_below(pinned / "data")
+    shutil.rmtree(pinned / ".dvc" / "cache")
+    assert not dvc_data.holds(pinned, version)
+    assert dvc_data.remote_holds(pinned, version)
+    dvc_data.fetch(pinned, version)
+    dvc_data.write_version(pinned, version, "vision", tmp_path / "vision")
+    assert files_below(tmp_path / "vision") == before
+    assert files_below(pinned / "data") == now
+
+
+def test_a_remote_that_lacks_one_file_does_not_hold_the_version(pinned, tmp_path):
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(pinned, "push")
+    version = dvc_data.pinned(pinned)
+    kept = [path for path in (tmp_path / "shelf").rglob("*") if path.is_file() and path.suffix != ".dir"]
+    kept[0].unlink()
+    shutil.rmtree(pinned / ".dvc" / "cache")
+    assert not dvc_data.remote_holds(pinned, version)
+    with pytest.raises(PedigreeError, match=r"^DVC's remote lacks .* of data"):
+        dvc_data.fetch(pinned, version)
+
+
+def test_of_a_remote_out_of_reach_nobody_knows_what_it_holds(pinned):
+    dvc(pinned, "remote", "add", "-d", "shelf", "http://127.0.0.1:9/shelf")
+    for ask in (dvc_data.remote_holds, dvc_data.fetch):
+        with pytest.raises(PedigreeError, match=r"^DVC's remote is out of reach \(.*\): look at") as caught:
+            ask(pinned, dvc_data.pinned(pinned))
+        assert "\n" not in str(caught.value)
+
+
+def test_without_git_as_in_a_downloaded_archive_data_is_pinned_and_prepared(project):
+    shutil.rmtree(project / ".git")
+    dvc_data.add(project)
+    assert dvc_data.holds(project)
+    assert dvc_data.hash_or_none(project / "data") == dvc_data.pinned(project)
+    dvc_data.repro(project, "prepare@vision")
+    assert (project / "build" / "vision" / "prepared" / "facts").is_file()
+
+
 @pytest.mark.parametrize("url", ["/dev/null/nowhere", "http://127.0.0.1:9/shelf"])
 def test_a_remote_out_of_reach_is_one_sentence_with_the_remedy(pinned, url):
     dvc(pinned, "remote", "add", "-d", "shelf", url)

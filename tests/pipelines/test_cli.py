@@ -202,7 +202,7 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
 def test_help_names_every_command():
     done = pedigree(Path.cwd(), "--help")
     assert done.returncode == 0
-    for command in ("data", "run", "trace", "promote", "rollback", "predict", "serve", "up"):
+    for command in ("data", "run", "trace", "reproduce", "diff", "promote", "rollback", "predict", "serve", "up"):
         assert command in done.stdout
 
 
@@ -221,6 +221,9 @@ def test_a_version_is_traced_and_its_lines_are_read_off_the_terminal(workspace):
         (("trace", "models:/vision@champoin"), "error: there is no models:/vision@champoin: vision has the", 1),
         (("trace", "--data", "abcdefg"), "error: no registered version was made from data abcdefg", 1),
         (("trace",), "name a version, or a hash with --data", 2),
+        (("reproduce", "vision/99"), "error: there is no vision/99: vision has the versions", 1),
+        (("diff", "vision@champion", "vision/99"), "error: there is no vision/99: vision has the versions", 1),
+        (("diff", "vision@champion"), "Missing argument 'NEW'", 2),
         (("promote", "vision", "99", "--why", "x"), "error: there is no vision/99: vision has the versions", 1),
         (("promote", "vision", "1"), "Missing option '--why'", 2),
         (("rollback", "vision", "--why", "x"), "error: no champion of vision was before version", 1),

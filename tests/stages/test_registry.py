@@ -92,6 +92,16 @@ def test_what_is_gone_is_called_gone(chain, copy, tmp_path):
     assert ancestry["weights"].endswith("(here)")
 
 
+def test_what_a_remote_out_of_reach_may_hold_is_not_called_gone(chain, copy, tmp_path):
+    registered = copy("unknown")
+    empty = tmp_path / "elsewhere"
+    shutil.copytree(chain.root / ".dvc", empty / ".dvc", ignore=shutil.ignore_patterns("cache"))
+    config = "[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = http://127.0.0.1:9/shelf\n"
+    (empty / ".dvc" / "config.local").write_text(config)
+    ancestry = found(registry.trace(f"unknown/{registered.version}", empty))
+    assert "(not here; DVC's remote is out of reach" in ancestry["data"]
+
+
 def test_all_versions_that_data_made_are_found_by_the_beginning_of_any_of_its_hashes(chain, copy):
     registered = copy("second")
     made = lineage.read(chain.trained.folder)
