@@ -8,3 +8,6 @@ for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RAY_ADDRESS", "PREFE
 
 # Two threads for matrices this small wait for each other more than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Ray's workers stand back for whatever else runs (nice 15): here for the tests on the other core.
+os.environ.setdefault("RAY_worker_niceness", "0")

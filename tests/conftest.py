@@ -113,6 +113,16 @@ class Chain:
         return self.root / "data" / self.task.name
 
 
+def register_as(chain: Chain, name: str, folder: Path) -> Registered:
+    """Register a chain's model once more, under a name of the test's own, so that its aliases may move."""
+    from components.stages import register
+
+    as_named = chain.values.register_.model_copy(update={"name": name})
+    values = chain.values.model_copy(update={"register_": as_named})
+    parts = (chain.prepared, chain.trained, chain.evaluated)
+    return register.register(chain.task, values, *parts, folder / "registered.json")
+
+
 @pytest.fixture(scope="session")
 def chain_of(project: Path) -> Callable[[str], Chain]:
     """All four stages of a task, in this process, once."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from pipelines.up import end_tree
+from pipelines.children import end_tree
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [

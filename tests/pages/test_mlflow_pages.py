@@ -7,13 +7,21 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Locator, Page, expect
 
+from components.contracts import Registered
 from components.trust import lineage
+from tests.conftest import register_as
 from tests.pages.browser import CHROMIUM, chromium, mlflow_ui
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no chromium here: `apt-get install chromium` brings it"
 )
 expect.set_options(timeout=60_000)  # a page's first visit on a busy machine
+
+
+@pytest.fixture(scope="module")
+def shown(chain, tmp_path_factory) -> Registered:
+    """The chain's model under a name that no other test adds versions to."""
+    return register_as(chain, "shown", tmp_path_factory.mktemp("shown"))
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +58,12 @@ def table(page: Page, head: str) -> Locator:
     return page.locator("table").filter(has=page.locator("th", has_text=re.compile(rf"^\s*{head}\s*$")))
 
 
-def test_a_versions_page_shows_the_verdict_and_the_ancestry_as_tables(chain, address, page):
+def test_a_versions_page_shows_the_verdict_and_the_ancestry_as_tables(chain, shown, address, page):
     made = lineage.read(chain.trained.folder)
-    page.goto(f"{address}/#/models/vision/versions/{chain.registered.version}")
+    page.goto(f"{address}/#/models/shown/versions/{shown.version}")
     expect(page.get_by_text("champion: there was none before", exact=True)).to_be_visible()
     assert rows(table(page, "rule")) == [
-        [rule["rule"], rule["found"], "passed" if rule["passed"] else "failed"] for rule in chain.registered.verdict
+        [rule["rule"], rule["found"], "passed" if rule["passed"] else "failed"] for rule in shown.verdict
     ]
     ancestry = dict(rows(table(page, "made from")))
     assert ancestry["data"] == f"{made.data.pinned[:12]}, of vision: {made.data.raw[:12]}"
@@ -67,9 +75,9 @@ def test_a_versions_page_shows_the_verdict_and_the_ancestry_as_tables(chain, add
         expect(page.get_by_text(f"@ {alias}")).to_be_visible()
 
 
-def test_a_versions_page_shows_whole_hashes_as_tags_and_no_json(chain, address, page):
+def test_a_versions_page_shows_whole_hashes_as_tags_and_no_json(chain, shown, address, page):
     made = lineage.read(chain.trained.folder)
-    page.goto(f"{address}/#/models/vision/versions/{chain.registered.version}")
+    page.goto(f"{address}/#/models/shown/versions/{shown.version}")
     for name in ("data", "git.commit", "params", "weights"):
         row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
         expect(row.filter(has_text=made.tags()[name])).to_be_visible()
@@ -94,9 +102,9 @@ def test_a_runs_page_shows_verdict_lineage_data_parameters_and_the_score_with_it
         assert f"\n{shown}" in seen
 
 
-def test_the_registry_lists_the_model_with_its_newest_version_and_aliases(chain, address, page):
+def test_the_registry_lists_the_model_with_its_newest_version_and_aliases(shown, address, page):
     page.goto(f"{address}/#/models")
-    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="vision", exact=True))
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="shown", exact=True))
     expect(row).to_contain_text(re.compile(r"Version \d+"))
     expect(row).to_contain_text("champion")
     assert '{"' not in page.inner_text("body")

@@ -13,9 +13,9 @@ from pipelines import registry as door
 
 @pytest.fixture(scope="module")
 def other(chain, tmp_path_factory):
-    """A version of the same data with another seed and one epoch, of the same registered model."""
+    """A version of the same data with another seed and one epoch."""
     folder = tmp_path_factory.mktemp("other")
-    changes = {"train": {"epochs": 1, "seed": 5}}
+    changes = {"train": {"epochs": 1, "seed": 5}, "register": {"name": "compared"}}
     tree = params.Values(changes, {}).over(params.Values(chain.values.model_dump(by_alias=True), {})).tree
     values = chain.task.params.model_validate(tree)
     trained = train.train(chain.task, values, chain.prepared, folder / "model", Origin(chain.root))
@@ -23,7 +23,7 @@ def other(chain, tmp_path_factory):
     registered = register.register(
         chain.task, values, chain.prepared, trained, evaluated, folder / "registered.json"
     )
-    return f"vision/{registered.version}", evaluated
+    return f"compared/{registered.version}", evaluated
 
 
 def test_what_differs_is_named_and_what_is_the_same_is_not(chain, other):
@@ -32,6 +32,7 @@ def test_what_differs_is_named_and_what_is_the_same_is_not(chain, other):
     assert {change.what: (change.old, change.new) for change in found.params} == {
         "train.epochs": ("3", "1"),
         "train.seed": ("0", "5"),
+        "register.name": ("vision", "compared"),
     }
     assert list(found.data) == list(found.code) == list(found.files) == []
     accuracy = next(change for change in found.metrics if change.what == "accuracy")

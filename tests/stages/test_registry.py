@@ -11,9 +11,9 @@ from mlflow import MlflowClient
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.stages import registry
-from components.stages.register import register
 from components.trust import lineage
 from pipelines import registry as door
+from tests.conftest import register_as
 
 
 @pytest.fixture
@@ -21,11 +21,7 @@ def copy(chain, tmp_path):
     """Another version of the same model, under a name of its own, so that aliases may move."""
 
     def make(name):
-        values = chain.values.model_copy(
-            update={"register_": chain.values.register_.model_copy(update={"name": name})}
-        )
-        parts = (chain.prepared, chain.trained, chain.evaluated)
-        return register(chain.task, values, *parts, tmp_path / "registered.json")
+        return register_as(chain, name, tmp_path)
 
     return make
 
