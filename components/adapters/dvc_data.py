@@ -154,10 +154,12 @@ def fetch(root: Path, md5: str) -> None:
     from dvc_data.hashfile.hash_info import HashInfo
 
     with _repo(root) as repo, _reaching_remote():
-        failed = repo.cloud.pull([HashInfo("md5", md5)]).failed
-    if failed:
+        lacking = repo.cloud.pull([HashInfo("md5", md5)]).failed  # the list of the files comes first
+        if not lacking:
+            lacking = repo.cloud.pull({info for _, _, info in _listed(repo.cache.local, md5)}).failed
+    if lacking:
         raise PedigreeError(
-            f"DVC's remote lacks {len(failed)} of the files of data {md5}: push them from where they are"
+            f"DVC's remote lacks {len(lacking)} of the files of data {md5}: `dvc push` them from where they are"
         )
 
 
@@ -185,8 +187,12 @@ def _complete(store: Any, md5: str) -> bool:
 
     try:
         wanted = {info.value for _, _, info in _listed(store, md5)}
-    except (FileNotFoundError, ObjectFormatError):
+    except ObjectFormatError:
         return False
+    except FileNotFoundError as error:
+        if error.__cause__ is None:
+            return False
+        raise error.__cause__ from None  # of a web server out of reach fsspec says that it has no such file
     return wanted == set(store.oids_exist(wanted))
 
 

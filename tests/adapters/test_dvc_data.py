@@ -213,6 +213,7 @@ def test_a_remote_that_lacks_one_file_does_not_hold_the_version(pinned, tmp_path
 
 def test_of_a_remote_out_of_reach_nobody_knows_what_it_holds(pinned):
     dvc(pinned, "remote", "add", "-d", "shelf", "http://127.0.0.1:9/shelf")
+    shutil.rmtree(pinned / ".dvc" / "cache")
     for ask in (dvc_data.remote_holds, dvc_data.fetch):
         with pytest.raises(PedigreeError, match=r"^DVC's remote is out of reach \(.*\): look at") as caught:
             ask(pinned, dvc_data.pinned(pinned))
