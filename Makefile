@@ -32,10 +32,15 @@ bench: .venv/installed ## the measurements behind what the README and docs claim
 lock: .venv/installed ## solve requirements.lock anew from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --extra demo --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
 
+# A virtual environment knows the folder it was made in: a checkout that was moved gets another.
+ifneq ($(file <.venv/installed),$(CURDIR))
+.PHONY: .venv/installed
+endif
+
 # --compile-bytecode: without .pyc files every process spends seconds on importing torch, MLflow and Ray.
 .venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
-	touch $@
+	echo $(CURDIR) > $@

@@ -15,6 +15,7 @@ from components.stages import compare, registry
 from components.stages import reproduce as again
 from components.stages.registry import HERE, REMOTE, Ancestor
 from components.trust.lineage import Change
+from pipelines.children import terminated_as_interrupted
 
 # Wide enough for whole hashes, also where the output is no terminal, or a narrow one.
 _console = Console(width=240, highlight=False)
@@ -48,7 +49,8 @@ def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
 def reproduce(root: Path, version: str, here: bool) -> bool:
     """Train a version again, print whether it came out the same, and return that."""
     mlflow_store.connect(root)
-    found = again.reproduce(version, root, here)
+    with terminated_as_interrupted():
+        found = again.reproduce(version, root, here)
     name = f"{found.version.name} version {found.version.version}"
     word = ("identical", "bold green") if found.identical else ("differs", "bold red")
     _console.print(
@@ -57,7 +59,10 @@ def reproduce(root: Path, version: str, here: bool) -> bool:
     _table(["in what", "then", "now"], found.changes)
     _console.print("{}: {}, now {}".format(*found.score))
     if not found.identical and not found.changes:
-        _console.print("Nothing that its lineage knows of differs: this training is not deterministic here.")
+        _console.print(
+            "Nothing that its lineage knows of differs: a file that params name is another one, or this training "
+            "is not deterministic here."
+        )
     if found.elsewhere:
         _console.print(
             f"The code of this checkout is another one ({', '.join(found.elsewhere)}): "

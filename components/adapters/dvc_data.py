@@ -9,7 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,22 +45,31 @@ def _repo(root: Path) -> Iterator[Any]:
     from dvc.repo import Repo  # type: ignore[import-untyped]
     from dvc_data.hashfile.build import IgnoreInCollectedDirError
 
-    _allow_no_git(root)
     try:
-        with Repo(str(root)) as repo:
+        with Repo(str(root), config=_NO_GIT if _without_git(root) else None) as repo:
             yield repo
     except (DvcException, IgnoreInCollectedDirError) as error:
         raise _problem("dvc", str(error)) from error
 
 
-def _allow_no_git(root: Path) -> None:
-    """Tell DVC, for this checkout alone, that there is no git, as in a downloaded archive: else it refuses."""
-    from dvc.config import Config  # type: ignore[import-untyped]
+_NO_GIT = {"core": {"no_scm": True}}
+"""What tells DVC that there is no git; else it refuses to work in a downloaded archive."""
 
-    if (root / ".git").exists() or not (root / ".dvc").is_dir():
+
+def _without_git(root: Path) -> bool:
+    # A project may be one folder of a larger repository.
+    return not any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents))
+
+
+@contextmanager
+def _settings(root: Path) -> Iterator[dict[str, str]]:
+    """Give the environment that says `_NO_GIT` to DVC's program where it has to be said."""
+    if not _without_git(root):
+        yield {}
         return
-    with Config(str(root / ".dvc"), validate=False).edit("local") as settings:
-        settings.setdefault("core", {})["no_scm"] = True
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config").write_text("[core]\n    no_scm = true\n")
+        yield {"DVC_SYSTEM_CONFIG_DIR": folder}
 
 
 def version_of(folder: Path, root: Path) -> Version:
@@ -169,6 +179,10 @@ def write_version(root: Path, md5: str, name: str, folder: Path) -> None:
         cache = repo.cache.local
         for key, _, info in _listed(cache, md5):
             if key[0] == name:
+                if {"", ".", ".."} & set(key):
+                    raise PedigreeError(
+                        f"data {md5} names a file outside its folder, {'/'.join(key)}: do not use it"
+                    )
                 target = folder.joinpath(*key[1:])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(cache.oid_to_path(info.value), target)
@@ -187,7 +201,7 @@ def _complete(store: Any, md5: str) -> bool:
 
     try:
         wanted = {info.value for _, _, info in _listed(store, md5)}
-    except ObjectFormatError:
+    except (ObjectFormatError, KeyError, TypeError):  # a list that is none
         return False
     except FileNotFoundError as error:
         if error.__cause__ is None:
@@ -262,16 +276,17 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def _dvc(root: Path, *arguments: str) -> None:
-    with alone(root):
-        code, lines = _run(root, arguments)
+    with alone(root), _settings(root) as settings:
+        code, lines = _run(root, arguments, settings)
     if code != 0:
         raise _problem(" ".join(["dvc", *arguments]), "\n".join(lines))
 
 
-def _run(root: Path, arguments: tuple[str, ...]) -> tuple[int, list[str]]:
+def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) -> tuple[int, list[str]]:
     """Pass DVC's lines on to the log; return its exit status and those lines."""
-    _allow_no_git(root)
-    environment = os.environ | {
+    environment = {
+        **os.environ,
+        **settings,
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
         # dvc.yaml says `python`, and means the one that runs us.

@@ -17,7 +17,15 @@ OUTPUTS = ("dvc.lock",)
 LARGEST = 1_000_000
 """Bytes that a new file may have for its content to be kept; of a larger one only name and hash are."""
 # Whatever the user has set, `git apply` has to be able to read it, and no program of theirs is run.
-_PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
+_PLAIN = (
+    "--no-color",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--submodule=short",
+    "--no-relative",
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,13 @@ def worktree(root: Path, commit: str, diff: bytes, folder: Path) -> Iterator[Pat
     Raises:
         PedigreeError: git refuses, in one sentence.
     """
-    _git(root, "worktree", "prune")  # of one whose process was killed
-    _done(root, f"check out commit {commit}", "worktree", "add", "--detach", "--force", str(folder), commit)
+    plain = ("-c", "core.hooksPath=/dev/null")  # a hook, such as those of `dvc install`, is no part of the commit
+    add = (*plain, "worktree", "add", "--detach", "--force", str(folder), commit)
     try:
+        _done(root, f"check out commit {commit}", *add)
         if diff:
-            _done(folder, "apply the uncommitted changes", "apply", "--whitespace=nowarn", "-", given=diff)
+            apply = ("apply", "--allow-empty", "--whitespace=nowarn", "-")
+            _done(folder, "apply the uncommitted changes", *apply, given=diff)
         yield folder / os.fsdecode(_git(root, "rev-parse", "--show-prefix") or b"").strip()
     finally:
         _git(root, "worktree", "remove", "--force", "--force", str(folder))
@@ -98,7 +108,7 @@ def changed(root: Path, folder: str, old: str, new: str | None = None) -> list[s
     There are none where a commit is not in this repository.
     """
     commits = [old, new] if new else [old]
-    listed = _git(root, "diff", "--name-only", "-z", *_PLAIN, *commits, "--", folder) or b""
+    listed = _git(root, "diff", "--name-only", "-z", *_PLAIN, "--end-of-options", *commits, "--", folder) or b""
     return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
 

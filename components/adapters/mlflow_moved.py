@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from components.errors import PedigreeError
+
 ARTIFACTS = "mlruns"
 _ADDRESSES = (
     ("experiments", "artifact_location"),
@@ -19,24 +21,34 @@ _ADDRESSES = (
 
 
 def follow(database: Path) -> None:
-    """Where artifacts now lie in mlruns/ beside the database and were elsewhere before, say so in the database."""
+    """Where an experiment's artifacts now lie in mlruns/ beside the database, and did not before, say so in it.
+
+    Raises:
+        PedigreeError: the database is damaged, or somebody holds it for longer than a minute.
+    """
     if not database.is_file():
         return
-    here = f"{database.parent}/{ARTIFACTS}/"
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        for there in sorted(set(_former(connection, database.parent / ARTIFACTS))):
-            for table, column in _ADDRESSES:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 - names from above
-                    (here, len(there) + 1, len(there), there),
-                )
+    try:
+        with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+            for there, here in list(_moved(connection, database.parent / ARTIFACTS)):
+                for table, column in _ADDRESSES:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 - names from above
+                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (here, len(there) + 1, there, len(there) + 1, f"{there}/"),
+                    )
+    except sqlite3.Error as error:
+        raise PedigreeError(
+            f"{database} cannot be used ({error}): see who uses it, or bring an older copy back"
+        ) from error
 
 
-def _former(connection: sqlite3.Connection, artifacts: Path) -> Iterator[str]:
-    """Yield folders that the database takes for mlruns/, of experiments whose files are here."""
+def _moved(connection: sqlite3.Connection, artifacts: Path) -> Iterator[tuple[str, str]]:
+    """Yield where an experiment's files were, and are, for those whose files are here and are no other one's."""
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
         return
-    for (location,) in connection.execute("SELECT artifact_location FROM experiments"):
-        there = Path(location or "")
-        if there.parent.name == ARTIFACTS and there.parent != artifacts and (artifacts / there.name).is_dir():
-            yield f"{there.parent}/"
+    known = [location or "" for (location,) in connection.execute("SELECT artifact_location FROM experiments")]
+    for location in known:
+        there, here = Path(location), artifacts / Path(location).name
+        if there.parent.name == ARTIFACTS and here.is_dir() and str(here) not in known:
+            yield location, str(here)

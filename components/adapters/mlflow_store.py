@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict
+from urllib.parse import quote, unquote
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -66,7 +67,7 @@ def connect(root: Path) -> None:
         PedigreeError: the server does not answer.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"{_SQLITE}{root / 'mlflow.db'}"
+    uri = given or store_beside(root)
     mlflow.set_tracking_uri(uri)
     if not given:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow has just set: that is for the user to do
@@ -79,6 +80,11 @@ def connect(root: Path) -> None:
             if not given:
                 mlflow_moved.follow(root / "mlflow.db")
             MlflowClient().search_experiments(max_results=1)
+
+
+def store_beside(root: Path) -> str:
+    """Return the address of the store in a folder; SQLAlchemy takes % and ? in it for its own."""
+    return f"{_SQLITE}{quote(str(root / 'mlflow.db'))}"
 
 
 def _expect_server(uri: str) -> None:
@@ -131,7 +137,7 @@ def _artifacts(experiment: str) -> str | None:
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(_SQLITE):
         return None
-    return str(Path(uri.removeprefix(_SQLITE)).parent / mlflow_moved.ARTIFACTS / experiment)
+    return str(Path(unquote(uri.removeprefix(_SQLITE))).parent / mlflow_moved.ARTIFACTS / experiment)
 
 
 def tag_run(run_id: str, tags: Mapping[str, str]) -> None:

@@ -74,7 +74,10 @@ def answering(version: Version, params: Mapping[str, Any], debug: bool) -> Itera
     name = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
         folder = mlflow_store.fetch(version, Path(scratch))
-        described = Model.load(str(folder))
+        try:
+            described = Model.load(str(folder))
+        except MlflowException:
+            raise PedigreeError(f"{name} is no model that MLflow can load: register one with log_model") from None
         column, binary = _file_column(described, version)
         _check_params(described, params, name)
         with _process(folder, debug) as process:

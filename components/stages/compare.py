@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from components import tasks
 from components.adapters import git, mlflow_store
@@ -137,7 +137,10 @@ def _difference(first: _Side, second: _Side) -> tuple[Difference | None, str]:
         return None, "they were tested on different splits"
     if list(first.outcomes.names) != list(second.outcomes.names):
         return None, "their test samples have other names"
-    draws = EvaluateParams.model_validate(second.made.params["evaluate"])
+    try:
+        draws = EvaluateParams.model_validate(second.made.params.get("evaluate"))
+    except ValidationError:
+        return None, "the second one's parameters are those of other code"
     return bootstrap.difference(first.outcomes, second.outcomes, draws), ""
 
 

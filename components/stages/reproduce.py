@@ -13,7 +13,7 @@ from components import files, tasks
 from components.adapters import git, mlflow_store
 from components.adapters.mlflow_store import Kept, Version
 from components.errors import PedigreeError
-from components.params import FILE
+from components.params import FILE, flat
 from components.stages import data, evaluate, registry
 from components.trust import lineage
 from components.trust.lineage import NONE, Change, Lineage
@@ -62,6 +62,7 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
             data.bring_raw(root, tasks.load(made.task), made.data, place / "data" / made.task)
             # JSON is YAML, too.
             files.write_json(place / FILE, {"tasks": {made.task: made.params}})
+            _link_named_files(made, root, place)
             for stage in STAGES:
                 _run(made.task, stage, place, source)
         build, score = place / "build" / made.task, tasks.load(made.task).score
@@ -69,9 +70,10 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
         again = lineage.read(build / "model")
         for folder in ("prepared", "model", "evaluation"):
             (build / folder).rename(new / folder)
-    elsewhere = [] if here else git.changed(root, "components", made.code.commit)
+    same = lineage.of_source(root / "components") == made.code.components
+    elsewhere = [] if here or same else git.changed(root, "components", made.code.commit)
     changes = lineage.changes(made, again)
-    scores = Change(score, *(f"{each[score]:.6g}" for each in metrics))
+    scores = Change(score, *(f"{each[score]:.6g}" if score in each else NONE for each in metrics))
     return Reproduction(version, again.weights == made.weights, changes, code, elsewhere, scores, out)
 
 
@@ -93,11 +95,21 @@ def _source(version: Version, made: Lineage, kept: Kept, root: Path, here: bool)
         yield folder, named
 
 
+def _link_named_files(made: Lineage, root: Path, place: Path) -> None:
+    """Let files that parameters name by their way from the project, such as a checkpoint, be found from `place`."""
+    for value in flat(made.params).values():
+        named = Path(value) if isinstance(value, str) else Path("/")
+        if named.is_absolute() or ".." in named.parts or not (root / named).is_file() or (place / named).exists():
+            continue
+        (place / named).parent.mkdir(parents=True, exist_ok=True)
+        (place / named).symlink_to(root / named)
+
+
 def _run(task: str, stage: str, place: Path, source: Path) -> None:
     log.info("%s %s, as it was …", task, stage)
     environment = os.environ | {
         "PYTHONPATH": str(source),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": mlflow_store.store_beside(place),
     }
     command = [sys.executable, "-m", "components", task, stage]
     done = subprocess.run(command, cwd=place, env=environment, stdin=subprocess.DEVNULL, check=False)

@@ -37,7 +37,7 @@ class Data(_Part):
 class Code(_Part):
     """Which code."""
 
-    commit: str = Field(description="Of git, or none")
+    commit: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64}|none)$", description="Of git, or none")
     dirty: bool = Field(description="The tree had changes that are in no commit; uncommitted.diff has them")
     components: str = Field(description="SHA-256 of the source of components/")
     lock: str = Field(description="SHA-256 of requirements.lock, or none")

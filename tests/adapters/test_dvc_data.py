@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import os
@@ -227,6 +228,26 @@ def test_without_git_as_in_a_downloaded_archive_data_is_pinned_and_prepared(proj
     assert dvc_data.hash_or_none(project / "data") == dvc_data.pinned(project)
     dvc_data.repro(project, "prepare@vision")
     assert (project / "build" / "vision" / "prepared" / "facts").is_file()
+    assert not (project / ".dvc" / "config.local").exists()
+
+
+def test_a_version_whose_list_names_a_file_outside_its_folder_is_not_written(pinned, tmp_path):
+    entries = [{"md5": "0" * 32, "relpath": "vision/../../escaped.txt"}]
+    listed = json.dumps(entries).encode()
+    md5 = hashlib.md5(listed).hexdigest()
+    place = pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(listed)
+    with pytest.raises(PedigreeError, match=r"names a file outside its folder, vision/\.\./\.\./escaped\.txt"):
+        dvc_data.write_version(pinned, f"{md5}.dir", "vision", tmp_path / "vision")
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+def test_a_list_of_files_that_is_none_is_no_version_that_is_held(pinned):
+    place = pinned / ".dvc" / "cache" / "files" / "md5" / "ab" / "cdef.dir"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text('[{"md5": "f00"}]')
+    assert not dvc_data.holds(pinned, "abcdef.dir")
 
 
 @pytest.mark.parametrize("url", ["/dev/null/nowhere", "http://127.0.0.1:9/shelf"])

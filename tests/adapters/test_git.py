@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from components.adapters import git
+from components.errors import PedigreeError
 
 
 def run(folder, *arguments):
@@ -115,3 +116,67 @@ def test_who_acts_is_whom_git_knows_or_the_account(repository, tmp_path, monkeyp
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("USER", "bob")
     assert git.user(tmp_path) == "bob"
+
+
+def test_a_worktree_has_the_commit_and_what_was_in_none_and_is_gone_afterwards(repository, tmp_path):
+    commit = run(repository, "rev-parse", "HEAD")
+    (repository / "model.py").write_text("layers = 3\n")
+    tree = git.tree(repository)
+    (repository / "model.py").write_text("layers = 4\n")
+    with git.worktree(repository, commit, tree.diff, tmp_path / "code") as folder:
+        assert (folder / "model.py").read_text() == "layers = 3\n"
+    assert not (tmp_path / "code").exists()
+    assert len(run(repository, "worktree", "list").splitlines()) == 1
+    assert (repository / "model.py").read_text() == "layers = 4\n"
+
+
+def test_a_project_in_a_folder_of_a_larger_repository_is_given_as_that_folder(repository, tmp_path):
+    (repository / "project").mkdir()
+    (repository / "project" / "model.py").write_text("layers = 2\n")
+    run(repository, "add", ".")
+    run(repository, "commit", "-qm", "second")
+    run(repository, "config", "diff.relative", "true")
+    (repository / "project" / "model.py").write_text("layers = 3\n")
+    tree = git.tree(repository / "project")
+    with git.worktree(repository / "project", tree.commit, tree.diff, tmp_path / "code") as folder:
+        assert folder == tmp_path / "code" / "project"
+        assert (folder / "model.py").read_text() == "layers = 3\n"
+
+
+def test_hooks_and_a_new_file_that_was_too_large_to_keep_are_no_hindrance(repository, tmp_path):
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    (repository / "large").write_bytes(bytes(git.LARGEST + 1))
+    tree = git.tree(repository)
+    assert b"not kept here: large" in tree.diff
+    with git.worktree(repository, tree.commit, tree.diff, tmp_path / "code") as folder:
+        assert (folder / "model.py").is_file()
+
+
+def test_a_worktree_of_the_users_that_is_away_for_now_stays_known(repository, tmp_path):
+    run(repository, "worktree", "add", "-q", "-b", "mine", str(tmp_path / "mine"))
+    (tmp_path / "mine").rename(tmp_path / "away")
+    with git.worktree(repository, run(repository, "rev-parse", "HEAD"), b"", tmp_path / "code"):
+        pass
+    (tmp_path / "away").rename(tmp_path / "mine")
+    assert run(tmp_path / "mine", "status", "--porcelain") == ""
+
+
+def test_a_commit_that_cannot_be_checked_out_is_a_sentence_and_leaves_nothing(repository, tmp_path):
+    with (
+        pytest.raises(PedigreeError, match=r"^git cannot check out commit 0000"),
+        git.worktree(repository, "0" * 40, b"", tmp_path / "code"),
+    ):
+        pass
+    assert not (tmp_path / "code").exists()
+
+
+def test_the_files_that_differ_between_a_commit_and_the_checkout_are_named(repository):
+    first = run(repository, "rev-parse", "HEAD")
+    (repository / "model.py").write_text("layers = 3\n")
+    assert git.changed(repository, ".", first) == ["model.py"]
+    run(repository, "commit", "-qam", "second")
+    assert git.changed(repository, ".", first, run(repository, "rev-parse", "HEAD")) == ["model.py"]
+    assert git.changed(repository, ".", "0" * 40) == []
