@@ -8,6 +8,8 @@ import contextvars
 import json
 import logging
 import os
+import shlex
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,9 +82,15 @@ def _connect(workers: int) -> float:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)}},
+            runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)}} | _this_python(),
         )
     return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _this_python() -> dict[str, str]:
+    """Quote a path that has a space in it, which Ray puts into a shell's line as it is, and then waits for ever."""
+    quoted = shlex.quote(sys.executable)
+    return {} if "RAY_ADDRESS" in os.environ or quoted == sys.executable else {"py_executable": quoted}
 
 
 def _worker(config: dict[str, Any]) -> None:

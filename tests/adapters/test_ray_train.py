@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from components.errors import PedigreeError
 from components.stages import evaluate, train
 from components.stages.origin import Origin
 from components.training import saved
+from tests.conftest import ROOT
 from tests.stages.test_chain import changed
 
 
@@ -69,3 +73,13 @@ def test_no_event_is_lost_or_out_of_order(tmp_path):
     told = []
     ray_train.run(tell_a_lot, 0, tmp_path, told.append, "many")
     assert [event["number"] for event in told] == list(range(2000))
+
+
+def test_a_python_in_a_folder_with_a_space_in_its_name_starts_workers(tmp_path):
+    (tmp_path / "a folder").symlink_to(Path(sys.prefix), target_is_directory=True)
+    program = (
+        "from pathlib import Path; from components.adapters import ray_train\n"
+        "ray_train.run(print, 1, Path(r'" + str(tmp_path) + "'), lambda event: None, 'spaced')\n"
+    )
+    python = tmp_path / "a folder" / "bin" / "python"
+    subprocess.run([python, "-c", program], cwd=ROOT, check=True, timeout=120)
