@@ -58,6 +58,7 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
     out = root / "build" / "reproduced" / f"{version.name}-{version.version}"
     with files.replacing(out) as new, files.scratch(out) as place:
         kept = mlflow_store.files_of(version, place / "version")
+        before = evaluate.read_metrics(kept.metrics)
         with _source(version, made, kept, root, here) as (source, code):
             data.bring_raw(root, tasks.load(made.task), made.data, place / "data" / made.task)
             # JSON is YAML, too.
@@ -65,15 +66,15 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
             _link_named_files(made, root, place)
             for stage in STAGES:
                 _run(made.task, stage, place, source)
-        build, score = place / "build" / made.task, tasks.load(made.task).score
-        metrics = [evaluate.read_metrics(file) for file in (kept.metrics, build / "evaluation" / evaluate.METRICS)]
-        again = lineage.read(build / "model")
+        build = place / "build" / made.task
+        again, after = lineage.read(build / "model"), evaluate.read_metrics(build / "evaluation" / evaluate.METRICS)
         for folder in ("prepared", "model", "evaluation"):
             (build / folder).rename(new / folder)
     same = lineage.of_source(root / "components") == made.code.components
     elsewhere = [] if here or same else git.changed(root, "components", made.code.commit)
     changes = lineage.changes(made, again)
-    scores = Change(score, *(f"{each[score]:.6g}" if score in each else NONE for each in metrics))
+    score = tasks.load(made.task).score
+    scores = Change(score, *(f"{each[score]:.6g}" if score in each else NONE for each in (before, after)))
     return Reproduction(version, again.weights == made.weights, changes, code, elsewhere, scores, out)
 
 
