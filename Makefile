@@ -14,7 +14,7 @@ run: .venv/installed ## from raw data to registered models, all tasks
 	pedigree data
 	pedigree run
 
-test: .venv/installed ## the tests, under 8 minutes on two cores
+test: .venv/installed ## the tests, about 9 minutes on two cores
 	python -m pytest
 
 check: .venv/installed ## lint, types, and the one-way imports
