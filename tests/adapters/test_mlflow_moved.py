@@ -3,7 +3,6 @@
 import shutil
 import sqlite3
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -33,7 +32,7 @@ def artifacts_of(name):
 
 def test_a_store_lies_in_the_projects_folder_whatever_its_name(store):
     assert (store / "mlflow.db").is_file()
-    assert mlflow.get_tracking_uri().startswith("sqlite:///")
+    assert artifacts_of("here") == str(store / "mlruns" / "here")
 
 
 def test_a_moved_store_finds_its_own_artifacts_and_leaves_those_on_another_disk(store, tmp_path):
