@@ -30,7 +30,7 @@ bench: .venv/installed ## the measurements behind what the README and docs claim
 	python -m benchmarks.training
 
 lock: .venv/installed ## solve requirements.lock anew from pyproject.toml
-	uv pip compile pyproject.toml --extra dev --extra demo --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra demo --extra team --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
 
 # A virtual environment knows the folder it was made in: a checkout that was moved gets another.
 ifneq ($(file <.venv/installed),$(CURDIR))
