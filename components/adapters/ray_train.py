@@ -12,7 +12,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,9 @@ SOURCE = Path(__file__).resolve().parents[2]
 Work = Callable[[Workers], None]
 
 
-def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str) -> None:
+def run(
+    work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int = 0
+) -> None:
     """Run `work` on every worker and pass on what rank 0 tells; return when all are done.
 
     Args:
@@ -48,9 +50,10 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
         folder: Absolute, seen by all workers; holds the events and Ray's own files.
         on_event: Called in a thread of this process.
         name: Of Ray's run. One that was used before in this folder would silently be resumed.
+        retries: How often `work` is started again on all workers when one of them died.
 
     Raises:
-        PedigreeError: a worker raised one, or died.
+        PedigreeError: a worker raised one, or died once too often.
     """
     storage = folder / ".ray"
     gpus = _connect(workers)
@@ -63,13 +66,28 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
             use_gpu=gpus >= workers > 0,
             resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpus >= workers > 0 else {}) if workers else None,
         ),
-        run_config=ray.train.RunConfig(name=name, storage_path=str(storage)),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=retries),
+            callbacks=[_NoRetryOfMistakes()],
+        ),
     )
     with _following(folder / EVENTS, on_event):
         try:
             trainer.fit()
-        except ray.train.TrainingFailedError as error:
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _cause(error) from error
+
+
+class _NoRetryOfMistakes(ray.train.UserCallback):
+    """Ends the run at what a person has to mend: a callback that raises is what Ray never retries."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            text = _sentence_in(error)
+            if text is not None:
+                raise PedigreeError(text)
 
 
 def _connect(workers: int) -> float:
@@ -100,8 +118,9 @@ def _worker(config: dict[str, Any]) -> None:
     os.chdir(config["cwd"])  # Ray starts workers elsewhere, and a parameter may name a file from here
 
     def emit(event: Event) -> None:
+        # A line of its own, even after a worker that died in the middle of one.
         with events.open("a") as file:
-            file.write(json.dumps(event) + "\n")
+            file.write(f"\n{json.dumps(event)}\n")
 
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
@@ -120,8 +139,8 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
             while True:
                 last = done.is_set()
                 *complete, rest = (rest + lines.read()).split("\n")
-                for line in complete:
-                    on_event(json.loads(line))
+                for event in filter(None, map(_event, complete)):
+                    on_event(event)
                 if last:
                     return
                 done.wait(0.2)
@@ -137,16 +156,33 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
         thread.join()
 
 
+def _event(line: str) -> Event | None:
+    """Return the event of a line; there is none in an empty one, and in the last words of a worker that died."""
+    with suppress(json.JSONDecodeError):
+        event: Event = json.loads(line)
+        return event
+    return None
+
+
 def _cause(error: BaseException) -> Exception:
     """Return what a worker raised for people, else the failure itself."""
     failures = getattr(error, "worker_failures", None) or {}
-    for failure in [*failures.values(), error]:
-        link: BaseException | None = failure
-        while link is not None:
-            text = sentence(getattr(link, "cause", None) or link)
-            if text is not None:
-                return PedigreeError(text)
-            link = link.__cause__
+    for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
+        text = _sentence_in(failure)
+        if text is not None:
+            return PedigreeError(text)
+    last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return PedigreeError(
-        f"a training worker failed: {str(error).strip().splitlines()[-1]}; run with --debug for more"
+        f"a training worker failed: {last[-1].strip()}; run the same command again to go on from the last "
+        "checkpoint, or with --debug for more"
     )
+
+
+def _sentence_in(error: BaseException | None) -> str | None:
+    """Return the sentence for people of an error, or of what caused it."""
+    while error is not None:
+        text = sentence(getattr(error, "cause", None) or error)
+        if text is not None:
+            return text
+        error = error.__cause__
+    return None

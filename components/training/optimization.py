@@ -29,14 +29,9 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimize
         outer = {id(m.weight) for m in ends}
         inner = [p for p in trainable if p.ndim == 2 and id(p) not in outer]
         others = [p for p in trainable if p.ndim != 2 or id(p) in outer]
-        muon = Muon(
-            inner,
-            lr=params.lr,
-            momentum=params.momentum,
-            weight_decay=params.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
-        return [muon, *([_adamw(others, params)] if others else [])]
+        rate = {"lr": params.lr, "momentum": params.momentum, "weight_decay": params.weight_decay}
+        muon = [Muon(inner, **rate, adjust_lr_fn="match_rms_adamw")] if inner else []
+        return [*muon, *([_adamw(others, params)] if others else [])]
     if params.name == "sgd":
         nesterov = params.momentum > 0
         return [SGD(_groups(trainable, params), params.lr, params.momentum, nesterov=nesterov, fused=True)]
