@@ -25,7 +25,7 @@ _OLD = "old"
 
 
 def _beside(path: Path, what: str) -> Path:
-    """Return a hidden name next to `path` that is this process's, when what processes that are gone left is tidy."""
+    """Return a hidden name next to `path` that is this process's, when what dead processes left is tidied up."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{what}-*"):
         owner = processes.labelled(left.name.removeprefix(f".{path.name}.{what}-"))
         if owner is None or not owner.gone:
@@ -48,10 +48,17 @@ def remove(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`, or leave it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = _beside(path, "new")
-    try:
+    with new_beside(path) as new:
         new.write_text(text, encoding="utf-8")
         publish(new, path)
+
+
+@contextmanager
+def new_beside(path: Path) -> Iterator[Path]:
+    """Give a hidden name next to `path` for a file to be written, and then published; it is gone afterwards."""
+    new = _beside(path, "new")
+    try:
+        yield new
     finally:
         new.unlink(missing_ok=True)
 
@@ -70,12 +77,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def copy(path: Path, to: Path) -> None:
     """Copy a file whole or not at all."""
-    new = _beside(to, "new")
-    try:
+    with new_beside(to) as new:
         shutil.copyfile(path, new)
         publish(new, to)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 import os
 import platform
-from collections.abc import Iterable
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -66,7 +68,7 @@ def _born(pid: int) -> str:
 
 
 def end(processes: Iterable[Process], seconds: float = 8) -> list[Process]:
-    """End processes, the hard way when they do not go by themselves within `seconds`; return those that were there."""
+    """End processes, the hard way those that do not go within `seconds`; return those that were there."""
     there = [process for process in processes if process.host == platform.node() and not process.gone]
     family: list[psutil.Process] = []
     for process in there:
@@ -90,3 +92,40 @@ def tree(pid: int) -> list[Process]:
         return [of(each.pid) for each in (parent, *parent.children(recursive=True))]
     except psutil.NoSuchProcess:
         return []
+
+
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells give it."""
+
+
+@contextmanager
+def interruptible(seconds: float = 8) -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, also where a shell had us ignore that one (`pedigree up &`).
+
+    Whatever is not over `seconds` later, and everything at the second time, is ended at once, children included.
+    """
+
+    def end_now(*_: object) -> None:
+        for child in tree(os.getpid())[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+        os._exit(INTERRUPTED)
+
+    def interrupt(*_: object) -> None:
+        for number in before:
+            signal.signal(number, end_now)
+        watchdog = threading.Timer(seconds, end_now)
+        watchdog.daemon = True
+        watchdog.start()
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, handler)

@@ -9,9 +9,11 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,12 +30,13 @@ import ray.train
 import ray.train.torch
 import torch
 
+from components import processes
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
 
 logging.getLogger("ray").setLevel(logging.WARNING)
 
-EVENTS = "events.jsonl"
+EVENTS, WORKERS = "events.jsonl", "workers"
 SOURCE = Path(__file__).resolve().parents[2]
 
 Work = Callable[[Workers], None]
@@ -70,12 +73,15 @@ def run(
             name=name,
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=retries),
-            callbacks=[_NoRetryOfMistakes()],
+            callbacks=[_NoRetryOfMistakes()],  # type: ignore[list-item]
         ),
     )
     with _following(folder / EVENTS, on_event):
         try:
-            trainer.fit()
+            _interruptibly(trainer.fit) if workers else trainer.fit()
+        except KeyboardInterrupt:
+            ray.shutdown()
+            raise
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _cause(error) from error
 
@@ -90,11 +96,19 @@ class _NoRetryOfMistakes(ray.train.UserCallback):
                 raise PedigreeError(text)
 
 
+def end_left(folder: Path) -> None:
+    """End workers of earlier runs in folders below `folder`: they outlive a driver that was killed by seconds."""
+    labels = (note.name for note in folder.glob(f"*/{WORKERS}/*"))
+    left = [process for process in map(processes.labelled, labels) if process is not None]
+    processes.end([process for process in left if process != processes.this()], seconds=0)
+
+
 def _connect(workers: int) -> float:
     """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
     if workers == 0:
         return 0
     if not ray.is_initialized():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         ray.init(
             address=os.environ.get("RAY_ADDRESS", "local"),
             include_dashboard=False,
@@ -102,7 +116,23 @@ def _connect(workers: int) -> float:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)}} | _this_python(),
         )
+        for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
+            signal.signal(number, handler)  # Ray's own would abort this process with a dump
     return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _interruptibly(call: Callable[[], object]) -> None:
+    """Call in another thread: in the main one Ray would take Ctrl-C for itself, as long as the process lives."""
+    outcome: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name="ray-fit", daemon=True).start()
+    outcome.result()
 
 
 def _this_python() -> dict[str, str]:
@@ -122,6 +152,9 @@ def _worker(config: dict[str, Any]) -> None:
         with events.open("a") as file:
             file.write(f"\n{json.dumps(event)}\n")
 
+    note = events.parent / WORKERS / processes.this().label
+    note.parent.mkdir(exist_ok=True)
+    note.touch()
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))

@@ -1,7 +1,7 @@
 """All that a training needs to go on: one file of named tensors, whole or not at all, known by its hash.
 
-A file is `<update>-<SHA-256>.safetensors`. What is no tensor is JSON in its header (huggingface.co/docs/safetensors,
-`__metadata__`), so that nothing that is read can run code.
+A file is `<update>-<SHA-256>.safetensors`. What is no tensor is JSON in its header (`__metadata__` in
+huggingface.co/docs/safetensors), so that nothing that is read can run code.
 """
 
 import logging
@@ -71,11 +71,11 @@ def save(folder: Path, place: Place, tensors: dict[str, Tensor]) -> None:
     """
     target = folder / FOLDER
     target.mkdir(exist_ok=True)
-    new = target / ".new"
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    save_file(own, new, {_STATE: place.model_dump_json()})
-    new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
-    files.publish(new, target / f"{place.update:09d}-{files.sha256(new)}.safetensors")
+    with files.new_beside(target / "checkpoint") as new:
+        save_file(own, new, {_STATE: place.model_dump_json()})
+        new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
+        files.publish(new, target / f"{place.update:09d}-{files.sha256(new)}.safetensors")
     _let_go(folder)
 
 
@@ -90,7 +90,7 @@ def _let_go(folder: Path) -> None:
 
 
 def latest(folder: Path) -> tuple[Place, dict[str, Tensor]] | None:
-    """Return the last checkpoint that is what was written, with its tensors on the CPU, or None where there is none.
+    """Return the last checkpoint that is as it was written, its tensors on the CPU, or None where there is none.
 
     One that is damaged, or whose best weights are, is passed over for the one before it.
     """
@@ -167,7 +167,7 @@ def _tensors(names: dict[str, object]) -> Iterator[tuple[str, Tensor]]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give back what `optimizer_tensors` took, in the memory format of the parameters: kernels walk both at once."""
+    """Give back what `optimizer_tensors` took, in the parameters' memory format: kernels walk both at once."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

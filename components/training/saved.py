@@ -38,10 +38,10 @@ class Saved(BaseModel):
 
 def save_weights(file: Path, model: nn.Module) -> None:
     """Write the weights whole or not at all."""
-    new = file.with_name(f".{file.name}.new")
-    save_model(model, str(new))
-    new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
-    files.publish(new, file)
+    with files.new_beside(file) as new:
+        save_model(model, str(new))
+        new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
+        files.publish(new, file)
 
 
 def load_saved(folder: Path) -> Saved:
