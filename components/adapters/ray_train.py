@@ -103,6 +103,11 @@ def end_left(folder: Path) -> None:
     processes.end([process for process in left if process != processes.this()], seconds=0)
 
 
+def ours() -> bool:
+    """Tell whether training runs on a Ray of our own, on this machine, and not on a cluster."""
+    return "RAY_ADDRESS" not in os.environ
+
+
 def _connect(workers: int) -> float:
     """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
     if workers == 0:
