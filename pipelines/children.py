@@ -104,7 +104,7 @@ class Children:
         return subprocess.Popen([sys.executable, *arguments], env=self._env, cwd=cwd, start_new_session=True)
 
     def family(self) -> set[Process]:
-        """Return the children, and all that they have started and that still runs, though its parent may be gone."""
+        """Return the children, and what they have started and still runs, though its parent may be gone."""
         for child in self._children.values():
             self._family.update(processes.tree(child.program.pid))
         self._family = {process for process in self._family if not process.gone}

@@ -1,9 +1,10 @@
-"""Crashed means crashed: what processes that are gone have left is ended as what it is, by their locks and births."""
+"""Crashed means crashed: what processes have left that are gone is ended as what it is."""
 
 import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from components import files, processes
@@ -32,7 +33,7 @@ def _tidy_flow(record: runs.Record) -> None:
     """Mark a flow run crashed that nobody works at; one of a deployment goes on by itself, as often as it may."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-    from prefect.client.schemas.objects import StateType
+    from prefect.client.schemas.objects import State, StateType
     from prefect.exceptions import ObjectNotFound
     from prefect.states import AwaitingRetry, Crashed
 
@@ -46,15 +47,16 @@ def _tidy_flow(record: runs.Record) -> None:
             log.info("the flow run %s of %s was cut off: it is marked as crashed", flow_run.name, record.task)
             message = "Its process ended without a word."
             client.set_flow_run_state(flow_run.id, Crashed(message=message), force=True)
-            for task_run in client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
-            ):
+            its_own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+            for task_run in client.read_task_runs(flow_run_filter=its_own):
                 if task_run.state and task_run.state.type == StateType.RUNNING:
                     client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
             state = StateType.CRASHED
         if state == StateType.CRASHED and flow_run.deployment_id and record.attempts <= record.retries:
             log.info("the flow run %s of %s goes on, attempt %d", flow_run.name, record.task, record.attempts + 1)
-            again = AwaitingRetry(scheduled_time=datetime.now(UTC), message="It goes on where it was cut off.")
+            again: State[Any] = AwaitingRetry(
+                scheduled_time=datetime.now(UTC), message="It goes on where it was cut off."
+            )
             client.set_flow_run_state(flow_run.id, again, force=True)
 
 
