@@ -26,20 +26,21 @@ def run_stage(name: str, stage: str, root: Path) -> None:
     if stage == "prepare":
         prepare.prepare(task, values, root / "data" / name, prepared)
         return
-    mlflow_store.connect(root)
-    if stage == "train":
-        train.train(task, values, prepare.load(prepared), model, Origin(root))
-    elif stage == "evaluate":
-        evaluate.evaluate(task, values, prepare.load(prepared), train.load(model), evaluation)
-    else:
-        register.register(
-            task,
-            values,
-            prepare.load(prepared),
-            train.load(model),
-            evaluate.load(evaluation),
-            build / "registered.json",
-        )
+    with mlflow_store.answering():
+        mlflow_store.connect(root)
+        if stage == "train":
+            train.train(task, values, prepare.load(prepared), model, Origin(root))
+        elif stage == "evaluate":
+            evaluate.evaluate(task, values, prepare.load(prepared), train.load(model), evaluation)
+        else:
+            register.register(
+                task,
+                values,
+                prepare.load(prepared),
+                train.load(model),
+                evaluate.load(evaluation),
+                build / "registered.json",
+            )
 
 
 def main(arguments: list[str]) -> int:

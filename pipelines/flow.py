@@ -44,7 +44,7 @@ class Result:
 def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: str) -> Result:
     """Take a task's raw data to a registered model, in a folder that is this run's alone."""
     seconds: dict[str, float] = {}
-    with runs.folder(root, task, values, run_id) as folder:
+    with mlflow_store.answering(), runs.folder(root, task, values, run_id) as folder:
         with _timed(task.name, "prepare", seconds):
             prepared = steps.prepare(task, values, root, folder / "prepared")
         with _timed(task.name, "train", seconds):

@@ -23,6 +23,7 @@ from components import locks, processes
 from components.errors import PedigreeError
 from components.trust.lineage import NONE
 
+FOLDER = ".dvc"
 DATA = "data"
 PIN = "data.dvc"
 
@@ -102,7 +103,7 @@ def hash_of(folder: Path, root: Path) -> str:
 
 def hash_or_none(folder: Path) -> str:
     """Return the MD5 that DVC gives to `folder`, or none when it is in no DVC project."""
-    roots = [root for root in folder.absolute().parents if (root / ".dvc").is_dir()]
+    roots = [root for root in folder.absolute().parents if (root / FOLDER).is_dir()]
     return hash_of(folder, roots[0]) if roots else NONE
 
 
@@ -252,13 +253,13 @@ def repro(root: Path, stage: str) -> None:
     _dvc(root, "repro", stage)
 
 
-def alone(root: Path) -> AbstractContextManager[None]:
+def alone(root: Path, doing: str = "another DVC command in this workspace") -> AbstractContextManager[None]:
     """Keep every other process and thread that uses this module from changing the workspace; blocks may nest."""
-    return locks.alone(root.resolve() / "build" / ".dvc-repro.lock", "another DVC command in this workspace")
+    return locks.alone(root.resolve() / "build" / ".dvc-repro.lock", doing)
 
 
 def _dvc(root: Path, *arguments: str) -> None:
-    with alone(root), _settings(root) as settings:
+    with alone(root, f"dvc {' '.join(arguments)}"), _settings(root) as settings:
         code, lines = _run(root, arguments, settings)
     if code != 0:
         raise _problem(" ".join(["dvc", *arguments]), "\n".join(lines))

@@ -6,11 +6,12 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 from urllib.parse import quote
 
 import mlflow
@@ -21,6 +22,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from components import locks
 from components.adapters import mlflow_moved
@@ -68,6 +72,33 @@ def connect(root: Path) -> None:
             if not given:
                 mlflow_moved.follow(root / "mlflow.db")
             MlflowClient().search_experiments(max_results=1)
+
+
+_MLFLOW_PATIENCE, _PATIENCE = "PRAGMA busy_timeout = 20000", "PRAGMA busy_timeout = 120000"
+"""Milliseconds that MLflow waits for a database that another process has locked, and that we let it wait."""
+
+
+@event.listens_for(Engine, "before_cursor_execute", retval=True)
+def _patient(*arguments: Any) -> tuple[str, Any]:
+    # MLflow has no setting for it: mlflow/store/db/utils.py, make_managed_session.
+    _, _, statement, parameters, *_ = arguments
+    return statement.replace(_MLFLOW_PATIENCE, _PATIENCE), parameters
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in a sentence that the store does not do as it is told, in place of what MLflow raises.
+
+    Raises:
+        PedigreeError: it is away, full, locked, read-only, or refuses.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        raise PedigreeError(
+            f"MLflow at {mlflow.get_tracking_uri()} does not answer as it should ({_first_line(error)}): look at "
+            "it, and run the same command again, which goes on where this one ended"
+        ) from error
 
 
 def store_beside(root: Path) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from components import files
 from components.contracts import Batch
+from components.training import saved
 
 log = logging.getLogger("pedigree.train")
 
@@ -73,8 +74,8 @@ def save(folder: Path, place: Place, tensors: dict[str, Tensor]) -> None:
     target.mkdir(exist_ok=True)
     own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with files.new_beside(target / "checkpoint") as new:
-        save_file(own, new, {_STATE: place.model_dump_json()})
-        new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
+        with saved.written(new):
+            save_file(own, new, {_STATE: place.model_dump_json()})
         files.publish(new, target / f"{place.update:09d}-{files.sha256(new)}.safetensors")
     _let_go(folder)
 

@@ -26,7 +26,8 @@ def predict_to_file(
     split = task.load_split(prepared.folder, "test")
     predictions = predict(task, model, split, workers.device, batch_size)
     if predictions is not None:
-        save_file(predictions, out)
+        with saved.written(out):
+            save_file(predictions, out)
 
 
 def placed(model: nn.Module, device: torch.device) -> nn.Module:

@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +43,25 @@ class Saved(BaseModel):
 def save_weights(file: Path, model: nn.Module) -> None:
     """Write the weights whole or not at all."""
     with files.new_beside(file) as new:
-        save_model(model, str(new))
-        new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
+        with written(new):
+            save_model(model, str(new))
         files.publish(new, file)
+
+
+@contextmanager
+def written(file: Path) -> Iterator[None]:
+    """Let safetensors write a file as others are written: a full disk is an OSError, and a team can read it.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        if found := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(file)) from error
+        raise
+    file.chmod(0o644)  # safetensors keeps its files to the user alone
 
 
 def load_saved(folder: Path) -> Saved:

@@ -1,0 +1,73 @@
+"""Which folder a flow run works in: its own, or that of the same flow that was cut off."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components import params, tasks
+from pipelines import runs
+
+
+class KilledError(Exception):
+    """Ends a block as a kill does."""
+
+
+@pytest.fixture
+def vision(project: Path):
+    task = tasks.load("vision")
+    return task, params.validate(task.params, params.read(project / "params.yaml"), ("tasks", "vision"))
+
+
+def cut_off(root: Path, vision, flow_run: str) -> Path:
+    with pytest.raises(KilledError), runs.folder(root, *vision, flow_run) as place:
+        raise KilledError
+    return place
+
+
+def test_a_flow_that_was_cut_off_goes_on_in_its_folder_whoever_asks_for_it(tmp_path, vision):
+    place = cut_off(tmp_path, vision, "first")
+    assert [record.flow_run for record in runs.left(tmp_path)] == ["first"]
+    assert cut_off(tmp_path, vision, "first") == place
+    assert [record.attempts for record in runs.left(tmp_path)] == [2]
+    with runs.folder(tmp_path, *vision, "second") as again:
+        assert again == place
+        assert runs.left(tmp_path) == []
+    assert runs.left(tmp_path) == []
+    with runs.folder(tmp_path, *vision, "third") as new:
+        assert new != place
+
+
+def test_another_parameter_is_another_flow(tmp_path, vision):
+    place = cut_off(tmp_path, vision, "first")
+    task, values = vision
+    other = values.model_copy(update={"train": values.train.model_copy(update={"seed": 9})})
+    with runs.folder(tmp_path, task, other, "second") as new:
+        assert new != place
+
+
+def test_the_number_of_workers_is_no_part_of_what_a_flow_is(tmp_path, vision):
+    place = cut_off(tmp_path, vision, "first")
+    task, values = vision
+    more = values.model_copy(update={"train": values.train.model_copy(update={"workers": 4})})
+    with runs.folder(tmp_path, task, more, "second") as again:
+        assert again == place
+
+
+def test_a_flow_that_another_process_has_is_left_alone(tmp_path, vision):
+    place = cut_off(tmp_path, vision, "first")
+    hold = (
+        "import sys; from pathlib import Path; from components import locks\n"
+        "with locks.alone(Path(sys.argv[1]), 'a test'): print('held', flush=True); sys.stdin.read()"
+    )
+    lock = place.with_name(f".{place.name}.lock")
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        assert runs.left(tmp_path) == []
+        with runs.folder(tmp_path, *vision, "second") as new:
+            assert new != place
+        other.kill()
+    assert [record.flow_run for record in runs.left(tmp_path)] == ["first"]

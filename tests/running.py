@@ -1,0 +1,110 @@
+"""`pedigree up` in a project of a test's own, on ports of its own, and what people do with it."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
+"""Not the installed command: this takes the code of the current folder."""
+UP_SECONDS = 120
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports that nobody listens at."""
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@dataclass
+class Up:
+    """A `pedigree up` that runs."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    ports: tuple[int, int]
+    """Prefect's server, MLflow's pages."""
+
+    def api(self, path: str, body: dict | None = None, seconds: float = 60) -> object:
+        """Ask Prefect's server, which may be down for a while."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports[0]}/api/{path}",
+            data=json.dumps(body or {}).encode(),
+            headers={"content-type": "application/json"},
+            method="GET" if body is None else "POST",
+        )
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return json.load(urllib.request.urlopen(request, timeout=10))
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
+    def submit(self, name: str, parameters: dict) -> str:
+        """Ask for a flow run of a task's deployment; return its id."""
+        end = time.monotonic() + UP_SECONDS
+        while True:  # the deployment is there a few seconds after the servers are
+            try:
+                deployment = self.api(f"deployments/name/{name}/local", seconds=0)
+                break
+            except OSError:
+                assert time.monotonic() < end, self.log()
+                time.sleep(0.5)
+        made = self.api(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+        return str(made["id"])
+
+    def state(self, flow_run: str) -> str:
+        """Return a flow run's state: COMPLETED, RUNNING, …"""
+        return str(self.api(f"flow_runs/{flow_run}")["state_type"])
+
+    def log(self) -> str:
+        """Return what it has printed."""
+        return (self.folder / "up.log").read_text()
+
+
+def with_ports(folder: Path, ports: tuple[int, int]) -> None:
+    """Put ports in place of the usual ones, so that a person's own servers are left alone."""
+    prefect, mlflow = ports
+    for file, old, new in (
+        ("pipelines/server.py", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
+        ("components/adapters/mlflow_store.py", "127.0.0.1:5000", f"127.0.0.1:{mlflow}"),
+        ("pyproject.toml", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
+    ):
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new))
+
+
+@contextmanager
+def up(folder: Path, ports: tuple[int, int]) -> Iterator[Up]:
+    """Run `pedigree up` in a project that has these ports, until the block ends."""
+    with (folder / "up.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *PEDIGREE, "up"], cwd=folder, stdout=log, stderr=subprocess.STDOUT
+        )
+    running = Up(folder, process, ports)
+    try:
+        end = time.monotonic() + UP_SECONDS
+        while "Ctrl-C" not in running.log():
+            assert process.poll() is None, running.log()
+            assert time.monotonic() < end, running.log()
+            time.sleep(0.2)
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)

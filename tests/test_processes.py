@@ -1,0 +1,85 @@
+"""Processes are told apart by birth, and ended with their children."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from components import processes
+from components.processes import Process
+
+
+def test_a_process_is_gone_when_its_number_belongs_to_another():
+    me = processes.this()
+    assert not me.gone
+    assert Process(host=me.host, pid=me.pid, born="1").gone
+    assert not Process(host="another", pid=me.pid, born="1").gone
+    assert processes.labelled(me.label) == me
+    assert processes.labelled("no-label") is None
+
+
+def test_a_process_that_ended_is_gone_even_before_anybody_has_waited_for_it():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        known = processes.of(child.pid)
+        assert not known.gone
+        child.kill()
+        end = time.monotonic() + 10
+        while not known.gone:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_processes_are_ended_the_hard_way_when_they_do_not_go():
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True) as child:
+        child.stdout.readline()
+        (known,) = processes.tree(child.pid)
+        assert processes.end([known], seconds=0.1) == [known]
+        assert known.gone
+
+
+SLOW = """
+import subprocess, sys, time
+from components import processes
+with processes.interruptible(seconds={seconds}):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        print(child.pid, flush=True)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        time.sleep(600)
+"""
+
+
+def await_gone(pid: int) -> None:
+    end = time.monotonic() + 10
+    while processes.of(pid).born:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def begun(seconds: float) -> tuple[subprocess.Popen[str], int]:
+    slow = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(seconds=seconds)], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    return slow, int(slow.stdout.readline())
+
+
+def test_a_second_interruption_ends_a_program_and_its_children_at_once():
+    slow, child = begun(seconds=600)
+    slow.terminate()
+    assert slow.stdout.readline() == "interrupted\n"
+    slow.send_signal(signal.SIGINT)
+    assert slow.wait(10) == processes.INTERRUPTED
+    await_gone(child)
+
+
+def test_a_program_that_does_not_end_when_it_is_told_to_is_ended():
+    slow, child = begun(seconds=0.2)
+    slow.send_signal(signal.SIGINT)
+    assert slow.wait(10) == processes.INTERRUPTED
+    await_gone(child)
