@@ -12,6 +12,7 @@ from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
+from components.stages import prepare
 from components.stages.origin import Origin, beginning, write
 from components.training import loop, saved
 from components.trust.lineage import Runs
@@ -107,3 +108,10 @@ def load(folder: Path) -> Trained:
     if not folder.is_dir():
         raise PedigreeError(f"{folder} holds no trained model: run the train stage first")
     return Trained(folder, saved.read_run(folder))
+
+
+def run(task: Task[Any], params: TaskParams, root: Path) -> None:
+    """Run the stage by itself, as dvc.yaml does: from build/<task>/prepared/ to build/<task>/model/."""
+    build = root / "build" / task.name
+    mlflow_store.connect(root)
+    train(task, params, prepare.load(build / "prepared"), build / "model", Origin(root))

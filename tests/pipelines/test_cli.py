@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from pipelines import cli
 from tests.conftest import run_in
@@ -71,6 +73,18 @@ def test_wrong_usage_is_exit_code_2(workspace):
     failed(pedigree(workspace, "run", "--no-such-option"), "No such option", code=2)
     failed(run_in(workspace, "components", "vision"), "usage:", code=2)
     failed(run_in(workspace, "components", "vision", "trian"), "did you mean train?", code=2)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "register"])
+def test_a_stage_runs_no_module_of_ours_that_dvc_yaml_does_not_name(workspace, stage):
+    """What Python itself tells of its imports, against the deps, which were read off the source."""
+    done = run_in(workspace, "components", "vision", stage, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr
+    ran = set(re.findall(r"\| +(components\S*)$", done.stderr, re.MULTILINE))
+    assert {"components.adapters.dvc_data", "components.vision.prepare"} <= ran
+    own = {name for name in ran if name.split(".")[1:2] == ["vision"]}
+    deps = YAML().load(workspace / "dvc.yaml")["stages"][stage]["do"]["deps"]
+    assert ran - own <= {dep.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for dep in deps}
 
 
 def test_a_traceback_is_shown_only_with_debug(workspace):
@@ -203,7 +217,8 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
 def test_help_names_every_command():
     done = pedigree(Path.cwd(), "--help")
     assert done.returncode == 0
-    for command in ("data", "run", "trace", "reproduce", "diff", "promote", "rollback", "predict", "serve", "up"):
+    versions = ("trace", "reproduce", "diff", "promote", "rollback", "predict", "serve")
+    for command in ("data", "run", *versions, "up", "doctor"):
         assert command in done.stdout
 
 

@@ -70,6 +70,27 @@ def test_a_changed_parameter_runs_the_stages_that_depend_on_it_alone(workspace):
     assert "Running stage 'train@toy'" not in dry
 
 
+def stages_that_would_run_again(workspace: Path) -> set[str]:
+    done = run_in(workspace, "dvc", "status", "--json", "--with-deps", "register@toy")
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def test_an_edit_of_a_module_that_a_stage_imports_runs_it_again_and_another_edit_does_not(workspace):
+    assert stages_that_would_run_again(workspace) == set()
+    four = {f"{stage}@toy" for stage in ("prepare", "train", "evaluate", "register")}
+    for module, again in (
+        ("components/stages/compare.py", set()),
+        ("components/trust/gate.py", {"register@toy"}),
+        ("components/training/loop.py", four - {"prepare@toy"}),
+        ("components/batches.py", four),
+    ):
+        code = (workspace / module).read_text()
+        (workspace / module).write_text(f"{code}# An edit.\n")
+        assert stages_that_would_run_again(workspace) == again, module
+        (workspace / module).write_text(code)
+
+
 def test_a_stage_that_fails_keeps_its_earlier_output(workspace):
     metrics = workspace / "build/toy/evaluation/metrics.json"
     before = metrics.read_text()
