@@ -49,4 +49,5 @@ def settings() -> None:
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # its first start makes tables
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pedigree")
+    os.environ["PREFECT_RUNNER_SERVER_HOST"] = "127.0.0.1"  # of the page of health, which people may switch on
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import TASKS, run_in
+from tests.conftest import TASKS, listening, run_in
 from tests.toy import tiny as toy
 from tests.toy.tiny import SECTION
 
@@ -128,11 +128,17 @@ def up(workspace, ports):
         text = (workspace / file).read_text()
         assert old in text
         (workspace / file).write_text(text.replace(old, new))
+    # What a person may have set for other servers of theirs opens none of ours.
+    everywhere = dict.fromkeys(
+        ("MLFLOW_HOST", "PREFECT_SERVER_API_HOST", "PREFECT_RUNNER_SERVER_HOST", "UVICORN_HOST"), "0.0.0.0"
+    )
+    everywhere |= {"MLFLOW_UVICORN_OPTS": "--host 0.0.0.0", "PREFECT_RUNNER_SERVER_ENABLE": "true"}
     # Not the installed command: this takes the copy's code, which stands in the current folder.
     with (workspace / "up.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
             cwd=workspace,
+            env=os.environ | everywhere,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -187,6 +193,10 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, u
     assert {"rule", "found", "passed"} <= json.loads(artifacts["toy-verdict"]["data"])[0].keys()
     messages = [entry["message"] for entry in api(ports, "logs/filter")]
     assert any(re.match(r"toy epoch 2/2  train/loss", message) for message in messages)
+
+
+def test_all_that_is_up_listens_on_loopback_alone(up):
+    assert listening(up.pid) == {"127.0.0.1"}
 
 
 def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up):
