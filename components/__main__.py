@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from components import params, tasks
+from components import params, processes, tasks
 from components.errors import PedigreeError, sentence
 from components.params import nearest
 
@@ -33,7 +33,10 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
     try:
-        run_stage(words[0], words[1], Path.cwd())
+        with processes.interruptible():
+            run_stage(words[0], words[1], Path.cwd())
+    except KeyboardInterrupt:
+        return processes.INTERRUPTED
     except (PedigreeError, OSError) as error:
         text = sentence(error)
         if text is None or debug:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: written under a new name, flushed to disk, renamed."""
 
+import glob
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from components import processes
 
 
 def _flush(path: Path) -> None:
@@ -18,25 +21,65 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+_OLD = "old"
+
+
 def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f".{path.name}.{what}-{os.getpid()}")
+    """Return a hidden name next to `path` that is this process's, when what dead processes left is tidied up."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{what}-*"):
+        owner = processes.labelled(left.name.removeprefix(f".{path.name}.{what}-"))
+        if owner is None or not owner.gone:
+            continue
+        if what == _OLD and not path.exists():
+            left.rename(path)  # it was killed between two renames, so this is still the last good one
+        else:
+            remove(left)
+    return path.with_name(f".{path.name}.{what}-{processes.this().label}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`, or leave it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with new_beside(path) as new:
+        new.write_text(text, encoding="utf-8")
+        publish(new, path)
+
+
+@contextmanager
+def new_beside(path: Path) -> Iterator[Path]:
+    """Give a hidden name next to `path` for a file to be written, and then published; it is gone afterwards."""
     new = _beside(path, "new")
     try:
-        new.write_text(text, encoding="utf-8")
-        _flush(new)
-        new.replace(path)
+        yield new
     finally:
         new.unlink(missing_ok=True)
+
+
+def publish(new: Path, path: Path) -> None:
+    """Flush the file `new` to disk and give it the name `path`, whatever had that name before."""
+    _flush(new)
+    new.replace(path)
+    _flush(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at `path` by `value` as indented JSON with a newline at its end."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def copy(path: Path, to: Path) -> None:
+    """Copy a file whole or not at all."""
+    with new_beside(to) as new:
+        shutil.copyfile(path, new)
+        publish(new, to)
 
 
 @contextmanager
@@ -46,7 +89,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     When the block raises, what was written is removed and `folder` stays as it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = _beside(folder, "new"), _beside(folder, "old")
+    new, old = _beside(folder, "new"), _beside(folder, _OLD)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     try:
@@ -56,6 +99,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
+        _flush(folder.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -86,6 +86,11 @@ class TrainParams(Section):
         ge=0, description="Epochs without a better best_metric before training stops; 0 never stops"
     )
 
+    checkpoint_seconds: float = Field(
+        gt=0, description="Longest time between two checkpoints; as much work may be lost"
+    )
+    retries: int = Field(ge=0, le=100, description="How often it is taken up again by itself when a process died")
+
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
         pieces = max(self.workers, 1) * self.accumulate

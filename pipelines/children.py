@@ -1,20 +1,19 @@
 """Programs that we start beside us: their ports, that they answer, and that none outlives us."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 import typer
 
+from components import processes
 from components.errors import PedigreeError
 
 START_SECONDS = 120
@@ -48,21 +47,6 @@ def expect_free(address: str, needs: str, remedy: str) -> None:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, also where a shell had us ignore that one (`pedigree up &`)."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def child_of_ours(
     arguments: list[str], env: Mapping[str, str], cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -72,24 +56,8 @@ def child_of_ours(
     try:
         yield child
     finally:
-        end_tree(child.pid)
+        processes.end(processes.tree(child.pid))
         child.wait()
-
-
-def end_tree(pid: int, seconds: float = 8) -> None:
-    """End a process and all of its descendants, the hard way when they do not go by themselves."""
-    try:
-        parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=seconds)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 def await_answer(url: str, what: str, children: Mapping[str, subprocess.Popen[bytes]]) -> None:

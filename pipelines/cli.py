@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from components import processes
 from components.errors import PedigreeError, sentence
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -208,7 +209,8 @@ def doctor(
 def main() -> None:
     """Run the command; a problem that a sentence explains ends with that sentence and exit code 1."""
     try:
-        app()
+        with processes.interruptible():
+            app()
     except (PedigreeError, OSError) as error:
         text = sentence(error)
         if text is None or os.environ.get(DEBUG):

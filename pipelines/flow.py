@@ -18,7 +18,7 @@ from prefect import Flow, flow
 from prefect.runtime import flow_run
 
 from components import params, tasks
-from components.adapters import mlflow_store
+from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
 from components.stages.origin import Origin
@@ -53,7 +53,7 @@ def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: st
         evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
     with _timed(task.name, "register", seconds):
         registered = steps.register(task, values, prepared, trained, evaluated, folder / "registered.json")
-    mlflow_store.log_metrics(trained.run_id, {f"seconds/{stage}": value for stage, value in seconds.items()})
+    mlflow_runs.log_metrics(trained.run_id, {f"seconds/{stage}": value for stage, value in seconds.items()})
     return Result(prepared, trained, evaluated, registered, seconds)
 
 

@@ -18,7 +18,6 @@ from components.contracts import Refusal
 from components.errors import PedigreeError
 from components.stages import predict as stage
 from components.stages.predict import Answer
-from pipelines.children import terminated_as_interrupted
 
 Form = Literal["json", "table"]
 SHOWN = 5
@@ -49,7 +48,7 @@ def predict(
     """
     mlflow_store.connect(root)
     version = mlflow_store.find(address)
-    with terminated_as_interrupted(), served_files.answering(version, settings, debug) as model:
+    with served_files.answering(version, settings, debug) as model:
         found = stage.files(names, here)
         refused, table = 0, Table(box=SIMPLE, pad_edge=False)
         with _bar(form) as bar:

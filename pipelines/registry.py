@@ -15,7 +15,6 @@ from components.stages import compare, registry
 from components.stages import reproduce as again
 from components.stages.registry import HERE, REMOTE, Ancestor
 from components.trust.lineage import Change
-from pipelines.children import terminated_as_interrupted
 
 # Wide enough for whole hashes, also where the output is no terminal, or a narrow one.
 _console = Console(width=240, highlight=False)
@@ -49,8 +48,7 @@ def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
 def reproduce(root: Path, version: str, here: bool) -> bool:
     """Train a version again, print whether it came out the same, and return that."""
     mlflow_store.connect(root)
-    with terminated_as_interrupted():
-        found = again.reproduce(version, root, here)
+    found = again.reproduce(version, root, here)
     name = f"{found.version.name} version {found.version.version}"
     word = ("identical", "bold green") if found.identical else ("differs", "bold red")
     _console.print(

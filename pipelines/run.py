@@ -65,7 +65,7 @@ class _Outcome:
 
 
 def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
-    from components.adapters import mlflow_store
+    from components.adapters import mlflow_runs, mlflow_store
     from pipelines import flow
 
     _quiet_known_errors()
@@ -79,7 +79,7 @@ def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
         score=f"{score} {metrics[score]:.4g} {interval}{note}",
         verdict=registered.verdict,
         seconds=result.seconds,
-        run_url=mlflow_store.run_url(result.trained.run_id),
+        run_url=mlflow_runs.run_url(result.trained.run_id),
         version_url=mlflow_store.version_url(registered.name, registered.version),
     )
 

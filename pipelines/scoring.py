@@ -11,7 +11,6 @@ from pipelines.children import (
     child_of_ours,
     environment,
     expect_free,
-    terminated_as_interrupted,
     wait,
 )
 
@@ -31,7 +30,7 @@ def serve(root: Path, address: str, port: int) -> None:
     version = mlflow_store.find(address)
     what = f"the server of {version.name} version {version.version}"
     env = environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
-    with terminated_as_interrupted(), tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
         folder = mlflow_store.fetch(version, Path(scratch))
         command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
         with child_of_ours([*command, "-h", "127.0.0.1", "-p", str(port)], env, Path(scratch)) as server:

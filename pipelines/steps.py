@@ -16,7 +16,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from components import files, params
-from components.adapters import dvc_data, mlflow_store
+from components.adapters import dvc_data, mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Event, Prepared, Registered, Task, Trained
 from components.params import TaskParams
 from components.stages import evaluate as evaluate_stage
@@ -77,7 +77,7 @@ def register(
     said = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
     create_table_artifact(table, key=f"{task.name}-result", description=said)
     create_table_artifact([dict(rule) for rule in registered.verdict], key=f"{task.name}-verdict")
-    create_link_artifact(mlflow_store.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
+    create_link_artifact(mlflow_runs.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
     create_link_artifact(
         mlflow_store.version_url(registered.name, registered.version),
         key=f"{task.name}-version",

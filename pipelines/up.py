@@ -14,7 +14,6 @@ from pipelines.children import (
     child_of_ours,
     environment,
     expect_free,
-    terminated_as_interrupted,
     wait,
 )
 
@@ -35,7 +34,7 @@ def up(root: Path) -> None:
     api = f"{server.ADDRESS}/api"
     env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
-    with ExitStack() as stack, terminated_as_interrupted():
+    with ExitStack() as stack:
         commands = {
             "Prefect's server": f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
             "MLflow's pages": [

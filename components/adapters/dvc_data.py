@@ -11,16 +11,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from components import locks, processes
 from components.errors import PedigreeError
 from components.trust.lineage import NONE
 
@@ -253,26 +252,9 @@ def repro(root: Path, stage: str) -> None:
     _dvc(root, "repro", stage)
 
 
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Keep every other process and thread that uses this module from changing the workspace.
-
-    Blocks may nest within a thread.
-    """
-    folder = root.resolve() / "build"
-    folder.mkdir(exist_ok=True)
-    lock, holder = FileLock(folder / ".dvc-repro.lock", is_singleton=True), folder / ".dvc-repro.pid"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        pid = holder.read_text() if holder.exists() else "unknown"
-        _log.info("waiting for another dvc repro in this workspace (pid %s)", pid)
-        lock.acquire()
-    try:
-        holder.write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
+def alone(root: Path) -> AbstractContextManager[None]:
+    """Keep every other process and thread that uses this module from changing the workspace; blocks may nest."""
+    return locks.alone(root.resolve() / "build" / ".dvc-repro.lock", "another DVC command in this workspace")
 
 
 def _dvc(root: Path, *arguments: str) -> None:
@@ -307,7 +289,7 @@ def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) ->
         try:
             lines = [_passed_on(line) for line in process.stdout or ()]
         except BaseException:
-            _end(process.pid)
+            processes.end(processes.tree(process.pid), seconds=3)  # DVC alone would leave its stage running
             raise
     return process.returncode, lines
 
@@ -317,22 +299,6 @@ def _passed_on(line: str) -> str:
     if line:
         _log.info(line)
     return line
-
-
-def _end(pid: int) -> None:
-    # DVC ended alone leaves its stage's program running.
-    try:
-        process = psutil.Process(pid)
-        tree = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for signal in (psutil.Process.terminate, psutil.Process.kill):
-        for process in tree:
-            try:
-                signal(process)
-            except psutil.NoSuchProcess:
-                continue
-        _, tree = psutil.wait_procs(tree, timeout=3)
 
 
 def _problem(command: str, output: str) -> PedigreeError:

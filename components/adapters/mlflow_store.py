@@ -1,53 +1,37 @@
-"""MLflow: runs, registered versions and their aliases; served_model and served_files have how versions answer."""
+"""MLflow: the store, registered versions and their aliases; mlflow_runs and served_model have the rest."""
 
 import importlib.metadata
 import json
 import os
-import platform
 import re
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypedDict
-from urllib.parse import quote, unquote
-
-# MLflow reads these when it is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-# A version of ours holds no pickle; what another tool registered as one could run anything, and is refused.
-os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-# Its server's workers judge language models by others; nobody here asks that, and they take seconds to start.
-os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+from typing import TypedDict
+from urllib.parse import quote
 
 import mlflow
 import pandas as pd
-from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from components import locks
 from components.adapters import mlflow_moved
-from components.contracts import Kind, Manifest, Served
+from components.contracts import Kind, Served
 from components.errors import PedigreeError
-from components.params import flat
 
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
 CHAMPION, CHALLENGER = "champion", "challenger"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 """MLflow's codes for what is not there; an alias that is not set is an invalid value."""
-_SQLITE = "sqlite:///"
+SQLITE = "sqlite:///"
 _RECORD = "mlflow.pedigree."
 """What a tag begins with that only programs read. A version's page leaves out tags that begin with `mlflow.`, and
 shows others whole in a narrow column, where the JSON of a lineage is seven screens long."""
@@ -76,9 +60,8 @@ def connect(root: Path) -> None:
     if uri.startswith("http"):
         _expect_server(uri)
     else:
-        lock = root / "build" / ".mlflow.lock"
-        lock.parent.mkdir(exist_ok=True)
-        with FileLock(lock):  # of several processes that make the tables of a new database at once, some die
+        # Of several processes that make the tables of a new database at once, some die.
+        with locks.alone(root / "build" / ".mlflow.lock", "another start on MLflow's database"):
             if not given:
                 mlflow_moved.follow(root / "mlflow.db")
             MlflowClient().search_experiments(max_results=1)
@@ -86,7 +69,7 @@ def connect(root: Path) -> None:
 
 def store_beside(root: Path) -> str:
     """Return the address of the store in a folder; SQLAlchemy takes % and ? in it for its own."""
-    return f"{_SQLITE}{quote(str(root / 'mlflow.db'))}"
+    return f"{SQLITE}{quote(str(root / 'mlflow.db'))}"
 
 
 def _expect_server(uri: str) -> None:
@@ -104,109 +87,15 @@ def tracking_uri() -> str:
     return str(mlflow.get_tracking_uri())
 
 
-def run_url(run_id: str) -> str:
-    """Return the address of a run's page."""
-    run = MlflowClient().get_run(run_id)
-    return f"{_base()}/#/experiments/{run.info.experiment_id}/runs/{run_id}"
-
-
 def version_url(name: str, version: int) -> str:
     """Return the address of a registered version's page."""
-    return f"{_base()}/#/models/{name}/versions/{version}"
+    return f"{base()}/#/models/{name}/versions/{version}"
 
 
-def _base() -> str:
+def base() -> str:
+    """Return the address of MLflow's pages."""
     uri = mlflow.get_tracking_uri()
     return uri.rstrip("/") if uri.startswith("http") else UI
-
-
-def start_run(experiment: str, name: str, params: Mapping[str, Any], manifest: Manifest, source: Path) -> str:
-    """Start the one run of a job: its parameters, environment and data; return its id."""
-    client = MlflowClient()
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment, _artifacts(experiment))
-    note = {MLFLOW_RUN_NOTE: manifest.note} if manifest.note else {}
-    run_id: str = client.create_run(experiment_id, run_name=name, tags=note).info.run_id
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in flat(params).items()])
-    client.log_inputs(run_id, [_dataset(manifest, split, source) for split in ("train", "val")])
-    client.log_dict(run_id, environment(), "environment.json")
-    client.log_dict(run_id, manifest.model_dump(), "manifest.json")
-    return run_id
-
-
-def _artifacts(experiment: str) -> str | None:
-    """Return where an experiment's files go: beside a database of our own, and where a server says else."""
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(_SQLITE):
-        return None
-    return str(Path(unquote(uri.removeprefix(_SQLITE))).parent / mlflow_moved.ARTIFACTS / experiment)
-
-
-def tag_run(run_id: str, tags: Mapping[str, str]) -> None:
-    """Put tags on a run, by which people search."""
-    MlflowClient().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-
-def _dataset(manifest: Manifest, split: str, source: Path) -> DatasetInput:
-    part = manifest.splits[split]
-    dataset = Dataset(
-        name=f"{manifest.task}/{split}",
-        digest=part.sha256[:32],  # MLflow keeps at most 36 characters
-        source_type="local",
-        source=json.dumps({"uri": str(source)}),
-        profile=json.dumps({"samples": part.samples, "sha256": part.sha256}),
-    )
-    context = {"train": "training", "val": "validation", "test": "evaluation"}[split]
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-
-
-def environment() -> dict[str, Any]:
-    """Return what is installed here, and on what it runs."""
-    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "packages": dict(sorted(packages.items())),
-    }
-
-
-@contextmanager
-def recording(run_id: str, seconds: float = 2) -> Iterator[None]:
-    """Record the machine's load on the run while the block runs, then end the run as what it was."""
-    monitor = SystemMetricsMonitor(run_id, sampling_interval=seconds, tracking_uri=mlflow.get_tracking_uri())
-    monitor.start()
-    status: Literal["FINISHED", "FAILED", "KILLED"] = "FAILED"
-    try:
-        yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        monitor.finish()
-        MlflowClient().set_terminated(run_id, status)
-
-
-def log_metrics(run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-    """Put metrics on a run, whether it is running or not."""
-    now = int(time.time() * 1000)
-    MlflowClient().log_batch(run_id, [Metric(name, value, now, step) for name, value in metrics.items()])
-
-
-def log_folder(run_id: str, folder: Path, to: str) -> None:
-    """Put a folder's files on a run as artifacts."""
-    MlflowClient().log_artifacts(run_id, str(folder), to)
-
-
-def log_evaluation(
-    run_id: str, metrics: Mapping[str, float], folder: Path, manifest: Manifest, source: Path
-) -> None:
-    """Put an evaluation on its run: metrics under `test/`, figures, and the data it was made on."""
-    client = MlflowClient()
-    log_metrics(run_id, {f"test/{name}": value for name, value in metrics.items()})
-    log_folder(run_id, folder, "evaluation")
-    client.log_inputs(run_id, [_dataset(manifest, "test", source)])
 
 
 class Promotion(TypedDict):
@@ -300,11 +189,11 @@ def version_at(name: str, alias: str) -> Version | None:
     try:
         return _version(MlflowClient().get_model_version_by_alias(name, alias))
     except MlflowException as error:
-        _expect_absent(error)
+        expect_absent(error)
         return None
 
 
-def _expect_absent(error: MlflowException) -> None:
+def expect_absent(error: MlflowException) -> None:
     """Let pass what says that something is not there, and nothing else: a store out of reach is no empty store."""
     if error.error_code not in _ABSENT:
         raise PedigreeError(
@@ -401,7 +290,7 @@ def find(address: str) -> Version:
             client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
         )
     except MlflowException as error:
-        _expect_absent(error)
+        expect_absent(error)
         asked = address if number or found.group(3) else f"{name}@{alias}"
         raise PedigreeError(f"there is no {asked}: {_known(client, name)}") from None
     return _version(version)
@@ -411,7 +300,7 @@ def _known(client: MlflowClient, name: str) -> str:
     try:
         model = client.get_registered_model(name)
     except MlflowException as error:
-        _expect_absent(error)
+        expect_absent(error)
         names = sorted(model.name for model in client.search_registered_models())
         return f"the registered models are {', '.join(names)}" if names else "no model is registered yet"
     numbers = sorted(version.version for version in versions() if version.name == name)
@@ -430,26 +319,12 @@ def versions() -> list[Version]:
     return sorted(found, key=lambda version: (version.name, version.version))
 
 
-def has_run(run_id: str) -> bool:
-    """Tell whether a run is still there; one that was deleted is not, though MLflow could restore it."""
-    try:
-        return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException as error:
-        _expect_absent(error)
-        return False
-
-
 def describe(version: Version, text: str) -> None:
     """Say on the version's page, in markdown, what there is to know of it."""
-    MlflowClient().update_model_version(version.name, str(version.version), description=_spaced(text))
+    MlflowClient().update_model_version(version.name, str(version.version), description=spaced(text))
 
 
-def describe_run(run_id: str, text: str) -> None:
-    """Say on the run's page, in markdown, what there is to know of it, in place of what its beginning said."""
-    tag_run(run_id, {MLFLOW_RUN_NOTE: _spaced(text)})
-
-
-def _spaced(markdown: str) -> str:
+def spaced(markdown: str) -> str:
     """Keep the columns of tables apart: MLflow's pages let them touch, and spaces at a cell's end are dropped."""
     return markdown.replace(" | ", "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE} | ")
 

@@ -10,11 +10,13 @@ import logging
 import os
 import secrets
 import shlex
+import signal
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,18 +42,21 @@ import ray.train.torch
 import torch
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
+from components import processes
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
 
 logging.getLogger("ray").setLevel(logging.WARNING)
 
-EVENTS = "events.jsonl"
+EVENTS, WORKERS = "events.jsonl", "workers"
 SOURCE = Path(__file__).resolve().parents[2]
 
 Work = Callable[[Workers], None]
 
 
-def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str) -> None:
+def run(
+    work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int = 0
+) -> None:
     """Run `work` on every worker and pass on what rank 0 tells; return when all are done.
 
     Args:
@@ -60,9 +65,10 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
         folder: Absolute, seen by all workers; holds the events and Ray's own files.
         on_event: Called in a thread of this process.
         name: Of Ray's run. One that was used before in this folder would silently be resumed.
+        retries: How often `work` is started again on all workers when one of them died.
 
     Raises:
-        PedigreeError: a worker raised one, or died.
+        PedigreeError: a worker raised one, or died once too often.
     """
     storage = folder / ".ray"
     gpus = _connect(workers)
@@ -75,14 +81,39 @@ def run(work: Work, workers: int, folder: Path, on_event: Callable[[Event], None
             use_gpu=gpus >= workers > 0,
             resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpus >= workers > 0 else {}) if workers else None,
         ),
-        run_config=ray.train.RunConfig(name=name, storage_path=str(storage)),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=retries),
+            callbacks=[_NoRetryOfMistakes()],  # type: ignore[list-item]
+        ),
         torch_config=_torch_config(storage),
     )
     with _following(folder / EVENTS, on_event):
         try:
-            trainer.fit()
-        except ray.train.TrainingFailedError as error:
+            _interruptibly(trainer.fit) if workers else trainer.fit()
+        except KeyboardInterrupt:
+            ray.shutdown()
+            raise
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
             raise _cause(error) from error
+
+
+class _NoRetryOfMistakes(ray.train.UserCallback):
+    """Ends the run at what a person has to mend: a callback that raises is what Ray never retries."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        for error in worker_exceptions.values():
+            text = _sentence_in(error)
+            if text is not None:
+                raise PedigreeError(text)
+
+
+def end_left(folder: Path) -> None:
+    """End workers of earlier runs in folders below `folder`: they outlive a driver that was killed by seconds."""
+    labels = (note.name for note in folder.glob(f"*/{WORKERS}/*"))
+    left = [process for process in map(processes.labelled, labels) if process is not None]
+    processes.end([process for process in left if process != processes.this()], seconds=0)
 
 
 def _connect(workers: int) -> float:
@@ -90,6 +121,7 @@ def _connect(workers: int) -> float:
     if workers == 0:
         return 0
     if not ray.is_initialized():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             ray.init(
                 address=os.environ.get("RAY_ADDRESS", "local"),
@@ -100,7 +132,23 @@ def _connect(workers: int) -> float:
             )
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise PedigreeError(_not_joined(error)) from error
+        for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
+            signal.signal(number, handler)  # Ray's own would abort this process with a dump
     return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _interruptibly(call: Callable[[], object]) -> None:
+    """Call in another thread: in the main one Ray would take Ctrl-C for itself, as long as the process lives."""
+    outcome: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name="ray-fit", daemon=True).start()
+    outcome.result()
 
 
 def _not_joined(error: BaseException) -> str:
@@ -167,9 +215,13 @@ def _worker(config: dict[str, Any]) -> None:
     os.chdir(config["cwd"])  # Ray starts workers elsewhere, and a parameter may name a file from here
 
     def emit(event: Event) -> None:
+        # A line of its own, even after a worker that died in the middle of one.
         with events.open("a") as file:
-            file.write(json.dumps(event) + "\n")
+            file.write(f"\n{json.dumps(event)}\n")
 
+    note = events.parent / WORKERS / processes.this().label
+    note.parent.mkdir(exist_ok=True)
+    note.touch()
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))
@@ -187,8 +239,8 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
             while True:
                 last = done.is_set()
                 *complete, rest = (rest + lines.read()).split("\n")
-                for line in complete:
-                    on_event(json.loads(line))
+                for event in filter(None, map(_event, complete)):
+                    on_event(event)
                 if last:
                     return
                 done.wait(0.2)
@@ -204,16 +256,33 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
         thread.join()
 
 
+def _event(line: str) -> Event | None:
+    """Return the event of a line; there is none in an empty one, and in the last words of a worker that died."""
+    with suppress(json.JSONDecodeError):
+        event: Event = json.loads(line)
+        return event
+    return None
+
+
 def _cause(error: BaseException) -> Exception:
     """Return what a worker raised for people, else the failure itself."""
     failures = getattr(error, "worker_failures", None) or {}
-    for failure in [*failures.values(), error]:
-        link: BaseException | None = failure
-        while link is not None:
-            text = sentence(getattr(link, "cause", None) or link)
-            if text is not None:
-                return PedigreeError(text)
-            link = link.__cause__
+    for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
+        text = _sentence_in(failure)
+        if text is not None:
+            return PedigreeError(text)
+    last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return PedigreeError(
-        f"a training worker failed: {str(error).strip().splitlines()[-1]}; run with --debug for more"
+        f"a training worker failed: {last[-1].strip()}; run the same command again to go on from the last "
+        "checkpoint, or with --debug for more"
     )
+
+
+def _sentence_in(error: BaseException | None) -> str | None:
+    """Return the sentence for people of an error, or of what caused it."""
+    while error is not None:
+        text = sentence(getattr(error, "cause", None) or error)
+        if text is not None:
+            return text
+        error = error.__cause__
+    return None

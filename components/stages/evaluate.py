@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from components import figures, files
-from components.adapters import mlflow_store, ray_train
+from components.adapters import mlflow_runs, mlflow_store, ray_train
 from components.contracts import Batch, Evaluated, Outcomes, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
@@ -37,7 +37,7 @@ def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: T
         curves = figures.learning_curves(saved.read_history(trained.folder))
         figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
         files.write_json(new / METRICS, metrics)
-        mlflow_store.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
+        mlflow_runs.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
     return Evaluated(out, metrics)
 
 

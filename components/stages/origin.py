@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from components import files
-from components.adapters import dvc_data, git, mlflow_store
+from components.adapters import dvc_data, git, mlflow_runs
 from components.contracts import Event, Manifest
 from components.training.saved import Saved
 from components.trust import lineage
@@ -23,9 +25,10 @@ class Origin:
     """Id of Prefect's flow run, where there is one."""
 
 
-@dataclass(frozen=True)
-class Beginning:
+class Beginning(BaseModel):
     """What is known before the first update, when nobody can have changed the tree or the data meanwhile."""
+
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     started: str
     code: Code
@@ -36,17 +39,21 @@ class Beginning:
 def beginning(root: Path, manifest: Manifest) -> Beginning:
     """Look at the project as it is when a training begins."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Beginning(started, *_code(root), _data(root, manifest))
+    code, diff = _code(root)
+    return Beginning(started=started, code=code, diff=diff, data=_data(root, manifest))
 
 
-def write(folder: Path, known: Beginning, described: Saved, begun: Event, runs: Runs) -> Lineage:
+def write(
+    folder: Path, known: Beginning, described: Saved, begun: Event, earlier: list[str], runs: Runs
+) -> Lineage:
     """Write the lineage, and what is in no commit, beside the weights in `folder`.
 
     Args:
         folder: The model's.
         known: From before the training.
         described: What model.json says.
-        begun: What rank 0 told when it began.
+        begun: What rank 0 told when it began, the last time.
+        earlier: On what it had been trained before, where that was something else.
         runs: Under which names the tools know of it.
     """
     made = Lineage(
@@ -57,7 +64,7 @@ def write(folder: Path, known: Beginning, described: Saved, begun: Event, runs: 
         params=described.params,
         params_sha256=lineage.digest(described.params),
         seed=described.seed,
-        machine=_machine(begun),
+        machine=_machine(begun, earlier),
         runs=runs,
         weights=described.weights_sha256,
     )
@@ -89,13 +96,14 @@ def _data(root: Path, manifest: Manifest) -> Data:
     )
 
 
-def _machine(begun: Event) -> Machine:
+def _machine(begun: Event, earlier: list[str]) -> Machine:
     """Return on what a training runs that told this when it began."""
-    here = mlflow_store.environment()
+    here = mlflow_runs.environment()
     return Machine(
         device=begun["device"],
         world=begun["world"],
         python=here["python"],
         platform=here["platform"],
         packages=here["packages"],
+        earlier=earlier,
     )

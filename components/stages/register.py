@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components import files
-from components.adapters import mlflow_store
+from components.adapters import mlflow_runs, mlflow_store
 from components.adapters.mlflow_store import CHALLENGER, CHAMPION, Version
 from components.contracts import Evaluated, Outcomes, Prepared, Registered, Task, Trained
 from components.errors import PedigreeError
@@ -51,7 +51,7 @@ def register(
     )
     head, verdict = "\n\n".join(filter(None, [reason, note])), gate.markdown(rules)
     mlflow_store.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
-    mlflow_store.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
+    mlflow_runs.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
     mlflow_store.set_alias(version, CHALLENGER)
     if promoted:
         mlflow_store.promote(version, "the gate", reason)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components import files
-from components.adapters import dvc_data, git, mlflow_store
+from components.adapters import dvc_data, git, mlflow_runs, mlflow_store
 from components.adapters.mlflow_store import Version
 from components.errors import PedigreeError
 from components.training import saved
@@ -106,7 +106,7 @@ def trace(address: str, root: Path) -> Ancestor:
     run = Ancestor(
         "run",
         f"MLflow {made.runs.mlflow}, Prefect {made.runs.prefect}, started {made.started}",
-        HERE if mlflow_store.has_run(made.runs.mlflow) else GONE,
+        HERE if mlflow_runs.has_run(made.runs.mlflow) else GONE,
     )
     machine = Ancestor(
         "machine", f"{made.machine.device}, {made.machine.world} worker(s), Python {made.machine.python}"

@@ -1,18 +1,19 @@
 """Prepared data -> a trained network, on Ray's workers, with one MLflow run that tells of it live."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components import files
-from components.adapters import mlflow_store, ray_train
+from components import files, locks
+from components.adapters import mlflow_runs, mlflow_store, ray_train
 from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
-from components.stages import prepare
+from components.stages import job, prepare
 from components.stages.origin import Origin, beginning, write
 from components.training import loop, saved
 from components.trust.lineage import Runs
@@ -20,6 +21,9 @@ from components.trust.lineage import Runs
 log = logging.getLogger("pedigree.train")
 
 Listener = Callable[[Event], None]
+
+ACCELERATOR = Path("build", ".accelerator.lock")
+"""In the project: one training at a time has the accelerator."""
 
 
 def train(
@@ -33,6 +37,9 @@ def train(
 ) -> Trained:
     """Train into `out`, which is replaced only when all went well.
 
+    A training that was interrupted goes on where it was, in its own MLflow run, when it is asked for again with the
+    same parameters, data and code.
+
     Args:
         task: What is trained.
         params: Its parameters.
@@ -44,41 +51,69 @@ def train(
     """
     known = beginning(origin.root, prepared.manifest)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
-    with files.replacing(out) as new, files.scratch(out) as scratch:
-        run_id = mlflow_store.start_run(
-            task.name, name or task.name, params.model_dump(by_alias=True), prepared.manifest, prepared.folder
+    its_key = job.key(task, params, prepared.manifest, known.code.components)
+    with (
+        job.taken_up(out, its_key, task.name, known) as its_job,
+        locks.alone(origin.root / ACCELERATOR, f"the training of {task.name}"),
+        files.replacing(out) as new,
+    ):
+        told = params.model_dump(by_alias=True)
+        run_id = mlflow_runs.start_run(
+            its_job.record.id, task.name, name or task.name, told, prepared.manifest, prepared.folder
         )
-        history: list[dict[str, float]] = []
+        history: dict[int, dict[str, float]] = {}
         begun: Event = {}
-        work = partial(loop.fit, task, params, prepared, new)
-        with mlflow_store.recording(run_id), Progress(task.name) as progress:
+        with mlflow_runs.recording(run_id, "epoch") as recorder, Progress(task.name) as progress:
+
+            def on_epoch(metrics: dict[str, float]) -> None:
+                epoch = int(metrics["epoch"])
+                if epoch not in history:
+                    history[epoch] = metrics
+                    recorder.log(metrics, epoch)
 
             def on_event(event: Event) -> None:
                 if event["kind"] == "start":
                     begun.update(event)
+                    for metrics in event["history"]:
+                        on_epoch(metrics)
+                    its_job.begun(event)
                 elif event["kind"] == "epoch":
-                    history.append(event["metrics"])
-                    mlflow_store.log_metrics(run_id, event["metrics"], step=int(event["metrics"]["epoch"]))
-                for listener in (progress.tell, *listeners):
-                    listener(event)
+                    on_epoch(event["metrics"])
 
-            ray_train.run(work, params.train.workers, scratch, _shielded(on_event), run_id)
-        described = _describe(task, params, prepared, new, history, run_id)
+            work = partial(loop.fit, task, params, prepared, its_job.folder)
+            tell = _told([on_event, progress.tell, *listeners])
+            ray_train.end_left(its_job.folder)
+            with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
+                ray_train.run(work, params.train.workers, scratch, tell, run_id, params.train.retries)
+        files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
+        described = _describe(task, params, prepared, new, [history[epoch] for epoch in sorted(history)], run_id)
         runs = Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id)
-        made = write(new, known, described, begun, runs)
-        mlflow_store.tag_run(run_id, made.tags())
-        mlflow_store.log_folder(run_id, new, "model")
+        earlier = its_job.record.machines[:-1]
+        made = write(new, its_job.record.beginning, described, begun, earlier, runs)
+        mlflow_runs.tag_run(run_id, made.tags())
+        mlflow_runs.log_folder(run_id, new, "model")
     return Trained(out, run_id)
 
 
-def _shielded(listener: Listener) -> Listener:
-    """Keep a listener's failure, MLflow's server being away for one, from ending the training."""
+@contextmanager
+def _resumable(name: str) -> Iterator[None]:
+    """Tell whoever stops a training how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("%s was stopped in training: the same command goes on from its last checkpoint", name)
+        raise
+
+
+def _told(listeners: Sequence[Listener]) -> Listener:
+    """Tell all of an event: the failure of one, a server being away, ends neither the others nor the training."""
 
     def tell(event: Event) -> None:
-        try:
-            listener(event)
-        except Exception as error:
-            log.warning("could not record the progress of training: %s", error)
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception as error:
+                log.warning("could not record the progress of training: %s", error)
 
     return tell
 

@@ -1,13 +1,15 @@
 """The one loop, for every task: forward, loss, backward, update, schedule, until done.
 
 Every random number of training is a function of (seed, update, rank), so that a run can be taken up at any
-update without the state of a generator.
+update without the state of a generator: a checkpoint holds all else, and what comes out of a training that was
+interrupted is bitwise what comes out of one that was not.
 """
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from components import files
 from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Task, Workers
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
-from components.training import saved
+from components.training import checkpoint, saved
 from components.training.device import autocast, described, resident, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
@@ -35,15 +38,38 @@ class _Run:
     task: Task[Any]
     params: TaskParams
     workers: Workers
+    folder: Path
+    """Of the training: checkpoints, and the best weights so far."""
     model: nn.Module
     network: nn.Module
     """The model, wrapped for gradients to be averaged when there are several workers."""
     optimizers: list[Optimizer]
     average: AveragedModel | None
+    control: Any = None
+    """Group of all workers whose messages never wait for a GPU, or None for one worker."""
     update: int = 0
     """Updates made so far."""
-    best: float = -math.inf
+    epoch: int = 0
+    """Epochs that are over."""
+    batch: int = 0
+    """Batches of this epoch that are over."""
+    rows: list[Tensor] = field(default_factory=list)
+    """Sums and count, float64, of each of these batches on this worker."""
+    names: list[str] = field(default_factory=list)
+    """Of the sums."""
+    carry: Batch = field(default_factory=dict)
+    """What the last batch left to the next one."""
+    seconds: float = 0.0
+    """Of this epoch's training."""
+    trained: float = 0.0
+    """Seconds of all epochs' training."""
+    score: float | None = None
+    """The best one so far, more being better."""
     epochs_without_better: int = 0
+    best: checkpoint.Best | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    saved_at: float = field(default_factory=time.monotonic)
+    """When the last checkpoint was written."""
 
     @property
     def train(self) -> TrainParams:
@@ -54,80 +80,191 @@ class _Run:
         """The weights that are validated and kept: their average once there is one."""
         return self.model if self.average is None or not self.average.n_averaged else self.average.module
 
+    @property
+    def over(self) -> bool:
+        patience = self.train.patience
+        return self.epoch >= self.train.epochs or bool(patience and self.epochs_without_better >= patience)
 
-def fit(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path, workers: Workers) -> None:
-    """Train a network on the prepared data and leave its best weights in `out`.
+
+def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, workers: Workers) -> None:
+    """Train a network on the prepared data, and leave its best weights in the training's folder.
+
+    Where the folder has a checkpoint, the training goes on from there.
 
     Raises:
         PedigreeError: a parameter does not fit the data, or training diverged.
     """
     train = params.train
-    workers.emit({"kind": "start", "device": described(workers.device), "world": workers.world})
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
-    run = _begin(task, params, prepared, workers)
+    run = _begin(task, params, prepared, folder, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
-    trained = 0.0
-    for epoch in range(train.epochs):
-        started = time.monotonic()
-        batches = task.train_batches(splits["train"], params, Plan(epoch, workers.rank, workers.world))
-        sums, count = _train_epoch(run, batches, epoch)
-        seconds = time.monotonic() - started
-        trained += seconds
+    while not run.over:
+        batches = task.train_batches(splits["train"], params, Plan(run.epoch, workers.rank, workers.world))
+        sums, count = _train_epoch(run, batches)
         _same_buffers(run)
         scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
-        _keep_best(run, scores, out)
+        _keep_best(run, scores)
+        run.trained += run.seconds
         metrics = {
-            "epoch": epoch + 1,
+            "epoch": run.epoch + 1,
             **{f"train/{name}": value for name, value in task.metrics(sums, count).items()},
             **{f"val/{name}": value for name, value in scores.items()},
-            "train/lr": learning_rate(train, (epoch + 0.5) / train.epochs),
-            **speed.of(count, seconds),
-            "speed/seconds_of_training": trained,
+            "train/lr": learning_rate(train, (run.epoch + 0.5) / train.epochs),
+            **speed.of(count, run.seconds),
+            "speed/seconds_of_training": run.trained,
         }
+        run.history.append(metrics)
+        run.epoch, run.batch, run.rows, run.carry, run.seconds = run.epoch + 1, 0, [], {}, 0.0
+        _save(run)  # before it is told of: an epoch that was told of is never made again
         workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
-        if train.patience and run.epochs_without_better >= train.patience:
-            break
+    if workers.rank == 0:
+        assert run.best is not None, "the first epoch's weights are kept, whatever their score"
+        files.copy(folder / run.best.file, folder / saved.WEIGHTS)
 
 
-def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, workers: Workers) -> _Run:
+def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, workers: Workers) -> _Run:
+    """Return the training at its beginning, or where its last checkpoint has it, and tell of it."""
     train = params.train
     torch.manual_seed(train.seed)
     model = task.build_model(params, prepared.manifest)
     task.initialise(model, params)
     model = placed(model, workers.device)
-    return _Run(
+    optimizers = build_optimizers(model, train.optimizer)
+    average = build_average(model, train.average)
+    found = checkpoint.latest(folder)
+    if found:
+        _restore(model, optimizers, average, found[1])
+    several = workers.world > 1
+    run = _Run(
         task=task,
         params=params,
         workers=workers,
+        folder=folder,
         model=model,
-        network=DistributedDataParallel(model) if workers.world > 1 else model,
-        optimizers=build_optimizers(model, train.optimizer),
-        average=build_average(model, train.average),
+        network=DistributedDataParallel(model) if several else model,
+        optimizers=optimizers,
+        average=average,
+        control=dist.new_group(backend="gloo") if several else None,
+    )
+    if found:
+        _take_up(run, *found)
+    workers.emit(
+        {
+            "kind": "start",
+            "device": described(workers.device),
+            "world": workers.world,
+            "resumed": found and {"update": run.update, "epoch": run.epoch, "world": found[0].world},
+            "history": run.history,
+        }
+    )
+    return run
+
+
+_MODEL, _AVERAGE, _OPTIMIZER, _ROWS, _CARRY = "model", "average", "optimizer", "rows", "carry"
+
+
+def _restore(
+    model: nn.Module, optimizers: list[Optimizer], average: AveragedModel | None, tensors: dict[str, Tensor]
+) -> None:
+    model.load_state_dict(_below(tensors, _MODEL))
+    if average is not None:
+        average.load_state_dict(_below(tensors, _AVERAGE))
+    for number, optimizer in enumerate(optimizers):
+        checkpoint.restore_optimizer(optimizer, _below(tensors, f"{_OPTIMIZER}{number}"))
+
+
+def _take_up(run: _Run, place: checkpoint.Place, tensors: dict[str, Tensor]) -> None:
+    """Put the run where a checkpoint has it; with another number of workers sums and state are dealt anew."""
+    rank, world, device = run.workers.rank, run.workers.world, run.workers.device
+    parts = checkpoint.parts_of(_below(tensors, _CARRY), place.world)
+    run.carry = to_device(checkpoint.dealt(parts, rank, world), device)
+    rows = [part["rows"].to(device) for part in checkpoint.parts_of(_below(tensors, _ROWS), place.world) if part]
+    if rows:
+        mine = rows[rank] if place.world == world else torch.cat(rows)
+        run.rows = list(mine if place.world == world or rank == 0 else torch.zeros_like(mine[:1]))
+    run.update, run.epoch, run.batch, run.names = place.update, place.epoch, place.batch, place.names
+    run.score, run.epochs_without_better, run.best = place.score, place.epochs_without_better, place.best
+    run.seconds, run.trained, run.history = place.seconds, place.trained, place.history
+
+
+def _save(run: _Run) -> None:
+    """Write a checkpoint: rank 0 does, with what each worker alone has."""
+    mine = {_ROWS: {"rows": torch.stack(run.rows).cpu()} if run.rows else {}}
+    mine[_CARRY] = {name: tensor.cpu() for name, tensor in run.carry.items()}
+    parts: list[dict[str, Batch] | None] = [mine]
+    if run.control is not None:
+        parts = [None] * run.workers.world
+        dist.gather_object(mine, parts if run.workers.rank == 0 else None, group=run.control)
+    if run.workers.rank == 0:
+        tensors = _named(_MODEL, run.model.state_dict())
+        tensors |= _named(_AVERAGE, run.average.state_dict() if run.average is not None else {})
+        for number, optimizer in enumerate(run.optimizers):
+            tensors |= _named(f"{_OPTIMIZER}{number}", checkpoint.optimizer_tensors(optimizer))
+        for what in (_ROWS, _CARRY):
+            tensors |= _named(what, checkpoint.keep_parts([part[what] for part in parts if part is not None]))
+        checkpoint.save(run.folder, _place(run), tensors)
+    run.saved_at = time.monotonic()
+
+
+def _place(run: _Run) -> checkpoint.Place:
+    return checkpoint.Place(
+        update=run.update,
+        epoch=run.epoch,
+        batch=run.batch,
+        world=run.workers.world,
+        score=run.score,
+        epochs_without_better=run.epochs_without_better,
+        best=run.best,
+        seconds=run.seconds,
+        trained=run.trained,
+        names=run.names,
+        history=run.history,
     )
 
 
-def _train_epoch(run: _Run, batches: Batches, epoch: int) -> tuple[dict[str, float], int]:
-    """Make one epoch's updates; return its sums and count over all workers."""
+def _named(what: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{what}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _below(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """Return what `_named` was given."""
+    return {name.removeprefix(f"{what}."): each for name, each in tensors.items() if name.startswith(f"{what}.")}
+
+
+def _train_epoch(run: _Run, batches: Batches) -> tuple[dict[str, float], int]:
+    """Make an epoch's updates, or those that are left of it; return its sums and count over all workers."""
     run.network.train()
-    progress = Progress(run.workers, epoch, run.train.epochs)
-    rows: list[Tensor] = []
-    names: list[str] = []
-    carry: Batch = {}
-    for index in range(len(batches)):
+    progress = Progress(run.workers, run.epoch, run.train.epochs, begun=run.batch / len(batches))
+    before, started = run.seconds, time.monotonic()
+    while run.batch < len(batches):
         # The middle of an update's stretch, so that neither the first nor the last one has rate zero.
-        share = (epoch + (index + 0.5) / len(batches)) / run.train.epochs
-        batch = to_device(batches[index], run.workers.device) | carry
-        sums, count, carry = _update(run, batch, share)
-        progress.tell((index + 1) / len(batches), sums, count)
-        names = list(sums)
-        rows.append(torch.stack([*sums.values(), torch.tensor(count, device=run.workers.device).double()]))
-    sums_of_all, count_of_all = total(torch.stack(rows).sum(0, keepdim=True), names)
+        share = (run.epoch + (run.batch + 0.5) / len(batches)) / run.train.epochs
+        batch = to_device(batches[run.batch], run.workers.device) | run.carry
+        sums, count, run.carry = _update(run, batch, share)
+        run.batch += 1
+        progress.tell(run.batch / len(batches), sums, count)
+        run.names = list(sums)
+        run.rows.append(torch.stack([*sums.values(), torch.tensor(count, device=run.workers.device).double()]))
+        run.seconds = before + time.monotonic() - started
+        if run.batch < len(batches) and _due(run):
+            _save(run)
+    sums_of_all, count_of_all = total(torch.stack(run.rows).sum(0, keepdim=True), run.names)
     if not all(map(math.isfinite, sums_of_all.values())):
         raise PedigreeError(
-            f"training diverged in epoch {epoch + 1}, its loss is no longer a number: "
+            f"training diverged in epoch {run.epoch + 1}, its loss is no longer a number: "
             f"lower train.optimizer.lr (now {run.train.optimizer.lr}) or set train.clip_norm"
         )
     return sums_of_all, count_of_all
+
+
+def _due(run: _Run) -> bool:
+    """Tell whether it is time for a checkpoint, by the clock of rank 0: all workers write it at the same update."""
+    due = time.monotonic() - run.saved_at >= run.train.checkpoint_seconds
+    if run.control is None:
+        return due
+    told = torch.tensor([due])
+    dist.broadcast(told, 0, group=run.control)
+    return bool(told)
 
 
 def _update(run: _Run, batch: Batch, share: float) -> tuple[dict[str, Tensor], int, Batch]:
@@ -193,14 +330,17 @@ def _same_buffers(run: _Run) -> None:
             dist.broadcast(buffer, 0)
 
 
-def _keep_best(run: _Run, scores: dict[str, float], out: Path) -> None:
+def _keep_best(run: _Run, scores: dict[str, float]) -> None:
     metric = run.train.best_metric
     if metric not in scores:
         raise PedigreeError(f"train.best_metric {metric!r} is not measured: it is one of {', '.join(scores)}")
     score = scores[metric] if run.train.best_mode == "max" else -scores[metric]
-    if not score <= run.best:  # the first epoch is kept, even when its score is not a number
-        run.best, run.epochs_without_better = score, 0
+    # The first epoch is kept even when its score is not a number, which every number is better than.
+    if run.score is None or math.isnan(run.score) or score > run.score:
+        run.score, run.epochs_without_better = score, 0
         if run.workers.rank == 0:
-            saved.save_weights(out, run.judged)
+            file = run.folder / f"best-{run.epoch + 1:06d}.safetensors"
+            saved.save_weights(file, run.judged)
+            run.best = checkpoint.Best(file=file.name, sha256=files.sha256(file))
     else:
         run.epochs_without_better += 1

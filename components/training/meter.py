@@ -22,6 +22,8 @@ class Progress:
     workers: Workers
     epoch: int
     epochs: int
+    begun: float = 0.0
+    """Share of the epoch that was over before."""
     samples: int = 0
     started: float = field(default_factory=time.monotonic)
     told: float = 0.0
@@ -42,7 +44,7 @@ class Progress:
                 "share": (self.epoch + done) / self.epochs,
                 "loss": float(sums["loss"]) / count,
                 "samples_per_second": self.samples / seconds,
-                "seconds_left": (self.epochs - self.epoch - done) * seconds / done,
+                "seconds_left": (self.epochs - self.epoch - done) * seconds / (done - self.begun),
             }
         )
 

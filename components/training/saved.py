@@ -36,12 +36,12 @@ class Saved(BaseModel):
         return int(str(train["seed"]))
 
 
-def save_weights(folder: Path, model: nn.Module) -> None:
+def save_weights(file: Path, model: nn.Module) -> None:
     """Write the weights whole or not at all."""
-    new = folder / f".{WEIGHTS}.new"
-    save_model(model, str(new))
-    new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
-    new.replace(folder / WEIGHTS)
+    with files.new_beside(file) as new:
+        save_model(model, str(new))
+        new.chmod(0o644)  # safetensors keeps its files to the user alone; a team shares them
+        files.publish(new, file)
 
 
 def load_saved(folder: Path) -> Saved:

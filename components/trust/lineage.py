@@ -51,6 +51,10 @@ class Machine(_Part):
     python: str
     platform: str
     packages: dict[str, str] = Field(description="Installed distributions and their versions")
+    earlier: list[str] = Field(
+        default=[],
+        description="Devices and workers that it began on, where it went on on others",
+    )
 
 
 class Runs(_Part):
@@ -99,7 +103,8 @@ class Lineage(_Part):
     def markdown(self) -> str:
         """Return the ancestry as a table that MLflow shows; with the beginnings of hashes."""
         data, code, runs = self.data, self.code, self.runs
-        machine = f"{self.machine.device}, {self.machine.world} worker(s), Python {self.machine.python}"
+        began = "".join(f"{each}; then " for each in self.machine.earlier)
+        machine = f"{began}{self.machine.device}, {self.machine.world} worker(s), Python {self.machine.python}"
         rows = (
             ("data", f"{_short(data.pinned)}, of {self.task}: {_short(data.raw)}"),
             ("prepared", _short(data.prepared)),
@@ -159,7 +164,8 @@ def _data(data: Data) -> dict[str, str]:
 
 
 def _hardware(machine: Machine) -> dict[str, str]:
-    return {"device": machine.device, "platform": machine.platform, "Python": machine.python}
+    earlier = {"begun on": ", ".join(machine.earlier)} if machine.earlier else {}
+    return {"device": machine.device, "platform": machine.platform, "Python": machine.python, **earlier}
 
 
 def _change(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from pipelines.children import end_tree
+from components import processes
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -52,7 +52,7 @@ def mlflow_ui(root: Path, log: Path) -> Iterator[str]:
         _await(f"{address}/health", server, log)
         yield address
     finally:
-        end_tree(server.pid)
+        processes.end(processes.tree(server.pid))
         server.wait()
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from components import params
-from components.adapters import mlflow_store
+from components.adapters import mlflow_runs
 from components.errors import PedigreeError
 from components.stages import evaluate, prepare, register, train
 from components.stages.origin import Origin
@@ -64,8 +64,8 @@ def test_each_epoch_reaches_the_run(chain, run):
 
 
 def test_the_load_of_the_machine_is_recorded_while_a_run_lasts(chain):
-    run_id = mlflow_store.start_run("vision", "load", {}, chain.prepared.manifest, chain.prepared.folder)
-    with mlflow_store.recording(run_id, seconds=0.2):
+    run_id = mlflow_runs.start_run("vision", "load", {}, chain.prepared.manifest, chain.prepared.folder)
+    with mlflow_runs.recording(run_id, seconds=0.2):
         time.sleep(2)
     run = MlflowClient().get_run(run_id)
     assert run.info.status == "FINISHED"

@@ -21,6 +21,8 @@ SECTION = """
       best_metric: loss
       best_mode: min
       patience: 0
+      checkpoint_seconds: 20
+      retries: 0
     evaluate: {workers: 0, batch_size: 4, bootstrap: 200, seed: 0}
     register:
       name: toy

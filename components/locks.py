@@ -1,0 +1,64 @@
+"""Blocks that one process and thread at a time may be in; whoever has to wait says for whom."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from components import files, processes
+
+log = logging.getLogger("pedigree.lock")
+
+
+@contextmanager
+def alone(file: Path, doing: str) -> Iterator[None]:
+    """Wait until nobody else holds `file`, and hold it while the block runs; blocks may nest within a thread.
+
+    The lock is the operating system's, so that a process that is killed holds nothing.
+
+    Args:
+        file: Made if it is not there; `<file>.json` says who holds it.
+        doing: What the block does, for those who wait: "the training of vision".
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for %s", holder(file))
+        lock.acquire()
+    try:
+        if lock.lock_counter == 1:
+            files.write_json(_note(file), {"doing": doing, **processes.this().model_dump()})
+        yield
+    finally:
+        lock.release()
+
+
+def held(file: Path) -> bool:
+    """Tell whether some process is in a block of this file."""
+    if not file.exists():
+        return False
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def holder(file: Path) -> str:
+    """Return who holds the file, or held it last: "the training of vision (pid 12 on node)"."""
+    try:
+        note = json.loads(_note(file).read_text())
+        return f"{note['doing']} (pid {note['pid']} on {note['host']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def _note(file: Path) -> Path:
+    return file.with_name(f"{file.name}.json")

@@ -1,0 +1,110 @@
+"""A training until it is over: its folder, which outlives its processes, and what makes another one the same."""
+
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components import files, locks
+from components.adapters import mlflow_runs
+from components.contracts import Event, Manifest, Task
+from components.params import TaskParams
+from components.stages.origin import Beginning
+from components.trust import lineage
+
+log = logging.getLogger("pedigree.train")
+
+UNFINISHED = "training"
+"""Folder beside a model's, with one folder for each training that is not over."""
+_JOB = "job.json"
+_HOW = {"workers", "checkpoint_seconds", "retries"}
+"""Parameters of training that change how it is run and not what it makes."""
+
+
+class Record(BaseModel):
+    """job.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    id: str = Field(description="Of the job; its MLflow run carries it")
+    beginning: Beginning = Field(description="What was known when it began")
+    machines: list[str] = Field(description="Devices and numbers of workers that it was trained on, in their order")
+
+
+@dataclass
+class Job:
+    """A training that is not over."""
+
+    folder: Path
+    record: Record
+
+    def begun(self, event: Event) -> None:
+        """Keep on what a training goes on, and say so where that is not what it began on."""
+        machine = f"{event['device']}, {event['world']} worker(s)"
+        resumed, before = event["resumed"], self.record.machines
+        if resumed:
+            log.info("%s goes on after epoch %d, update %d", self.record.task, resumed["epoch"], resumed["update"])
+        if resumed and before and before[-1] != machine:
+            log.warning(
+                "it was trained on %s so far and goes on on %s: the bits of its weights will differ from those of "
+                "a training that was not interrupted",
+                before[-1],
+                machine,
+            )
+        machines = [*before, machine] if resumed and before[-1:] != [machine] else before if resumed else [machine]
+        self.record = self.record.model_copy(update={"machines": machines})
+        self._write()
+
+    def _write(self) -> None:
+        files.write_text(self.folder / _JOB, self.record.model_dump_json(indent=2) + "\n")
+
+
+def key(task: Task[Any], params: TaskParams, manifest: Manifest, code: str) -> str:
+    """Return what two trainings share that make the same weights: task, parameters, data and code."""
+    train = {name: value for name, value in params.model_dump(mode="json")["train"].items() if name not in _HOW}
+    data = manifest.model_dump(mode="json", exclude={"refused"})
+    return lineage.digest([task.name, train, data, code])
+
+
+@contextmanager
+def taken_up(out: Path, its_key: str, task: str, beginning: Beginning) -> Iterator[Job]:
+    """Give the unfinished training of this key beside the folder `out`, or a new one; no other process has it.
+
+    It is gone when the block ends well, and else stays for the next time.
+    """
+    folder = out.with_name(UNFINISHED) / its_key[:16]
+    with locks.alone(folder.with_name(f"{folder.name}.lock"), f"the same training of {task}"):
+        record = _read(folder)
+        if record is None:
+            files.remove(folder)
+            folder.mkdir(parents=True)
+            record = Record(task=task, id=uuid.uuid4().hex, beginning=beginning, machines=[])
+        job = Job(folder, record)
+        job._write()
+        yield job
+        files.remove(folder)
+
+
+def _read(folder: Path) -> Record | None:
+    try:
+        return Record.model_validate_json((folder / _JOB).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def end_left(build: Path) -> list[str]:
+    """End the MLflow runs of trainings below `build` whose processes are gone; return a sentence for each."""
+    said: list[str] = []
+    for file in sorted(build.glob(f"**/{UNFINISHED}/*/{_JOB}")):
+        record = _read(file.parent)
+        if record is None or locks.held(file.parent.with_name(f"{file.parent.name}.lock")):
+            continue
+        if mlflow_runs.end_left(record.task, record.id):
+            said.append(f"a training of {record.task} was cut off: its MLflow run is marked as killed")
+    return said

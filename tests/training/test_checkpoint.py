@@ -1,0 +1,136 @@
+"""A training that was interrupted ends in bitwise the weights of one that was not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from components.contracts import Task
+from components.training import checkpoint
+from tests.training.test_loop import fit, step, toy
+
+EVERY_UPDATE = 1e-9
+
+
+class KilledError(Exception):
+    """Ends a training as a kill does: nothing is written after it."""
+
+
+def noisy(batch: dict, values: object) -> dict:
+    return {**batch, "x": batch["x"] + torch.randn_like(batch["x"])}
+
+
+def killed_at(update: int) -> Task:
+    """Return the toy task whose training is ended in the update of that number, from 1."""
+    made = 0
+
+    def killing_step(model: nn.Module, batch: dict, values: object) -> object:
+        nonlocal made
+        if model.training and len(batch["x"]) == 16:
+            made += 1
+            if made == update:
+                raise KilledError
+        return step(model, batch, values)
+
+    return task(killing_step)
+
+
+def task(its_step: object = step) -> Task:
+    """Return the toy task with a matrix inside, which is what muon takes."""
+
+    def build(values: object, manifest: object) -> nn.Module:
+        return nn.Sequential(nn.Dropout(0.3), nn.Linear(4, 4), nn.Linear(4, 1))
+
+    return replace(toy(noisy), build_model=build, step=its_step)
+
+
+OPTIMIZERS = {
+    "sgd": {"name": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
+    "adamw": {"name": "adamw", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
+    "muon": {"name": "muon", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
+}
+SETTINGS = {
+    "checkpoint_seconds": EVERY_UPDATE,
+    "average": {"name": "ema", "decay": 0.9},
+    "schedule": {"name": "one_cycle", "warmup": 0.3},
+}
+
+
+def numbers(metrics: list[dict]) -> list[dict]:
+    """Return what of the metrics does not depend on the clock."""
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in metrics]
+
+
+@pytest.mark.parametrize(("update", "optimizer"), [(1, "sgd"), (4, "adamw"), (5, "muon"), (9, "sgd")])
+def test_a_training_killed_at_any_update_ends_in_the_same_weights_and_metrics(tmp_path, update, optimizer):
+    settings = {**SETTINGS, "optimizer": OPTIMIZERS[optimizer]}
+    whole, told = fit(tmp_path / "whole", task(), **settings)
+    with pytest.raises(KilledError):
+        fit(tmp_path / "killed", killed_at(update), **settings)
+    again, rest = fit(tmp_path / "killed", task(), **settings)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert numbers(rest) == numbers(told)[-len(rest) :]
+    place, _ = checkpoint.latest(tmp_path / "killed")
+    assert numbers(place.history) == numbers(told)
+
+
+def test_a_training_that_was_over_is_not_made_again(tmp_path):
+    weights, _ = fit(tmp_path, task(), **SETTINGS)
+    again, told = fit(tmp_path, killed_at(1), **SETTINGS)
+    assert told == []
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_the_last_two_checkpoints_are_kept_and_the_best_weights_that_they_name(tmp_path):
+    fit(tmp_path, task(), **SETTINGS)
+    assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 2
+    place, _ = checkpoint.latest(tmp_path)
+    assert place.best.file in [file.name for file in tmp_path.glob("best-*")]
+    assert len(list(tmp_path.glob("best-*"))) <= 2
+
+
+def damage(file: Path, how: str) -> None:
+    data = bytearray(file.read_bytes())
+    if how == "flipped":
+        data[len(data) // 2] ^= 1
+    file.write_bytes(data[: len(data) // 2] if how == "torn" else data)
+
+
+@pytest.mark.parametrize("how", ["torn", "flipped"])
+@pytest.mark.parametrize("what", ["checkpoints/*", "best-*"])
+def test_damage_costs_the_last_stretch_and_never_a_bit_of_the_weights(tmp_path, what, how):
+    whole, _ = fit(tmp_path / "whole", task(), **SETTINGS)
+    with pytest.raises(KilledError):
+        fit(tmp_path / "killed", killed_at(8), **SETTINGS)
+    before, _ = checkpoint.latest(tmp_path / "killed")
+    damage(max((tmp_path / "killed").glob(what)), how)
+    found = checkpoint.latest(tmp_path / "killed")
+    assert found is None or found[0].update < before.update
+    again, _ = fit(tmp_path / "killed", task(), **SETTINGS)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@given(samples=st.integers(1, 40), before=st.integers(1, 5), after=st.integers(1, 5))
+def test_state_is_dealt_among_another_number_of_workers_as_samples_are(samples, before, after):
+    whole = torch.arange(samples * 2).view(samples, 2)
+    parts = [{"state": whole[rank::before]} for rank in range(before)]
+    kept = checkpoint.parts_of(checkpoint.keep_parts(parts), before)
+    for rank in range(after):
+        assert torch.equal(checkpoint.dealt(kept, rank, after)["state"], whole[rank::after])
+
+
+def test_an_optimizers_state_keeps_the_memory_format_of_its_parameter():
+    weight = nn.Parameter(torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last))
+    first = torch.optim.AdamW([weight], fused=True)
+    weight.grad = torch.randn_like(weight)
+    first.step()
+    second = torch.optim.AdamW([weight], fused=True)
+    tensors = {k: v.contiguous().clone() for k, v in checkpoint.optimizer_tensors(first).items()}
+    checkpoint.restore_optimizer(second, tensors)
+    moment = second.state[weight]["exp_avg"]
+    assert moment.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(moment, first.state[weight]["exp_avg"])
