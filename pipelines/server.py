@@ -5,7 +5,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from components.errors import PedigreeError
+from components.errors import PedigreeError, without_login
 
 ADDRESS = "http://127.0.0.1:4200"
 """Where `pedigree up` serves Prefect; the same as in pyproject.toml, for `prefect deployment run`."""
@@ -14,7 +14,7 @@ ADDRESS = "http://127.0.0.1:4200"
 def answers(api: str) -> bool:
     """Tell whether a Prefect server answers at this API address."""
     try:
-        urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=3).close()  # noqa: S310 - the user's own address
+        urllib.request.urlopen(f"{without_login(api).rstrip('/')}/health", timeout=3).close()  # noqa: S310 - the user's own address
     except (OSError, ValueError):
         return False
     return True

@@ -52,21 +52,6 @@ def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
     saved.rebuild(chain.task, trained.folder)
 
 
-def fail_for_people(workers: Workers) -> None:
-    raise PedigreeError(f"worker {workers.rank} says what to do")
-
-
-def die(workers: Workers) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize(("work", "said"), [(fail_for_people, "^worker 0 says what to do$"), (die, "worker")])
-def test_what_ends_a_worker_reaches_the_person_as_a_sentence(tmp_path, work, said):
-    with pytest.raises(PedigreeError, match=said) as caught:
-        ray_train.run(work, 1, tmp_path, lambda event: None, "one")
-    assert "\n" not in str(caught.value)
-
-
 def wait_together(seen: Path, workers: Workers) -> None:
     dist.barrier()
     workers.emit({"kind": "progress"})
@@ -115,6 +100,7 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     assert len(own) == 64, "made by this process"
     monkeypatch.setenv("RAY_ADDRESS", ray_train.ray.get_runtime_context().gcs_address)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "2")  # how often a refused one tries again
     if token is None:
         monkeypatch.delenv("RAY_AUTH_MODE")
         monkeypatch.delenv("RAY_AUTH_TOKEN")
@@ -125,6 +111,21 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     )
     assert said in done.stdout, done.stderr
     assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
+
+
+def fail_for_people(workers: Workers) -> None:
+    raise PedigreeError(f"worker {workers.rank} says what to do")
+
+
+def die(workers: Workers) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("work", "said"), [(fail_for_people, "^worker 0 says what to do$"), (die, "worker")])
+def test_what_ends_a_worker_reaches_the_person_as_a_sentence(tmp_path, work, said):
+    with pytest.raises(PedigreeError, match=said) as caught:
+        ray_train.run(work, 1, tmp_path, lambda event: None, "one")
+    assert "\n" not in str(caught.value)
 
 
 def tell_a_lot(workers: Workers) -> None:

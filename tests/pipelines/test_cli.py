@@ -184,14 +184,17 @@ def test_a_full_disk_stops_with_the_remedy_and_keeps_earlier_results(workspace):
     assert results(workspace) == before
 
 
-def test_an_mlflow_server_that_does_not_answer_is_named(workspace):
-    done = run_in(workspace, "components", "vision", "train", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    failed(done, "MLflow does not answer at http://127.0.0.1:9")
+def test_an_mlflow_server_that_does_not_answer_is_named_without_the_password(workspace):
+    address = "http://ann:pass%40word@127.0.0.1:9"
+    done = run_in(workspace, "components", "vision", "train", MLFLOW_TRACKING_URI=address)
+    failed(done, "MLflow does not answer at http://127.0.0.1:9 ")
+    assert "ann" not in done.stderr
 
 
-def test_a_prefect_server_that_does_not_answer_is_named(workspace):
-    done = pedigree(workspace, "run", "vision", PREFECT_API_URL="http://127.0.0.1:9/api")
-    failed(done, "Prefect does not answer at http://127.0.0.1:9/api")
+def test_a_prefect_server_that_does_not_answer_is_named_without_the_password(workspace):
+    done = pedigree(workspace, "run", "vision", PREFECT_API_URL="http://ann:word@127.0.0.1:9/api")
+    failed(done, "Prefect does not answer at http://127.0.0.1:9/api:")
+    assert "ann" not in done.stderr
 
 
 def test_a_web_server_that_is_not_prefect_does_not_pass_for_it(workspace):

@@ -21,6 +21,21 @@ from tests.toy.tiny import SECTION
 
 UP_SECONDS = 120
 
+SECRETS = {
+    name: f"secret-{number}-Zq7vK2"
+    for number, name in enumerate(
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_TRACKING_TOKEN",
+            "PREFECT_API_KEY",
+            "RAY_AUTH_TOKEN",
+            "GITHUB_TOKEN",
+        )
+    )
+}
+PASSWORD = "secret-of-an-address-Zq7vK2"
+
 
 @pytest.fixture(scope="module")
 def workspace(project, tmp_path_factory):
@@ -138,7 +153,7 @@ def up(workspace, ports):
         process = subprocess.Popen(
             [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
             cwd=workspace,
-            env=os.environ | everywhere,
+            env=os.environ | everywhere | SECRETS,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -250,7 +265,9 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
             "train.epochs=1",
         ],
         cwd=workspace,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ
+        | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        | {**SECRETS, "MLFLOW_TRACKING_URI": f"http://ann:{PASSWORD}@127.0.0.1:{ports[1]}"},
         capture_output=True,
         text=True,
         check=False,
@@ -263,6 +280,8 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
         assert re.search(rf"{stage} \d+", done.stdout)
     runs = api(ports, "flow_runs/filter")
     assert len([r for r in runs if r["state_type"] == "COMPLETED"]) == 2
+    assert f"toy run      http://127.0.0.1:{ports[1]}/" in done.stdout
+    (workspace / "run.log").write_text(done.stdout + done.stderr)
 
 
 def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):
@@ -271,3 +290,12 @@ def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_no_secret_of_the_environment_was_written_or_printed_anywhere(workspace, up):
+    """After a deployment's run and one by hand: databases, artifacts, logs, results, and what was printed."""
+    kept = {path.relative_to(workspace): path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
+    names = {path.name for path in kept}
+    assert {"prefect.db", "mlflow.db", "lineage.json", "environment.json", "up.log", "run.log"} <= names
+    for secret in (*SECRETS.values(), PASSWORD):
+        assert [str(path) for path, content in kept.items() if secret.encode() in content] == []
