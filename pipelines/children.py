@@ -1,22 +1,29 @@
 """Programs that we start beside us: their ports, that they answer, and that none outlives us."""
 
+import logging
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 import typer
 
 from components import processes
 from components.errors import PedigreeError
+from components.processes import Process
+
+log = logging.getLogger("pedigree.up")
 
 START_SECONDS = 120
+MINUTE, MOST_ENDS = 60.0, 3
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -46,53 +53,96 @@ def expect_free(address: str, needs: str, remedy: str) -> None:
             ) from None
 
 
-@contextmanager
-def child_of_ours(
-    arguments: list[str], env: Mapping[str, str], cwd: Path | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Python module as a child that is gone, with all of its own children, when the block ends."""
-    # A session of its own: Ctrl-C in the terminal reaches only us, and we end the children in order.
-    child = subprocess.Popen([sys.executable, *arguments], env=env, cwd=cwd, start_new_session=True)
-    try:
-        yield child
-    finally:
-        processes.end(processes.tree(child.pid))
-        child.wait()
+@dataclass
+class _Child:
+    arguments: list[str]
+    cwd: Path | None
+    program: subprocess.Popen[bytes]
+    ends: list[float] = field(default_factory=list)
+    """When it ended by itself."""
 
 
-def await_answer(url: str, what: str, children: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Wait until a child answers at an address.
+class Children:
+    """Python modules that run beside us until the block ends; then they are gone, with all that they started."""
 
-    Raises:
-        PedigreeError: it does not in two minutes, or a child ended.
-    """
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        _expect_alive(children)
-        try:
-            urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - one of our own addresses
-        except OSError:
+    def __init__(self, env: Mapping[str, str]) -> None:
+        """Take the environment of all of them."""
+        self._env = env
+        self._children: dict[str, _Child] = {}
+        self._family: set[Process] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        processes.end(self.family(), seconds=6)
+        for child in self._children.values():
+            child.program.wait()
+
+    def start(self, what: str, arguments: list[str], url: str = "", cwd: Path | None = None) -> None:
+        """Start a module, and wait until it answers at an address, if one is given.
+
+        Raises:
+            PedigreeError: it does not in two minutes, or a child ended.
+        """
+        self._children[what] = _Child(arguments, cwd, self._begun(arguments, cwd))
+        end = time.monotonic() + START_SECONDS
+        while url and not _answers(url):
+            for name, child in self._children.items():
+                if child.program.poll() is not None:
+                    raise _ended(name, child)
+            if time.monotonic() > end:
+                raise PedigreeError(
+                    f"{what} did not answer at {url} within {START_SECONDS} s: look at the lines above"
+                )
             time.sleep(0.2)
-        else:
-            return
-    raise PedigreeError(f"{what} did not answer at {url} within {START_SECONDS} s: look at the lines above")
+
+    def _begun(self, arguments: list[str], cwd: Path | None) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C in the terminal reaches only us, and we end the children together.
+        return subprocess.Popen([sys.executable, *arguments], env=self._env, cwd=cwd, start_new_session=True)
+
+    def family(self) -> set[Process]:
+        """Return the children, and what they have started and still runs, though its parent may be gone."""
+        for child in self._children.values():
+            self._family.update(processes.tree(child.program.pid))
+        self._family = {process for process in self._family if not process.gone}
+        return self._family
+
+    def keep_alive(self) -> None:
+        """Start again what ended by itself.
+
+        Raises:
+            PedigreeError: a child ended for the third time within a minute.
+        """
+        for what, child in self._children.items():
+            if child.program.poll() is None:
+                continue
+            child.ends.append(time.monotonic())
+            if len([end for end in child.ends if end > time.monotonic() - MINUTE]) == MOST_ENDS:
+                raise _ended(what, child)
+            log.warning("%s ended with exit code %d: it is started again", what, child.program.returncode)
+            child.program = self._begun(child.arguments, child.cwd)
+
+    def watch(self, look: Callable[[], None] = lambda: None) -> None:
+        """Keep all alive until Ctrl-C, and `look` twice a second; raises as `keep_alive` does."""
+        try:
+            while True:
+                self.keep_alive()
+                look()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            typer.echo("taking all of it down")
 
 
-def _expect_alive(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    for what, child in children.items():
-        if child.poll() is not None:
-            raise PedigreeError(f"{what} ended with exit code {child.returncode}: look at the lines above")
+def _ended(what: str, child: _Child) -> PedigreeError:
+    return PedigreeError(f"{what} ended with exit code {child.program.returncode}: look at the lines above")
 
 
-def wait(children: Mapping[str, subprocess.Popen[bytes]]) -> None:
-    """Wait for Ctrl-C.
-
-    Raises:
-        PedigreeError: a child ended by itself.
-    """
+def _answers(url: str) -> bool:
     try:
-        while True:
-            _expect_alive(children)
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        typer.echo("taking all of it down")
+        urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - one of our own addresses
+    except OSError:
+        return False
+    return True

@@ -22,7 +22,7 @@ from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
 from components.stages.origin import Origin
-from pipelines import steps
+from pipelines import runs, steps
 
 # Prefect makes a model of a flow's parameters, and pydantic has a method of the name of our fourth section.
 warnings.filterwarnings("ignore", message='Field name "register" .* shadows an attribute', category=UserWarning)
@@ -43,17 +43,17 @@ class Result:
 
 def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: str) -> Result:
     """Take a task's raw data to a registered model, in a folder that is this run's alone."""
-    folder = root / "build" / "runs" / run_id
     seconds: dict[str, float] = {}
-    with _timed(task.name, "prepare", seconds):
-        prepared = steps.prepare(task, values, root, folder / "prepared")
-    with _timed(task.name, "train", seconds):
-        trained = steps.train(task, values, prepared, folder / "model", Origin(root, run_id), name)
-    with _timed(task.name, "evaluate", seconds):
-        evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
-    with _timed(task.name, "register", seconds):
-        registered = steps.register(task, values, prepared, trained, evaluated, folder / "registered.json")
-    mlflow_runs.log_metrics(trained.run_id, {f"seconds/{stage}": value for stage, value in seconds.items()})
+    with runs.folder(root, task, values, run_id) as folder:
+        with _timed(task.name, "prepare", seconds):
+            prepared = steps.prepare(task, values, root, folder / "prepared")
+        with _timed(task.name, "train", seconds):
+            trained = steps.train(task, values, prepared, folder / "model", Origin(root, run_id), name)
+        with _timed(task.name, "evaluate", seconds):
+            evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
+        with _timed(task.name, "register", seconds):
+            registered = steps.register(task, values, prepared, trained, evaluated, folder / "registered.json")
+        mlflow_runs.log_metrics(trained.run_id, {f"seconds/{stage}": value for stage, value in seconds.items()})
     return Result(prepared, trained, evaluated, registered, seconds)
 
 

@@ -6,13 +6,7 @@ from pathlib import Path
 import typer
 
 from components.adapters import mlflow_store
-from pipelines.children import (
-    await_answer,
-    child_of_ours,
-    environment,
-    expect_free,
-    wait,
-)
+from pipelines.children import Children, environment, expect_free
 
 
 def serve(root: Path, address: str, port: int) -> None:
@@ -30,14 +24,12 @@ def serve(root: Path, address: str, port: int) -> None:
     version = mlflow_store.find(address)
     what = f"the server of {version.name} version {version.version}"
     env = environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
-    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env) as children:
         folder = mlflow_store.fetch(version, Path(scratch))
         command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
-        with child_of_ours([*command, "-h", "127.0.0.1", "-p", str(port)], env, Path(scratch)) as server:
-            children = {what: server}
-            await_answer(f"{url}/ping", what, children)
-            typer.echo(f"{version.name} version {version.version} answers at {url}; a request to paste:")
-            request = f"-H 'content-type: application/json' -d @{folder / mlflow_store.REQUEST}"
-            typer.echo(f"  curl {url}/invocations {request}")
-            typer.echo("Ctrl-C takes it down.")
-            wait(children)
+        children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
+        typer.echo(f"{version.name} version {version.version} answers at {url}; a request to paste:")
+        request = f"-H 'content-type: application/json' -d @{folder / mlflow_store.REQUEST}"
+        typer.echo(f"  curl {url}/invocations {request}")
+        typer.echo("Ctrl-C takes it down.")
+        children.watch()

@@ -1,9 +1,12 @@
-"""python -m pipelines.serve: take `prefect deployment run '<task>/local'` and run the flows, one at a time."""
+"""python -m pipelines.serve: take `prefect deployment run '<task>/local'` and run the flows, a few at a time."""
 
 from pathlib import Path
 
 from components import tasks
 from pipelines import server
+
+LIMIT = 4
+"""Flows side by side; of these, one at a time trains. The others wait as scheduled."""
 
 
 def main() -> None:
@@ -20,7 +23,7 @@ def main() -> None:
         deployment = flow.build(name, root).to_deployment("local", description=f"{name}, on this machine")
         assert isinstance(deployment, RunnerDeployment)  # a coroutine only inside an event loop
         deployments.append(deployment)
-    serve(*deployments, limit=1)
+    serve(*deployments, limit=LIMIT)
 
 
 if __name__ == "__main__":

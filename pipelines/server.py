@@ -1,11 +1,14 @@
 """Which Prefect server the flows use. Prefect reads its settings when it is imported, so this comes first."""
 
+import logging
 import os
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from components.errors import PedigreeError, without_login
+
+log = logging.getLogger("pedigree.server")
 
 ADDRESS = "http://127.0.0.1:4200"
 """Where `pedigree up` serves Prefect; the same as in pyproject.toml, for `prefect deployment run`."""
@@ -42,6 +45,58 @@ def connected() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def at(api: str) -> Iterator[None]:
+    """Use the server at this address."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings(updates={PREFECT_API_URL: api}):
+        yield
+
+
+ACCELERATOR = "accelerator"
+"""Prefect's global concurrency limit: so many trainings of flows at a time; one, until somebody raises it."""
+LEASE_SECONDS = 60
+"""After which the slot of a flow whose process is gone is free again."""
+
+
+def set_up() -> None:
+    """Make what the flows need on a server that stays: the limit, unless it is there with a value of somebody's."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(ACCELERATOR)
+        except ObjectNotFound:
+            with suppress(ObjectAlreadyExists):  # another process was first
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=ACCELERATOR, limit=1))
+
+
+@contextmanager
+def accelerator() -> Iterator[None]:
+    """Train while no more flows do than the limit of the server allows; whoever waits says so.
+
+    A server that lives and dies with one process has nobody else to serve, and keeps no leases.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.concurrency.sync import concurrency
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        yield
+        return
+    set_up()
+    with get_client(sync_client=True) as client:
+        limit = client.read_global_concurrency_limit_by_name(ACCELERATOR)
+    if limit.active_slots >= limit.limit:
+        log.info("waiting for the accelerator, which %d other flow(s) train on", limit.active_slots)
+    # A renewal that fails, the server being away for a while, does not end the training.
+    with concurrency(ACCELERATOR, lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False):
+        yield
+
+
 def settings() -> None:
     """Set what every Prefect process of ours needs."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -51,3 +106,7 @@ def settings() -> None:
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pedigree")
     os.environ["PREFECT_RUNNER_SERVER_HOST"] = "127.0.0.1"  # of the page of health, which people may switch on
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")
+    # In memory, leases would be forgotten with a server that is started again, and their slots held for ever.
+    os.environ.setdefault(
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
+    )

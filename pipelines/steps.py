@@ -24,6 +24,7 @@ from components.stages import prepare as prepare_stage
 from components.stages import register as register_stage
 from components.stages import train as train_stage
 from components.stages.origin import Origin
+from pipelines import server
 
 
 @step(name="prepare", cache_policy=NO_CACHE)
@@ -40,8 +41,14 @@ def prepare(task: Task[Any], values: TaskParams, root: Path, out: Path) -> Prepa
 
 @step(name="train", cache_policy=NO_CACHE)
 def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, origin: Origin, name: str) -> Trained:
-    """Train with this run's parameters; the flow run shows how far it is."""
-    return train_stage.train(task, values, prepared, out, origin, name, [_progress_artifact(task.name)])
+    """Train with this run's parameters, unless it was done before the flow was cut off; show how far it is."""
+    before = train_stage.same(task, values, prepared, out)
+    if before:
+        return before
+    for later in ("evaluation", "registered.json"):  # of another training in this folder
+        files.remove(out.with_name(later))
+    with server.accelerator():
+        return train_stage.train(task, values, prepared, out, origin, name, [_progress_artifact(task.name)])
 
 
 def _progress_artifact(name: str) -> Callable[[Event], None]:
@@ -63,7 +70,9 @@ def _progress_artifact(name: str) -> Callable[[Event], None]:
 
 @step(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
-    """Evaluate on the test split."""
+    """Evaluate on the test split, unless it was done before the flow was cut off."""
+    if out.exists():
+        return evaluate_stage.load(out)
     return evaluate_stage.evaluate(task, values, prepared, trained, out)
 
 
@@ -72,7 +81,10 @@ def register(
     task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> Registered:
     """Register the model, and show on the flow run what it became."""
-    registered = register_stage.register(task, values, prepared, trained, evaluated, out)
+    if out.exists():  # it was done before the flow was cut off
+        registered = register_stage.load(out)
+    else:
+        registered = register_stage.register(task, values, prepared, trained, evaluated, out)
     table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
     said = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
     create_table_artifact(table, key=f"{task.name}-result", description=said)

@@ -1,6 +1,7 @@
 """`pedigree up`: Prefect's server, the deployments and MLflow's pages, all on 127.0.0.1, until Ctrl-C."""
 
-from contextlib import ExitStack
+import logging
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,24 +9,24 @@ import typer
 
 from components import tasks
 from components.adapters.mlflow_store import UI
-from pipelines import server
-from pipelines.children import (
-    await_answer,
-    child_of_ours,
-    environment,
-    expect_free,
-    wait,
-)
+from pipelines import crashed, server
+from pipelines.children import Children, environment, expect_free
+
+log = logging.getLogger("pedigree.up")
+
+EVERY_SECONDS = 10.0
+"""Between two looks for flows whose processes are gone."""
 
 
 def up(root: Path) -> None:
-    """Start everything, print the addresses, and wait; whatever ends first, the others end with it.
+    """Start everything, print the addresses, and wait; what ends by itself is started again.
 
     Raises:
-        PedigreeError: a port is in use, or a program did not start or ended by itself.
+        PedigreeError: a port is in use, or a program does not start, or ends again and again.
     """
     from components.adapters import mlflow_store
 
+    crashed.end_children(root)
     for address, needs in ((server.ADDRESS, "Prefect's server needs"), (UI, "MLflow's pages need")):
         remedy = "is another `pedigree up` running? End what listens there and start again"
         expect_free(address, needs, remedy)
@@ -34,26 +35,39 @@ def up(root: Path) -> None:
     api = f"{server.ADDRESS}/api"
     env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
-    with ExitStack() as stack:
-        commands = {
-            "Prefect's server": f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
-            "MLflow's pages": [
-                "-m",
-                "mlflow",
-                "ui",
-                "--host",
-                str(mlflow.hostname),
-                "--port",
-                str(mlflow.port),
-            ],
-        }
-        children = {what: stack.enter_context(child_of_ours(command, env)) for what, command in commands.items()}
-        await_answer(f"{server.ADDRESS}/api/health", "Prefect's server", children)
-        await_answer(f"{UI}/health", "MLflow's pages", children)
-        children["the deployments"] = stack.enter_context(child_of_ours(["-m", "pipelines.serve"], env))
-        typer.echo(f"Prefect      {server.ADDRESS}")
-        typer.echo(f"MLflow       {UI}")
-        for name in tasks.names(root):
-            typer.echo(f"deployment   prefect deployment run '{name}/local' --watch")
-        typer.echo("Ctrl-C takes all of it down.")
-        wait(children)
+    with Children(env) as children:
+        children.start(
+            "Prefect's server",
+            f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
+            f"{api}/health",
+        )
+        pages = f"-m mlflow ui --host {mlflow.hostname} --port {mlflow.port}".split()
+        children.start("MLflow's pages", pages, f"{UI}/health")
+        crashed.note_children(root, children.family())
+        with server.at(api):
+            server.set_up()
+            crashed.tidy(root)  # before anything new is begun
+            children.start("the deployments", ["-m", "pipelines.serve"])
+            typer.echo(f"Prefect      {server.ADDRESS}")
+            typer.echo(f"MLflow       {UI}")
+            for name in tasks.names(root):
+                typer.echo(f"deployment   prefect deployment run '{name}/local' --watch")
+            typer.echo("Ctrl-C takes all of it down.")
+            children.watch(_Looks(root, children))
+
+
+class _Looks:
+    """Looks for what was cut off, now and then."""
+
+    def __init__(self, root: Path, children: Children) -> None:
+        self._root, self._children, self._looked = root, children, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._looked < EVERY_SECONDS:
+            return
+        crashed.note_children(self._root, self._children.family())
+        try:
+            crashed.tidy(self._root)
+        except Exception as error:  # a server that is being started again
+            log.warning("could not look for flows that were cut off (%s)", error)
+        self._looked = time.monotonic()

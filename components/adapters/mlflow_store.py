@@ -20,6 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from components import locks
 from components.adapters import mlflow_moved
@@ -37,6 +38,8 @@ _RECORD = "mlflow.pedigree."
 shows others whole in a narrow column, where the JSON of a lineage is seven screens long."""
 PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
+DONE = "done"
+"""Record of a version: all is said of it."""
 FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
 REQUEST = "serving_input_example.json"
@@ -141,7 +144,7 @@ def register(
     tags: Mapping[str, str],
     records: Mapping[str, str],
 ) -> Version:
-    """Log a served model on the run and register it; return the new version.
+    """Log a served model on the run and register it; return the new version, of which `done` is to be said at last.
 
     Args:
         run_id: The run that made it.
@@ -154,6 +157,7 @@ def register(
     The version holds the source of `components` and exact requirements, so that `mlflow models serve` and
     `predict` work on it outside this checkout.
     """
+    _forget_halves(run_id)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -168,12 +172,37 @@ def register(
             registered_model_name=name,
             metadata={FILE: served.file} if served.file else None,
         )
-    version = int(info.registered_model_version)
+    version = Version(name, int(info.registered_model_version), run_id, {})
+    return say(version, tags, records)
+
+
+def say(version: Version, tags: Mapping[str, str], records: Mapping[str, str]) -> Version:
+    """Put tags on a version, by which people search, and records, which programs read; return it with both."""
     client = MlflowClient()
     for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in records.items()}}.items():
-        client.set_model_version_tag(name, str(version), key, value)
-    client.set_tag(run_id, "version", f"{name}/{version}")
-    return Version(name, version, run_id, {**tags, **records})
+        client.set_model_version_tag(version.name, str(version.version), key, value)
+    client.set_tag(version.run_id, "version", f"{version.name}/{version.version}")
+    return Version(version.name, version.version, version.run_id, {**version.tags, **tags, **records})
+
+
+def done(version: Version) -> None:
+    """Say that all is said of a version and done with it."""
+    MlflowClient().set_model_version_tag(version.name, str(version.version), f"{_RECORD}{DONE}", "true")
+
+
+def cut_off(run_id: str, name: str) -> Version | None:
+    """Return the version that a run was being registered as when its process ended, if there is one."""
+    left = [each for each in versions() if (each.name, each.run_id) == (name, run_id) and DONE not in each.tags]
+    return left[-1] if left else None
+
+
+def _forget_halves(run_id: str) -> None:
+    """Delete models of the run that were logged and never registered, because the process ended in between."""
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if MLFLOW_MODEL_VERSIONS not in model.tags:
+            client.delete_logged_model(model.model_id)
 
 
 def _signature(served: Served) -> ModelSignature:
@@ -269,8 +298,9 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
         "why": why,
         "back": back,
     }
-    history = [*promotions(version.name), step]
-    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(history))
+    history = promotions(version.name)
+    if not history or history[-1]["version"] != version.version:  # else it was cut off after this
+        client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps([*history, step]))
     told = f"{step['when']} by {who}: {why}"  # beside a verdict that may have said no
     client.set_model_version_tag(version.name, str(version.version), "promoted", told)
     set_alias(version, CHAMPION)

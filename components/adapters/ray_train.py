@@ -116,6 +116,11 @@ def end_left(folder: Path) -> None:
     processes.end([process for process in left if process != processes.this()], seconds=0)
 
 
+def ours() -> bool:
+    """Tell whether training runs on a Ray of our own, on this machine, and not on a cluster."""
+    return "RAY_ADDRESS" not in os.environ
+
+
 def _connect(workers: int) -> float:
     """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
     if workers == 0:
@@ -131,6 +136,8 @@ def _connect(workers: int) -> float:
                 runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
             )
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            if "RAY_ADDRESS" not in os.environ:
+                raise
             raise PedigreeError(_not_joined(error)) from error
         for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
             signal.signal(number, handler)  # Ray's own would abort this process with a dump
@@ -153,7 +160,7 @@ def _interruptibly(call: Callable[[], object]) -> None:
 
 def _not_joined(error: BaseException) -> str:
     """Say why a cluster was not joined; Ray hides the reason in the text of what its error came from."""
-    address = os.environ.get("RAY_ADDRESS", "this machine")
+    address = os.environ["RAY_ADDRESS"]
     if "AuthenticationError" in f"{error!r} {error.__cause__}":
         return (
             f"the Ray cluster at {address} asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and "

@@ -23,7 +23,7 @@ UNFINISHED = "training"
 """Folder beside a model's, with one folder for each training that is not over."""
 _JOB = "job.json"
 _HOW = {"workers", "checkpoint_seconds", "retries"}
-"""Parameters of training that change how it is run and not what it makes."""
+"""Parameters that change how something is run and not what it makes."""
 
 
 class Record(BaseModel):
@@ -65,11 +65,19 @@ class Job:
         files.write_text(self.folder / _JOB, self.record.model_dump_json(indent=2) + "\n")
 
 
+def essential(params: TaskParams) -> dict[str, Any]:
+    """Return the parameters, by section, without those that change how something is run and not what it makes."""
+    sections = params.model_dump(by_alias=True, mode="json")
+    return {
+        section: {name: value for name, value in values.items() if name not in _HOW}
+        for section, values in sections.items()
+    }
+
+
 def key(task: Task[Any], params: TaskParams, manifest: Manifest, code: str) -> str:
     """Return what two trainings share that make the same weights: task, parameters, data and code."""
-    train = {name: value for name, value in params.model_dump(mode="json")["train"].items() if name not in _HOW}
     data = manifest.model_dump(mode="json", exclude={"refused"})
-    return lineage.digest([task.name, train, data, code])
+    return lineage.digest([task.name, essential(params)["train"], data, code])
 
 
 @contextmanager

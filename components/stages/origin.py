@@ -43,6 +43,11 @@ def beginning(root: Path, manifest: Manifest) -> Beginning:
     return Beginning(started=started, code=code, diff=diff, data=_data(root, manifest))
 
 
+def source_now() -> str:
+    """Return the hash of the source of components/ as it is now."""
+    return lineage.of_source(_COMPONENTS)
+
+
 def write(
     folder: Path, known: Beginning, described: Saved, begun: Event, earlier: list[str], runs: Runs
 ) -> Lineage:
@@ -80,7 +85,7 @@ def _code(root: Path) -> tuple[Code, bytes]:
     return Code(
         commit=tree.commit,
         dirty=bool(tree.diff),
-        components=lineage.of_source(_COMPONENTS),
+        components=source_now(),
         lock=files.sha256(lock) if lock.is_file() else NONE,
     ), tree.diff
 

@@ -19,6 +19,8 @@ from components.training import saved
 from components.trust import gate, lineage
 from components.trust.gate import Candidate, Rival, Rule
 
+REASON = "reason"
+"""Record of a version: what followed from its verdict."""
 ANSWERS = 20
 """Answers whose median is the latency, after one that is not counted."""
 
@@ -26,29 +28,34 @@ ANSWERS = 20
 def register(
     task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> Registered:
-    """Register the model, judge it at the gate, and write which version it became to the file `out`."""
+    """Register the model, judge it at the gate, and write which version it became to the file `out`.
+
+    A version whose registration was cut off is taken up, and keeps the verdict that it had.
+    """
     name, note = params.register_.name, prepared.manifest.note
     made = lineage.read(trained.folder)
-    champion = mlflow_store.version_at(name, CHAMPION)
-    outcomes = evaluate.read_outcomes(evaluated.folder)
-    with files.scratch(out) as scratch:
-        rival = _rival(task, params, prepared, champion, outcomes, scratch) if champion else None
-    weights = trained.folder / saved.WEIGHTS
-    new = Candidate(evaluated.metrics, outcomes, weights.stat().st_size / 1e6, _milliseconds(task, trained.folder))
-    rules = gate.judge(new, rival, task.better, params.register_.gate, params.evaluate)
-    promoted, reason = all(rule.passed for rule in rules), _reason(rules, champion)
-    version = mlflow_store.register(
-        trained.run_id,
-        name,
-        {
+    version = mlflow_store.cut_off(trained.run_id, name)
+    rules: Sequence[Rule]
+    if version and {REASON, gate.TAG} <= set(version.tags):
+        rules, reason = gate.parse(version.tags[gate.TAG]), version.tags[REASON]
+    else:
+        rules, reason = _judged(task, params, prepared, trained, evaluated, out)
+    promoted = all(rule.passed for rule in rules)
+    records = {
+        lineage.TAG: made.model_dump_json(),
+        REASON: reason,
+        gate.TAG: json.dumps([asdict(rule) for rule in rules]),
+    }
+    if version:
+        version = mlflow_store.say(version, made.tags(), records)
+    else:
+        parts = {
             "model": trained.folder,
             "outcomes": evaluated.folder / "examples" / evaluate.OUTCOMES,
             "metrics": evaluated.folder / evaluate.METRICS,
-        },
-        task.served(prepared.manifest),
-        made.tags(),
-        {lineage.TAG: made.model_dump_json(), gate.TAG: json.dumps([asdict(rule) for rule in rules])},
-    )
+        }
+        served = task.served(prepared.manifest)
+        version = mlflow_store.register(trained.run_id, name, parts, served, made.tags(), records)
     head, verdict = "\n\n".join(filter(None, [reason, note])), gate.markdown(rules)
     mlflow_store.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
     mlflow_runs.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
@@ -58,7 +65,36 @@ def register(
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
+    mlflow_store.done(version)
     return registered
+
+
+def load(file: Path) -> Registered:
+    """Take up what `register` wrote.
+
+    Raises:
+        PedigreeError: it is missing or damaged.
+    """
+    try:
+        told = json.loads(file.read_text())
+        rest = {key: told[key] for key in ("name", "version", "reason", "verdict")}
+        return Registered(**rest, aliases=tuple(told["aliases"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PedigreeError(f"{file} is missing or damaged: run the register stage again") from None
+
+
+def _judged(
+    task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
+) -> tuple[Sequence[Rule], str]:
+    """Return the gate's rules on the model, and in one sentence what follows from them."""
+    champion = mlflow_store.version_at(params.register_.name, CHAMPION)
+    outcomes = evaluate.read_outcomes(evaluated.folder)
+    with files.scratch(out) as scratch:
+        rival = _rival(task, params, prepared, champion, outcomes, scratch) if champion else None
+    weights = trained.folder / saved.WEIGHTS
+    new = Candidate(evaluated.metrics, outcomes, weights.stat().st_size / 1e6, _milliseconds(task, trained.folder))
+    rules = gate.judge(new, rival, task.better, params.register_.gate, params.evaluate)
+    return rules, _reason(rules, champion)
 
 
 def _rival(

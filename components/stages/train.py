@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
 from components.stages import job, prepare
-from components.stages.origin import Origin, beginning, write
+from components.stages.origin import Origin, beginning, source_now, write
 from components.training import loop, saved
 from components.trust.lineage import Runs
 
@@ -54,7 +54,7 @@ def train(
     its_key = job.key(task, params, prepared.manifest, known.code.components)
     with (
         job.taken_up(out, its_key, task.name, known) as its_job,
-        locks.alone(origin.root / ACCELERATOR, f"the training of {task.name}"),
+        _accelerator(origin.root, task.name),
         files.replacing(out) as new,
     ):
         told = params.model_dump(by_alias=True)
@@ -86,13 +86,30 @@ def train(
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
                 ray_train.run(work, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
-        described = _describe(task, params, prepared, new, [history[epoch] for epoch in sorted(history)], run_id)
+        rows = [history[epoch] for epoch in sorted(history)]
+        described = _describe(task, params, prepared, new, rows, run_id, its_key)
         runs = Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id)
         earlier = its_job.record.machines[:-1]
         made = write(new, its_job.record.beginning, described, begun, earlier, runs)
         mlflow_runs.tag_run(run_id, made.tags())
         mlflow_runs.log_folder(run_id, new, "model")
     return Trained(out, run_id)
+
+
+def _accelerator(root: Path, name: str) -> AbstractContextManager[None]:
+    """Wait for this machine's accelerator; those of a cluster are Ray's to give."""
+    return locks.alone(root / ACCELERATOR, f"the training of {name}") if ray_train.ours() else nullcontext()
+
+
+def same(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path) -> Trained | None:
+    """Return what `out` holds, if it is what a training of these parameters, data and code makes."""
+    try:
+        trained = load(out)
+        saved.load_saved(out)
+    except PedigreeError:
+        return None
+    its_key = job.key(task, params, prepared.manifest, source_now())
+    return trained if saved.read_key(out) == its_key else None
 
 
 @contextmanager
@@ -125,6 +142,7 @@ def _describe(
     out: Path,
     history: list[dict[str, float]],
     run_id: str,
+    its_key: str,
 ) -> saved.Saved:
     described = saved.Saved(
         task=task.name,
@@ -133,7 +151,7 @@ def _describe(
         weights_sha256=files.sha256(out / saved.WEIGHTS),
     )
     files.write_text(out / saved.MODEL, described.model_dump_json(indent=2) + "\n")
-    files.write_json(out / saved.RUN, {"run_id": run_id})
+    files.write_json(out / saved.RUN, {"run_id": run_id, "key": its_key})
     saved.write_history(out, history)
     return described
 

@@ -94,10 +94,19 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 def read_run(folder: Path) -> str:
     """Return the id of the MLflow run that made this folder."""
+    return _run(folder)["run_id"]
+
+
+def read_key(folder: Path) -> str:
+    """Return what trainings share that make the same as this folder holds."""
+    return _run(folder)["key"]
+
+
+def _run(folder: Path) -> dict[str, str]:
     try:
-        run: dict[str, Any] = json.loads((folder / RUN).read_text())
-        return str(run["run_id"])
-    except (OSError, ValueError, KeyError):
+        run = json.loads((folder / RUN).read_text())
+        return {name: str(run[name]) for name in ("run_id", "key")}
+    except (OSError, ValueError, KeyError, TypeError):
         raise PedigreeError(f"{folder / RUN} is missing or damaged: run the train stage again") from None
 
 

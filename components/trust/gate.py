@@ -1,5 +1,6 @@
 """Whether a new version takes the champion's place: rules, each with its number, all of which have to hold."""
 
+import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Candidate:
     """Of its weights."""
     milliseconds: float
     """That it takes to answer one request."""
+
+
+def parse(text: str) -> list[Rule]:
+    """Read the rules of a version from their JSON."""
+    return [Rule(**rule) for rule in json.loads(text)]
 
 
 def judge(
