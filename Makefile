@@ -17,11 +17,12 @@ run: .venv/installed ## from raw data to registered models, all tasks
 test: .venv/installed ## the tests, about 9 minutes on two cores
 	python -m pytest
 
-check: .venv/installed ## lint, types, and the one-way imports
+check: .venv/installed ## lint, types, the one-way imports, known vulnerabilities
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+	python .ci/audit.py
 
 ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000

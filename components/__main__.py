@@ -1,5 +1,6 @@
 """python -m components <task> <stage>: one stage by hand, under build/<task>/, as dvc.yaml runs it."""
 
+import importlib
 import logging
 import os
 import sys
@@ -15,32 +16,10 @@ USAGE = "usage: python -m components <task> prepare|train|evaluate|register [--d
 
 def run_stage(name: str, stage: str, root: Path) -> None:
     """Run one stage of a task with the parameters of params.yaml; its inputs are the files of the stage before."""
-    from components.adapters import mlflow_store
-    from components.stages import evaluate, prepare, register, train
-    from components.stages.origin import Origin
-
     task = tasks.load(name)
     values = params.validate(task.params, params.read(root / params.FILE), ("tasks", name))
-    build = root / "build" / name
-    prepared, model, evaluation = build / "prepared", build / "model", build / "evaluation"
-    if stage == "prepare":
-        prepare.prepare(task, values, root / "data" / name, prepared)
-        return
-    with mlflow_store.answering():
-        mlflow_store.connect(root)
-        if stage == "train":
-            train.train(task, values, prepare.load(prepared), model, Origin(root))
-        elif stage == "evaluate":
-            evaluate.evaluate(task, values, prepare.load(prepared), train.load(model), evaluation)
-        else:
-            register.register(
-                task,
-                values,
-                prepare.load(prepared),
-                train.load(model),
-                evaluate.load(evaluation),
-                build / "registered.json",
-            )
+    # Only this stage's module, and what that imports: dvc.yaml runs a stage again when one of these changes.
+    importlib.import_module(f"components.stages.{stage}").run(task, values, root)
 
 
 def main(arguments: list[str]) -> int:

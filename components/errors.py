@@ -1,10 +1,19 @@
 """What people meet when something is wrong: one sentence that says what, where and what to do."""
 
 import errno
+import re
 
 
 class PedigreeError(Exception):
-    """A problem that the person in front of the program can mend; its text is shown as it is."""
+    """A problem that the person in front of the program can mend; its text is shown, without any password."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(without_login(text))
+
+
+def without_login(text: str) -> str:
+    """Return a text, such as an address, without the `user:password@` of the addresses in it."""
+    return re.sub(r"(?<=://)[^/?#\s]+@", "", text)
 
 
 _STORAGE = {

@@ -195,6 +195,17 @@ def up() -> None:
     door.up(Path.cwd())
 
 
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Write into dvc.yaml what its stages import.")] = False,
+) -> None:
+    """Say what is not as it should be in this project; exit code 1 if there is something."""
+    from pipelines import doctor as door
+
+    if not door.doctor(Path.cwd(), fix):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command; a problem that a sentence explains ends with that sentence and exit code 1."""
     try:

@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from components.errors import PedigreeError
+from components.errors import PedigreeError, without_login
 
 log = logging.getLogger("pedigree.server")
 
@@ -17,7 +17,7 @@ ADDRESS = "http://127.0.0.1:4200"
 def answers(api: str) -> bool:
     """Tell whether a Prefect server answers at this API address."""
     try:
-        urllib.request.urlopen(f"{api.rstrip('/')}/health", timeout=3).close()  # noqa: S310 - the user's own address
+        urllib.request.urlopen(f"{without_login(api).rstrip('/')}/health", timeout=3).close()  # noqa: S310 - the user's own address
     except (OSError, ValueError):
         return False
     return True
@@ -104,6 +104,7 @@ def settings() -> None:
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # its first start makes tables
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pedigree")
+    os.environ["PREFECT_RUNNER_SERVER_HOST"] = "127.0.0.1"  # of the page of health, which people may switch on
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")
     # In memory, leases would be forgotten with a server that is started again, and their slots held for ever.
     os.environ.setdefault(

@@ -3,15 +3,18 @@
 import importlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 
 from components import tasks
@@ -65,6 +68,20 @@ def run_in(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedPro
         timeout=200,
         check=False,
     )
+
+
+def listening(pid: int) -> set[str]:
+    """Return the addresses on which a process and its descendants take connections."""
+    top, found = psutil.Process(pid), set()
+    for process in [top, *top.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            sockets = process.net_connections("inet")
+            found |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN or s.type == socket.SOCK_DGRAM}
+    return found
+
+
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+"""The last is how a socket of IPv6 says 127.0.0.1."""
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import mlflow
 import pandas as pd
@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from components import locks
 from components.adapters import mlflow_moved
 from components.contracts import Kind, Served
-from components.errors import PedigreeError
+from components.errors import PedigreeError, without_login
 
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
@@ -60,7 +60,7 @@ def connect(root: Path) -> None:
         PedigreeError: the server does not answer.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or store_beside(root)
+    uri = _login_aside(given) if given else store_beside(root)
     mlflow.set_tracking_uri(uri)
     if not given:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # which MLflow has just set: that is for the user to do
@@ -106,10 +106,22 @@ def store_beside(root: Path) -> str:
     return f"{SQLITE}{quote(str(root / 'mlflow.db'))}"
 
 
+def _login_aside(uri: str) -> str:
+    """Return an address without its password, which goes where MLflow reads it, too: addresses are printed."""
+    login = urlsplit(uri)
+    if not uri.startswith("http") or login.username is None:
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(login.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(login.password or "")
+    return without_login(uri)
+
+
 def _expect_server(uri: str) -> None:
     try:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()  # noqa: S310 - http, checked above
     except OSError as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+            return  # it is there; whom it lets in it says itself
         raise PedigreeError(
             f"MLflow does not answer at {uri} ({error}): start it, "
             "or unset MLFLOW_TRACKING_URI to use this project's own mlflow.db"

@@ -8,13 +8,16 @@ import contextvars
 import json
 import logging
 import os
+import secrets
 import shlex
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,20 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_ADDRESS" not in os.environ:
+    # Our own cluster listens on 127.0.0.1 alone: Ray takes that address where clusters are of one machine only.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Without a token here Ray would write one into the home folder, for all clusters of this user.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
+import psutil
 import ray
+import ray.exceptions
 import ray.train
 import ray.train.torch
 import torch
+from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
 from components import processes
 from components.contracts import Event, Workers
@@ -75,6 +87,7 @@ def run(
             failure_config=ray.train.FailureConfig(max_failures=retries),
             callbacks=[_NoRetryOfMistakes()],  # type: ignore[list-item]
         ),
+        torch_config=_torch_config(storage),
     )
     with _following(folder / EVENTS, on_event):
         try:
@@ -114,13 +127,18 @@ def _connect(workers: int) -> float:
         return 0
     if not ray.is_initialized():
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)}} | _this_python(),
-        )
+        try:
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS", "local"),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
+            )
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            if "RAY_ADDRESS" not in os.environ:
+                raise
+            raise PedigreeError(_not_joined(error)) from error
         for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
             signal.signal(number, handler)  # Ray's own would abort this process with a dump
     return float(ray.cluster_resources().get("GPU", 0))
@@ -140,10 +158,61 @@ def _interruptibly(call: Callable[[], object]) -> None:
     outcome.result()
 
 
+def _not_joined(error: BaseException) -> str:
+    """Say why a cluster was not joined; Ray hides the reason in the text of what its error came from."""
+    address = os.environ["RAY_ADDRESS"]
+    if "AuthenticationError" in f"{error!r} {error.__cause__}":
+        return (
+            f"the Ray cluster at {address} asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the one that it was started with"
+        )
+    return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine alone"
+
+
 def _this_python() -> dict[str, str]:
     """Quote a path that has a space in it, which Ray puts into a shell's line as it is, and then waits for ever."""
     quoted = shlex.quote(sys.executable)
     return {} if "RAY_ADDRESS" in os.environ or quoted == sys.executable else {"py_executable": quoted}
+
+
+def _loopback() -> dict[str, str]:
+    """Keep what gloo and NCCL say between workers of this machine off its other interfaces."""
+    if "RAY_ADDRESS" in os.environ:
+        return {}
+    loopback = (n for n, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found))
+    name = next(loopback, "lo")
+    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
+
+
+def _torch_config(storage: Path) -> ray.train.torch.TorchConfig:
+    return ray.train.torch.TorchConfig() if "RAY_ADDRESS" in os.environ else _MeetInAFile(folder=storage)
+
+
+@dataclass
+class _MeetInAFile(ray.train.torch.TorchConfig):
+    """For workers on one machine: torch's server, at which they would meet, listens on every interface."""
+
+    folder: Path = Path()
+
+    @property
+    def backend_cls(self) -> type["_Meeting"]:
+        return _Meeting
+
+
+class _Meeting(_TorchBackend):
+    """As Ray's own, but for the place: a new file each time, also when workers that died are started again."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        backend_config.folder.mkdir(parents=True, exist_ok=True)
+        meeting = {
+            "backend": "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) else "gloo",
+            "world_size": len(worker_group),
+            "init_method": (backend_config.folder / uuid.uuid4().hex).as_uri(),
+            "timeout_s": backend_config.timeout_s,
+        }
+        worker_group.execute(_set_torch_distributed_env_vars)
+        start, ranks = worker_group.execute_single_async, range(len(worker_group))
+        ray.get([start(rank, _setup_torch_process_group, world_rank=rank, **meeting) for rank in ranks])
 
 
 def _worker(config: dict[str, Any]) -> None:

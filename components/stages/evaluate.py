@@ -11,10 +11,11 @@ import numpy as np
 from safetensors.torch import load_file
 
 from components import figures, files
-from components.adapters import mlflow_runs, ray_train
+from components.adapters import mlflow_runs, mlflow_store, ray_train
 from components.contracts import Batch, Evaluated, Outcomes, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
+from components.stages import prepare, train
 from components.training import inference, saved
 from components.trust import bootstrap
 
@@ -115,3 +116,11 @@ def read_metrics(path: Path) -> dict[str, float]:
     if not isinstance(metrics, dict):
         raise PedigreeError(f"{path} is missing or damaged: run the evaluate stage again")
     return metrics
+
+
+def run(task: Task[Any], params: TaskParams, root: Path) -> None:
+    """Run the stage by itself, as dvc.yaml does: from build/<task>/model/ to build/<task>/evaluation/."""
+    build = root / "build" / task.name
+    with mlflow_store.answering():
+        mlflow_store.connect(root)
+        evaluate(task, params, prepare.load(build / "prepared"), train.load(build / "model"), build / "evaluation")

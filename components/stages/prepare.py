@@ -34,3 +34,8 @@ def load(folder: Path) -> Prepared:
         raise PedigreeError(f"{folder} holds no prepared data: run the prepare stage first") from None
     except ValidationError:
         raise PedigreeError(f"{folder / MANIFEST} is damaged: run the prepare stage again") from None
+
+
+def run(task: Task[Any], params: TaskParams, root: Path) -> None:
+    """Run the stage by itself, as dvc.yaml does: from data/<task>/ to build/<task>/prepared/."""
+    prepare(task, params, root / "data" / task.name, root / "build" / task.name / "prepared")

@@ -14,7 +14,7 @@ from components.adapters.mlflow_store import CHALLENGER, CHAMPION, Version
 from components.contracts import Evaluated, Outcomes, Prepared, Registered, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
-from components.stages import evaluate
+from components.stages import evaluate, prepare, train
 from components.training import saved
 from components.trust import gate, lineage
 from components.trust.gate import Candidate, Rival, Rule
@@ -141,3 +141,12 @@ def _reason(rules: Sequence[Rule], champion: Version | None) -> str:
     if champion is None:
         return "champion: there was none before"
     return f"champion: it passed every rule, and version {champion.version} was champion before"
+
+
+def run(task: Task[Any], params: TaskParams, root: Path) -> None:
+    """Run the stage by itself, as dvc.yaml does: from build/<task>/evaluation/ to build/<task>/registered.json."""
+    build = root / "build" / task.name
+    with mlflow_store.answering():
+        mlflow_store.connect(root)
+        prepared, trained = prepare.load(build / "prepared"), train.load(build / "model")
+        register(task, params, prepared, trained, evaluate.load(build / "evaluation"), build / "registered.json")

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from components import files, locks
-from components.adapters import mlflow_runs, ray_train
+from components.adapters import mlflow_runs, mlflow_store, ray_train
 from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
-from components.stages import job
+from components.stages import job, prepare
 from components.stages.origin import Origin, beginning, source_now, write
 from components.training import loop, saved
 from components.trust.lineage import Runs
@@ -161,3 +161,11 @@ def load(folder: Path) -> Trained:
     if not folder.is_dir():
         raise PedigreeError(f"{folder} holds no trained model: run the train stage first")
     return Trained(folder, saved.read_run(folder))
+
+
+def run(task: Task[Any], params: TaskParams, root: Path) -> None:
+    """Run the stage by itself, as dvc.yaml does: from build/<task>/prepared/ to build/<task>/model/."""
+    build = root / "build" / task.name
+    with mlflow_store.answering():
+        mlflow_store.connect(root)
+        train(task, params, prepare.load(build / "prepared"), build / "model", Origin(root))

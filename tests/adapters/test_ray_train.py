@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from components.adapters import ray_train
 from components.contracts import Workers
@@ -14,7 +17,7 @@ from components.errors import PedigreeError
 from components.stages import evaluate, train
 from components.stages.origin import Origin
 from components.training import saved
-from tests.conftest import ROOT
+from tests.conftest import LOOPBACK, ROOT, listening
 from tests.stages.test_chain import changed
 
 
@@ -47,6 +50,67 @@ def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
     assert [e["metrics"]["epoch"] for e in told if e["kind"] == "epoch"] == [1, 2]
     assert history[-1]["train/loss"] < history[0]["train/loss"]
     saved.rebuild(chain.task, trained.folder)
+
+
+def wait_together(seen: Path, workers: Workers) -> None:
+    dist.barrier()
+    workers.emit({"kind": "progress"})
+    while not seen.exists():
+        time.sleep(0.1)
+    dist.barrier()
+
+
+def test_a_training_by_two_workers_listens_on_loopback_alone(tmp_path):
+    told = []
+
+    def look(event):
+        try:
+            told.extend(listening(os.getpid()))
+        finally:
+            (tmp_path / "seen").touch()
+
+    ray_train.run(partial(wait_together, tmp_path / "seen"), 2, tmp_path, look, "listening")
+    assert "::ffff:127.0.0.1" in told, "Ray's own servers"
+    assert set(told) <= LOOPBACK
+
+
+JOIN = """
+from components.adapters import ray_train
+from components.errors import PedigreeError
+try:
+    ray_train._connect(1)
+except PedigreeError as error:
+    print(error)
+else:
+    print("joined")
+"""
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ("its own", "joined"),
+        ("another", "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN"),
+        (None, "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN"),
+    ],
+)
+def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, monkeypatch, tmp_path):
+    ray_train.run(print, 1, tmp_path, lambda event: None, "one")
+    own = os.environ["RAY_AUTH_TOKEN"]
+    assert len(own) == 64, "made by this process"
+    monkeypatch.setenv("RAY_ADDRESS", ray_train.ray.get_runtime_context().gcs_address)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "2")  # how often a refused one tries again
+    if token is None:
+        monkeypatch.delenv("RAY_AUTH_MODE")
+        monkeypatch.delenv("RAY_AUTH_TOKEN")
+    else:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", own if token == "its own" else "0" * 64)
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert said in done.stdout, done.stderr
+    assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
 
 
 def fail_for_people(workers: Workers) -> None:

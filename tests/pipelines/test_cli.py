@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from pipelines import cli
 from tests.conftest import run_in
@@ -71,6 +73,18 @@ def test_wrong_usage_is_exit_code_2(workspace):
     failed(pedigree(workspace, "run", "--no-such-option"), "No such option", code=2)
     failed(run_in(workspace, "components", "vision"), "usage:", code=2)
     failed(run_in(workspace, "components", "vision", "trian"), "did you mean train?", code=2)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "register"])
+def test_a_stage_runs_no_module_of_ours_that_dvc_yaml_does_not_name(workspace, stage):
+    """What Python itself tells of its imports, against the deps, which were read off the source."""
+    done = run_in(workspace, "components", "vision", stage, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr
+    ran = set(re.findall(r"\| +(components\S*)$", done.stderr, re.MULTILINE))
+    assert {"components.adapters.dvc_data", "components.vision.prepare"} <= ran
+    own = {name for name in ran if name.split(".")[1:2] == ["vision"]}
+    deps = YAML().load(workspace / "dvc.yaml")["stages"][stage]["do"]["deps"]
+    assert ran - own <= {dep.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for dep in deps}
 
 
 def test_a_traceback_is_shown_only_with_debug(workspace):
@@ -170,14 +184,17 @@ def test_a_full_disk_stops_with_the_remedy_and_keeps_earlier_results(workspace):
     assert results(workspace) == before
 
 
-def test_an_mlflow_server_that_does_not_answer_is_named(workspace):
-    done = run_in(workspace, "components", "vision", "train", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    failed(done, "MLflow does not answer at http://127.0.0.1:9")
+def test_an_mlflow_server_that_does_not_answer_is_named_without_the_password(workspace):
+    address = "http://ann:pass%40word@127.0.0.1:9"
+    done = run_in(workspace, "components", "vision", "train", MLFLOW_TRACKING_URI=address)
+    failed(done, "MLflow does not answer at http://127.0.0.1:9 ")
+    assert "ann" not in done.stderr
 
 
-def test_a_prefect_server_that_does_not_answer_is_named(workspace):
-    done = pedigree(workspace, "run", "vision", PREFECT_API_URL="http://127.0.0.1:9/api")
-    failed(done, "Prefect does not answer at http://127.0.0.1:9/api")
+def test_a_prefect_server_that_does_not_answer_is_named_without_the_password(workspace):
+    done = pedigree(workspace, "run", "vision", PREFECT_API_URL="http://ann:word@127.0.0.1:9/api")
+    failed(done, "Prefect does not answer at http://127.0.0.1:9/api:")
+    assert "ann" not in done.stderr
 
 
 def test_a_web_server_that_is_not_prefect_does_not_pass_for_it(workspace):
@@ -203,7 +220,8 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
 def test_help_names_every_command():
     done = pedigree(Path.cwd(), "--help")
     assert done.returncode == 0
-    for command in ("data", "run", "trace", "reproduce", "diff", "promote", "rollback", "predict", "serve", "up"):
+    versions = ("trace", "reproduce", "diff", "promote", "rollback", "predict", "serve")
+    for command in ("data", "run", *versions, "up", "doctor"):
         assert command in done.stdout
 
 

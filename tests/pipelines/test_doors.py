@@ -15,11 +15,26 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import TASKS, run_in
+from tests.conftest import TASKS, listening, run_in
 from tests.toy import tiny as toy
 from tests.toy.tiny import SECTION
 
 UP_SECONDS = 120
+
+SECRETS = {
+    name: f"secret-{number}-Zq7vK2"
+    for number, name in enumerate(
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            "MLFLOW_TRACKING_PASSWORD",
+            "MLFLOW_TRACKING_TOKEN",
+            "PREFECT_API_KEY",
+            "RAY_AUTH_TOKEN",
+            "GITHUB_TOKEN",
+        )
+    )
+}
+PASSWORD = "secret-of-an-address-Zq7vK2"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +85,27 @@ def test_a_changed_parameter_runs_the_stages_that_depend_on_it_alone(workspace):
     assert "Running stage 'train@toy'" not in dry
 
 
+def stages_that_would_run_again(workspace: Path) -> set[str]:
+    done = run_in(workspace, "dvc", "status", "--json", "--with-deps", "register@toy")
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def test_an_edit_of_a_module_that_a_stage_imports_runs_it_again_and_another_edit_does_not(workspace):
+    assert stages_that_would_run_again(workspace) == set()
+    four = {f"{stage}@toy" for stage in ("prepare", "train", "evaluate", "register")}
+    for module, again in (
+        ("components/stages/compare.py", set()),
+        ("components/trust/gate.py", {"register@toy"}),
+        ("components/training/loop.py", four - {"prepare@toy"}),
+        ("components/batches.py", four),
+    ):
+        code = (workspace / module).read_text()
+        (workspace / module).write_text(f"{code}# An edit.\n")
+        assert stages_that_would_run_again(workspace) == again, module
+        (workspace / module).write_text(code)
+
+
 def test_a_stage_that_fails_keeps_its_earlier_output(workspace):
     metrics = workspace / "build/toy/evaluation/metrics.json"
     before = metrics.read_text()
@@ -107,11 +143,17 @@ def up(workspace, ports):
         text = (workspace / file).read_text()
         assert old in text
         (workspace / file).write_text(text.replace(old, new))
+    # What a person may have set for other servers of theirs opens none of ours.
+    everywhere = dict.fromkeys(
+        ("MLFLOW_HOST", "PREFECT_SERVER_API_HOST", "PREFECT_RUNNER_SERVER_HOST", "UVICORN_HOST"), "0.0.0.0"
+    )
+    everywhere |= {"MLFLOW_UVICORN_OPTS": "--host 0.0.0.0", "PREFECT_RUNNER_SERVER_ENABLE": "true"}
     # Not the installed command: this takes the copy's code, which stands in the current folder.
     with (workspace / "up.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
             cwd=workspace,
+            env=os.environ | everywhere | SECRETS,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -168,6 +210,10 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, u
     assert any(re.match(r"toy epoch 2/2  train/loss", message) for message in messages)
 
 
+def test_all_that_is_up_listens_on_loopback_alone(up):
+    assert listening(up.pid) == {"127.0.0.1"}
+
+
 def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up):
     before = versions(workspace)
     done = deployment_run(workspace, "-p", 'train={"epochs": 0}')
@@ -219,7 +265,9 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
             "train.epochs=1",
         ],
         cwd=workspace,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        env=os.environ
+        | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        | {**SECRETS, "MLFLOW_TRACKING_URI": f"http://ann:{PASSWORD}@127.0.0.1:{ports[1]}"},
         capture_output=True,
         text=True,
         check=False,
@@ -232,6 +280,8 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
         assert re.search(rf"{stage} \d+", done.stdout)
     runs = api(ports, "flow_runs/filter")
     assert len([r for r in runs if r["state_type"] == "COMPLETED"]) == 2
+    assert f"toy run      http://127.0.0.1:{ports[1]}/" in done.stdout
+    (workspace / "run.log").write_text(done.stdout + done.stderr)
 
 
 def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):
@@ -240,3 +290,12 @@ def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):
     for port in ports:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_no_secret_of_the_environment_was_written_or_printed_anywhere(workspace, up):
+    """After a deployment's run and one by hand: databases, artifacts, logs, results, and what was printed."""
+    kept = {path.relative_to(workspace): path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
+    names = {path.name for path in kept}
+    assert {"prefect.db", "mlflow.db", "lineage.json", "environment.json", "up.log", "run.log"} <= names
+    for secret in (*SECRETS.values(), PASSWORD):
+        assert [str(path) for path, content in kept.items() if secret.encode() in content] == []

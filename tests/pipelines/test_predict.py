@@ -9,11 +9,15 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import pytest
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel
+from mlflow.types.schema import ColSpec, Schema
 from typer.testing import CliRunner
 
 from components.adapters import mlflow_store
-from components.adapters.served_files import Answering
+from components.adapters.served_files import Answering, answering
 from components.contracts import Refusal
 from components.errors import PedigreeError
 from components.stages import predict as stage
@@ -210,6 +214,34 @@ def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypat
         PedigreeError, match=r"not say which .* a file fills: ask it over `pedigree serve vision/1`"
     ):
         predict.predict(chain.root, chain.root, "vision/1", ["params.yaml"], {}, "json", debug=False)
+
+
+class Pickled(PythonModel):
+    """What another tool may have registered: an object, which MLflow keeps as a pickle."""
+
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+
+def test_a_version_that_holds_a_pickle_is_refused(chain):
+    mlflow_store.connect(chain.root)
+    column = ModelSignature(Schema([ColSpec("string", "text")]))
+    with mlflow.start_run(chain.trained.run_id):
+        mlflow.pyfunc.log_model(
+            name="pickled",
+            python_model=Pickled(),
+            signature=column,
+            metadata={mlflow_store.FILE: "text"},
+            pip_requirements=[],
+            registered_model_name="pickled",
+        )
+    with (
+        pytest.raises(
+            PedigreeError, match=r"pickled version 1 cannot be loaded here \(Deserializing model using pickle"
+        ),
+        answering(mlflow_store.find("pickled/1"), {}, debug=False),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.conftest import TASKS, tiny, with_broken_code
+from tests.conftest import TASKS, listening, tiny, with_broken_code
 from tests.pipelines.test_cli import PEDIGREE
 
 SECONDS = 120
@@ -62,7 +62,7 @@ def start(folder, log, *arguments):
         return subprocess.Popen(
             [sys.executable, *PEDIGREE, "serve", *arguments],
             cwd=folder,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "MLFLOW_HOST": "0.0.0.0", "UVICORN_HOST": "0.0.0.0"},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -98,6 +98,11 @@ def test_the_request_that_is_printed_can_be_pasted(servers, chain_of, name):
     assert (curl, flag, data, body[0]) == ("curl", "-H", "-d", "@")
     request = urllib.request.Request(url, Path(body[1:]).read_bytes(), dict([header.split(": ")]))
     assert len(json.load(urllib.request.urlopen(request))["predictions"]) == 1
+
+
+def test_a_server_listens_on_loopback_alone(servers):
+    for process, _, _ in servers.values():
+        assert listening(process.pid) == {"127.0.0.1"}
 
 
 def test_the_server_takes_an_image_of_any_size_and_mode(servers):
