@@ -79,7 +79,8 @@ def postgres(*databases: str) -> Iterator[str]:
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
     options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
     try:
-        run("initdb", "--username=team", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync")
+        made = ("--encoding=UTF8", "--locale=C", "--no-sync", "--auth=scram-sha-256")
+        run("initdb", "--username=team", f"--pwfile={folder / 'password'}", *made)
         run("pg_ctl", "start", "--wait", f"--log={folder / 'log'}", f"--options={options}")
         try:
             address = f"postgresql://team:{password}@127.0.0.1:{port}"
