@@ -26,6 +26,8 @@ KEYS = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 """moto's server is content with any."""
+PASSWORD = f"team:{secrets.token_hex(16)}"
+"""Without which Prefect's server answers nobody."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Team:
     @property
     def env(self) -> dict[str, str]:
         """What each person's and each worker's environment says; no key of S3, nor the database's password."""
-        return {"MLFLOW_TRACKING_URI": self.mlflow, "PREFECT_API_URL": self.prefect}
+        return {
+            "MLFLOW_TRACKING_URI": self.mlflow,
+            "PREFECT_API_URL": self.prefect,
+            "PREFECT_API_AUTH_STRING": PASSWORD,
+        }
 
 
 def initdb() -> Path | None:
@@ -137,6 +143,7 @@ def team(folder: Path) -> Iterator[Team]:
                 prefect,
                 *("prefect", "server", "start"),
                 PREFECT_API_DATABASE_CONNECTION_URL=f"{database.replace('://', '+asyncpg://')}/prefect",
+                PREFECT_SERVER_API_AUTH_STRING=PASSWORD,
                 PREFECT_HOME=str(folder / "prefect"),
                 PREFECT_SERVER_ANALYTICS_ENABLED="false",
                 DO_NOT_TRACK="1",
