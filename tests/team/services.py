@@ -7,8 +7,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import boto3
 import psycopg2
 from moto.server import ThreadedMotoServer
 
-from pipelines.children import await_answer, child_of_ours, environment
+from pipelines import server
+from pipelines.children import Children, environment
 
 DATA, ARTIFACTS = "data", "artifacts"
 """Buckets."""
@@ -104,54 +106,48 @@ def postgres(*databases: str) -> Iterator[str]:
 @contextmanager
 def s3_server(*buckets: str) -> Iterator[str]:
     """Run an S3 server with these empty buckets in a thread, and give its address."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
     try:
-        address = "http://{}:{}".format(*server.get_host_and_port())
+        address = "http://{}:{}".format(*moto.get_host_and_port())
         for bucket in buckets:
             s3_client(address).create_bucket(Bucket=bucket)
         yield address
     finally:
-        server.stop()
+        moto.stop()
 
 
 @contextmanager
 def team(folder: Path) -> Iterator[Team]:
     """Run all four; the two servers write their own files below `folder`."""
-    with ExitStack() as stack:
-        database = stack.enter_context(postgres("mlflow", "prefect"))
-        s3 = stack.enter_context(s3_server(DATA, ARTIFACTS))
+    with postgres("mlflow", "prefect") as database, s3_server(DATA, ARTIFACTS) as s3:
         mlflow, prefect = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        env = environment(
+            MLFLOW_BACKEND_STORE_URI=f"{database.replace('://', '+psycopg2://')}/mlflow",
+            MLFLOW_ARTIFACTS_DESTINATION=f"s3://{ARTIFACTS}",
+            MLFLOW_S3_ENDPOINT_URL=s3,
+            MLFLOW_DISABLE_TELEMETRY="true",
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+            PREFECT_API_DATABASE_CONNECTION_URL=f"{database.replace('://', '+asyncpg://')}/prefect",
+            PREFECT_SERVER_API_AUTH_STRING=PASSWORD,
+            PREFECT_HOME=str(folder / "prefect"),
+            PREFECT_SERVER_ANALYTICS_ENABLED="false",
+            DO_NOT_TRACK="1",
+            **KEYS,
+        )
+        with Children(env) as children:
+            children.start("Prefect", ["-m", "prefect", "server", "start", *_at(prefect)], cwd=folder)
+            serve = ["-m", "mlflow", "server", "--workers", "1", *_at(mlflow)]
+            children.start("MLflow", serve, f"{mlflow}/health", folder)
+            while not server.answers(f"{prefect}/api"):  # they start side by side
+                children.keep_alive()
+                time.sleep(0.2)
+            yield Team(database, s3, mlflow, f"{prefect}/api")
 
-        def start(address: str, *arguments: str, **env: str) -> object:
-            host, port = address.removeprefix("http://").split(":")
-            command = ["-m", *arguments, "--host", host, "--port", port]
-            return stack.enter_context(child_of_ours(command, environment(**env), cwd=folder))
 
-        children = {
-            "MLflow": start(
-                mlflow,
-                *("mlflow", "server", "--workers", "1"),
-                MLFLOW_BACKEND_STORE_URI=f"{database.replace('://', '+psycopg2://')}/mlflow",
-                MLFLOW_ARTIFACTS_DESTINATION=f"s3://{ARTIFACTS}",
-                MLFLOW_S3_ENDPOINT_URL=s3,
-                MLFLOW_DISABLE_TELEMETRY="true",
-                MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
-                **KEYS,
-            ),
-            "Prefect": start(
-                prefect,
-                *("prefect", "server", "start"),
-                PREFECT_API_DATABASE_CONNECTION_URL=f"{database.replace('://', '+asyncpg://')}/prefect",
-                PREFECT_SERVER_API_AUTH_STRING=PASSWORD,
-                PREFECT_HOME=str(folder / "prefect"),
-                PREFECT_SERVER_ANALYTICS_ENABLED="false",
-                DO_NOT_TRACK="1",
-            ),
-        }
-        await_answer(f"{mlflow}/health", "MLflow", children)
-        await_answer(f"{prefect}/api/health", "Prefect", children)
-        yield Team(database, s3, mlflow, f"{prefect}/api")
+def _at(address: str) -> list[str]:
+    host, port = address.removeprefix("http://").split(":")
+    return ["--host", host, "--port", port]
 
 
 def s3_client(address: str) -> object:
