@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
 
 logging.getLogger("ray").setLevel(logging.WARNING)
+log = logging.getLogger("pedigree.ray")
 
 EVENTS, WORKERS = "events.jsonl", "workers"
 SOURCE = Path(__file__).resolve().parents[2]
@@ -72,7 +73,7 @@ def run(
     """
     storage = folder / ".ray"
     gpus = _connect(workers)
-    cpus = max(1, int(ray.cluster_resources().get("CPU", 1) // workers)) if workers else 0
+    cpus = _cpus_each(workers) if workers else 0
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={"work": work, "events": str(folder / EVENTS), "cwd": str(Path.cwd())},
@@ -169,6 +170,35 @@ def _not_joined(error: BaseException) -> str:
     return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine alone"
 
 
+def _cpus_each(workers: int) -> int:
+    """Return how many CPUs a worker gets; Ray would wait for ever, and say nothing, for more than there are.
+
+    Raises:
+        PedigreeError: this machine alone has to do, and has fewer CPUs than there are workers.
+    """
+    hosts = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if cpus := share(hosts, workers):
+        return cpus
+    if "RAY_ADDRESS" not in os.environ:
+        raise PedigreeError(
+            f"{workers} workers need a CPU each, and Ray has {sum(hosts)} here: ask for fewer workers, "
+            "or set RAY_ADDRESS to a cluster's"
+        )
+    log.warning("%d workers need a CPU each, and Ray's hosts have %d: waiting for more", workers, sum(hosts))
+    return 1
+
+
+def share(hosts: Sequence[int], workers: int) -> int:
+    """Return the most CPUs that each worker can have when no worker spans two hosts, or 0 when they are too many.
+
+    Args:
+        hosts: The number of CPUs of each.
+        workers: At least 1.
+    """
+    fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
+    return next(fits, 0)
+
+
 def _this_python() -> dict[str, str]:
     """Quote a path that has a space in it, which Ray puts into a shell's line as it is, and then waits for ever."""
     quoted = shlex.quote(sys.executable)
@@ -241,16 +271,19 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
     file.touch()
 
     def follow() -> None:
-        with file.open() as lines:
-            rest = ""
-            while True:
-                last = done.is_set()
+        place, rest = 0, ""
+        while True:
+            last = done.is_set()
+            # Opened anew each time, for only then a network's file system shows what another host wrote (nfs(5)).
+            with file.open() as lines:
+                lines.seek(place)
                 *complete, rest = (rest + lines.read()).split("\n")
-                for event in filter(None, map(_event, complete)):
-                    on_event(event)
-                if last:
-                    return
-                done.wait(0.2)
+                place = lines.tell()
+            for event in filter(None, map(_event, complete)):
+                on_event(event)
+            if last:
+                return
+            done.wait(0.2)
 
     thread = threading.Thread(
         target=partial(contextvars.copy_context().run, follow), name="follow-events", daemon=True

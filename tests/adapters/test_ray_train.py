@@ -128,6 +128,28 @@ def test_what_ends_a_worker_reaches_the_person_as_a_sentence(tmp_path, work, sai
     assert "\n" not in str(caught.value)
 
 
+def test_more_workers_than_this_machine_has_cpus_is_a_sentence_and_no_endless_wait(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(PedigreeError, match=r"^1000 workers need a CPU each, and Ray has \d+ here: "):
+        ray_train.run(die, 1000, tmp_path, lambda event: None, "many")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "workers", "cpus"),
+    [
+        ((2,), 1, 2),
+        ((2,), 2, 1),
+        ((2,), 3, 0),
+        ((16, 16), 2, 16),
+        ((16, 16), 3, 8),
+        ((0, 8, 8, 4), 5, 4),
+        ((), 1, 0),
+    ],
+)
+def test_a_worker_gets_as_many_cpus_as_leave_room_for_all_on_their_hosts(hosts, workers, cpus):
+    assert ray_train.share(hosts, workers) == cpus
+
+
 def tell_a_lot(workers: Workers) -> None:
     for number in range(2000):
         workers.emit({"kind": "progress", "number": number})
