@@ -7,6 +7,10 @@ class PedigreeError(Exception):
     """A problem that the person in front of the program can mend; its text is shown as it is."""
 
 
+class DamagedError(PedigreeError):
+    """Something is there, and is not what was written."""
+
+
 _STORAGE = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",

@@ -30,6 +30,9 @@ def follow(database: Path) -> None:
         return
     try:
         with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+            # MLflow would go on with whatever it can still read of a damaged file.
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(" ".join(found.split()))
             for there, here in list(_moved(connection, database.parent / ARTIFACTS)):
                 for table, column in _ADDRESSES:
                     connection.execute(

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -35,10 +36,12 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from components import files
 from components.adapters import mlflow_moved
 from components.contracts import Kind, Manifest, Served
-from components.errors import PedigreeError
+from components.errors import DamagedError, PedigreeError
 from components.params import flat
+from components.trust import lineage
 
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
@@ -53,6 +56,8 @@ PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
 FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
+FILES, RECORDS = "files", "records"
+"""A version's records that hold the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
 """Where MLflow keeps, among a version's files, the example as a request to its server."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
@@ -228,6 +233,8 @@ class Version:
     version: int
     run_id: str
     tags: dict[str, str]
+    records: tuple[str, ...] = ()
+    """Keys of the tags that programs read, but for their own hash."""
 
 
 def register(
@@ -266,11 +273,32 @@ def register(
             metadata={FILE: served.file} if served.file else None,
         )
     version = int(info.registered_model_version)
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:  # MLflow adds files of its own to ours
+        kept = {**records, FILES: _digest(fetch(Version(name, version, run_id, {}), Path(scratch)))}
+    kept[RECORDS] = lineage.digest(kept)
     client = MlflowClient()
-    for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in records.items()}}.items():
+    for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in kept.items()}}.items():
         client.set_model_version_tag(name, str(version), key, value)
     client.set_tag(run_id, "version", f"{name}/{version}")
-    return Version(name, version, run_id, {**tags, **records})
+    return Version(name, version, run_id, {**tags, **kept}, (*records, FILES))
+
+
+def _digest(folder: Path) -> str:
+    return lineage.digest(files.listing(folder))
+
+
+def expect_intact(version: Version) -> None:
+    """Check what programs read from a version's tags; one that was registered by hand has no hash of them.
+
+    Raises:
+        DamagedError: they are not what was written.
+    """
+    known = version.tags.get(RECORDS)
+    if known and known != lineage.digest({key: version.tags.get(key) for key in version.records}):
+        raise DamagedError(
+            f"what MLflow's database says of {version.name} version {version.version} is damaged: bring an older "
+            "copy of the database back, or train again"
+        )
 
 
 def _signature(served: Served) -> ModelSignature:
@@ -341,10 +369,12 @@ def fetch(version: Version, to: Path) -> Path:
     """Fetch all of a version's files into the folder `to`; return the folder that MLflow can load.
 
     Raises:
+        DamagedError: they are not those that were registered.
         PedigreeError: the store has them no longer.
     """
+    expect_intact(version)
     try:
-        return Path(
+        folder = Path(
             mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(to))
         )
     except (MlflowException, OSError) as error:
@@ -352,6 +382,12 @@ def fetch(version: Version, to: Path) -> Path:
             f"the files of {version.name} version {version.version} cannot be had from MLflow's store "
             f"({_first_line(error)}): look whether they were deleted"
         ) from None
+    if version.tags.get(FILES, _digest(folder)) != _digest(folder):
+        raise DamagedError(
+            f"the files of {version.name} version {version.version} in MLflow's store are not those that were "
+            "registered: bring them back from a copy of the store, or train again"
+        )
+    return folder
 
 
 def promote(version: Version, who: str, why: str, back: bool = False) -> None:
@@ -419,7 +455,9 @@ def _known(client: MlflowClient, name: str) -> str:
 
 def _version(found: ModelVersion) -> Version:
     tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
-    return Version(found.name, int(found.version), found.run_id or "", tags)
+    records = [key.removeprefix(_RECORD) for key in found.tags if key.startswith(_RECORD)]
+    known = tuple(key for key in records if key != RECORDS)
+    return Version(found.name, int(found.version), found.run_id or "", tags, known)
 
 
 def versions() -> list[Version]:

@@ -27,6 +27,8 @@ def register(
     task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> Registered:
     """Register the model, judge it at the gate, and write which version it became to the file `out`."""
+    files.check_seal(prepared.folder, "prepare")
+    files.check_seal(evaluated.folder, "evaluate")
     name, note = params.register_.name, prepared.manifest.note
     made = lineage.read(trained.folder)
     champion = mlflow_store.version_at(name, CHAMPION)

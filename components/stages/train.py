@@ -41,6 +41,7 @@ def train(
         name: Of the MLflow run; the task's name if there is none.
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
+    files.check_seal(prepared.folder, "prepare")
     known = beginning(origin.root, prepared.manifest)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
     with files.replacing(out) as new, files.scratch(out) as scratch:
@@ -65,6 +66,7 @@ def train(
         described = _describe(task, params, prepared, new, history, run_id)
         runs = Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id)
         made = write(new, known, described, begun, runs)
+        files.seal(new)
         mlflow_store.tag_run(run_id, made.tags())
         mlflow_store.log_folder(run_id, new, "model")
     return Trained(out, run_id)
