@@ -3,12 +3,17 @@
 import argparse
 import sys
 
-from tests.chaos import fuzz, parameters
+from tests.chaos import corruption, fuzz, parameters
 from tests.chaos.results import Row, deal
 
 ROWS = {
     "fuzz": Row("corrupt raw files from a fuzzer (images, audio, text, yaml)", 10_000, fuzz.blow_files),
     "parameters": Row("parameters from hypothesis, valid and not", 2_000, parameters.blow_parameters),
+    "corruption": Row(
+        "checkpoint, manifest, array, params, lock, database truncated or with a flipped byte",
+        200,
+        corruption.blow_files,
+    ),
 }
 """A blow is added by a line here."""
 

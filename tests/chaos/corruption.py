@@ -1,0 +1,183 @@
+"""Files that the stages read, truncated or with a flipped byte: noticed or without effect, never a wrong number."""
+
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from components import params, tasks
+from components.adapters import dvc_data, mlflow_store
+from components.errors import sentence
+from components.stages import compare, data, evaluate, prepare, register, registry, train
+from components.stages.origin import Origin
+from tests.chaos.results import Result
+from tests.conftest import Chain, make_project, run_chain
+
+Reader = Callable[[Path], Any]
+"""Does with a copy of the project what the product does with the damaged file; what it returns can be compared."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Files of one kind, and who reads them."""
+
+    name: str
+    files: str
+    """A pattern below the project's folder."""
+    read: Reader
+    another_is_known: bool = False
+    """Another valid value of it is another input, which the lineage tells from the first, and no damage."""
+
+
+def targets(chain: Chain) -> list[Target]:
+    """Return all that a stage reads from files; a kind of file is added by a line here."""
+    name = chain.task.name
+    build = f"build/{name}-chain"
+    version = f"mlruns/{name}/models/*/artifacts"
+    return [
+        Target("prepared arrays and manifest, by training", f"{build}/prepared/**/*", partial(_train, chain)),
+        Target("prepared arrays and manifest, by evaluation", f"{build}/prepared/**/*", partial(_evaluate, chain)),
+        Target("a model's files, by evaluation", f"{build}/model/**/*", partial(_evaluate, chain)),
+        Target("a model's files, by registration", f"{build}/model/**/*", partial(_register, chain)),
+        Target("an evaluation's files, by registration", f"{build}/evaluation/**/*", partial(_register, chain)),
+        Target("a registered version's files", f"{version}/**/*", partial(_version, chain)),
+        Target("mlflow.db", "mlflow.db", partial(_version, chain)),
+        Target("params.yaml", params.FILE, _parameters, another_is_known=True),
+        Target("data.dvc", dvc_data.PIN, _data),
+        Target("raw data that data.dvc pins", f"data/{name}/**/*", _data),
+        Target("dvc.lock", "dvc.lock", partial(_reproduce, chain)),
+        Target("the lock of dvc repro, and its holder", "build/.dvc-repro.*", _alone),
+    ]
+
+
+def _folder(chain: Chain, root: Path) -> Path:
+    mlflow_store.connect(root)
+    return root / "build" / f"{chain.task.name}-chain"
+
+
+def _train(chain: Chain, root: Path) -> Any:
+    folder = _folder(chain, root)
+    prepared = prepare.load(folder / "prepared")
+    trained = train.train(chain.task, chain.values, prepared, root / "build" / "again", Origin(root), "again")
+    return (trained.folder / "weights.safetensors").read_bytes()
+
+
+def _evaluate(chain: Chain, root: Path) -> Any:
+    folder = _folder(chain, root)
+    prepared, trained = prepare.load(folder / "prepared"), train.load(folder / "model")
+    return evaluate.evaluate(chain.task, chain.values, prepared, trained, root / "build" / "again").metrics
+
+
+def _register(chain: Chain, root: Path) -> Any:
+    folder = _folder(chain, root)
+    prepared, trained = prepare.load(folder / "prepared"), train.load(folder / "model")
+    evaluated = evaluate.load(folder / "evaluation")
+    done = register.register(chain.task, chain.values, prepared, trained, evaluated, root / "build" / "again.json")
+    return [rule for rule in done.verdict if "ms" not in str(rule["found"])]
+
+
+def _version(chain: Chain, root: Path) -> Any:
+    """What programs say of a version: which is champion, its ancestry, its files, its numbers."""
+    mlflow_store.connect(root)
+    champion = mlflow_store.find(chain.registered.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = mlflow_store.files_of(champion, Path(scratch))
+        metrics = evaluate.read_metrics(kept.metrics)
+    address = f"{champion.name}/{champion.version}"
+    compared = compare.compare(address, address, root)
+    return champion.version, metrics, str(registry.trace(address, root)), compared.difference
+
+
+def _parameters(root: Path) -> Any:
+    values = params.read(root / params.FILE)
+    return [params.validate(tasks.load(name).params, values, ("tasks", name)) for name in tasks.names(root)]
+
+
+def _data(root: Path) -> Any:
+    return data.bring(root, {}, accept=False), dvc_data.hash_or_none(root / "data")
+
+
+def _reproduce(chain: Chain, root: Path) -> Any:
+    dvc_data.repro(root, f"prepare@{chain.task.name}")
+    return prepare.load(root / "build" / chain.task.name / "prepared").manifest
+
+
+def _alone(root: Path) -> Any:
+    with dvc_data.alone(root):
+        return "alone"
+
+
+def damaged(content: bytes, rng: random.Random) -> tuple[bytes, str]:
+    """Return other bytes, and what was done to them: truncated, or a bit of one byte flipped."""
+    if not content:
+        return b"x", "a byte added"
+    if rng.random() < 0.3:
+        keep = rng.choice((0, len(content) // 2, len(content) - 1, rng.randrange(len(content))))
+        return content[:keep], f"cut to {keep:,} of {len(content):,} bytes"
+    place, bit = rng.randrange(len(content)), rng.randrange(8)
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[
+        place + 1 :
+    ], f"bit {bit} of byte {place:,}"
+
+
+def blow(chain: Chain, times: int, seed: int) -> Result:
+    """Damage one file of each kind in turn, so many times in all, and read it as the product does."""
+    rng, known = random.Random(seed), targets(chain)
+    _reproduce(chain, chain.root)  # makes dvc.lock, and both files of the lock
+    found: Counter[str] = Counter()
+    failures: list[str] = []
+    right = {}
+    for number in range(times):
+        target = known[number % len(known)]
+        if target.name not in right:
+            with copied(chain.root) as root:
+                right[target.name] = target.read(root)
+        with copied(chain.root) as root:
+            choice = rng.choice(sorted(path for path in root.glob(target.files) if path.is_file()))
+            content, what = damaged(choice.read_bytes(), rng)
+            choice.unlink()  # it may be a hard link
+            choice.write_bytes(content)
+            said = _outcome(target, right[target.name], root)
+        found[said] += 1
+        if said.startswith("!"):
+            failures.append(f"{target.name}, {choice.relative_to(root)}, {what}: {said[1:]}")
+        if (number + 1) % 20 == 0:
+            print(f"  {number + 1} of {times}, {len(failures)} failures", flush=True)
+    told = ", ".join(f"{count} {what}" for what, count in sorted(found.items()) if not what.startswith("!"))
+    return Result(times, told, failures)
+
+
+def _outcome(target: Target, right: Any, root: Path) -> str:
+    try:
+        read = target.read(root)
+    except Exception as error:
+        if sentence(error):
+            return "refused with a sentence"
+        return f"!{type(error).__name__}: {str(error)[:200]}"
+    if read == right:
+        return "mended, or in what decides nothing: the result was the same"
+    if target.another_is_known:
+        return "another valid parameter, which its hash in the lineage tells"
+    return f"!a wrong result, {str(read)[:200]}"
+
+
+@contextmanager
+def copied(root: Path) -> Iterator[Path]:
+    """Give a copy of the project of its own name, so that nothing remembers the one before."""
+    with tempfile.TemporaryDirectory(prefix="pedigree-chaos-") as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(root, copy, symlinks=True, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+        yield copy
+
+
+def blow_files(times: int, seed: int) -> Result:
+    """Run a tiny chain, and damage its files so many times."""
+    with tempfile.TemporaryDirectory(prefix="pedigree-chaos-") as folder:
+        project = make_project(Path(folder) / "project")
+        return blow(run_chain(project, "vision"), times, seed)
