@@ -403,16 +403,36 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
         "back": back,
     }
     history = [*promotions(version.name), step]
-    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(history))
+    kept = {"sha256": lineage.digest(history), "steps": history}  # in one tag, which is written whole or not at all
+    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(kept))
     told = f"{step['when']} by {who}: {why}"  # beside a verdict that may have said no
     client.set_model_version_tag(version.name, str(version.version), "promoted", told)
     set_alias(version, CHAMPION)
 
 
 def promotions(name: str) -> list[Promotion]:
-    """Return every promotion of a registered model, the first one first."""
-    found: list[Promotion] = json.loads(MlflowClient().get_registered_model(name).tags.get(PROMOTIONS, "[]"))
-    return found
+    """Return every promotion of a registered model, the first one first.
+
+    Raises:
+        DamagedError: what the database says of them is not what was written.
+    """
+    text = MlflowClient().get_registered_model(name).tags.get(PROMOTIONS)
+    if text is None:
+        return []
+    try:
+        kept = json.loads(text)
+        if isinstance(kept, list):  # as it was kept before it had a hash
+            return kept
+        steps: list[Promotion] = kept["steps"]
+        intact = bool(kept["sha256"] == lineage.digest(steps))
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise DamagedError(
+            f"what MLflow's database says of {name}'s promotions is damaged: bring an older copy of the database "
+            f"back, or delete the tag {PROMOTIONS} of the registered model {name} to begin anew"
+        )
+    return steps
 
 
 def find(address: str) -> Version:

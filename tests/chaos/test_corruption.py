@@ -103,13 +103,22 @@ def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, co
     assert weights.where == registry.DAMAGED
 
 
-def test_a_changed_letter_in_a_versions_lineage_is_noticed(database):
+def test_a_changed_digit_in_a_versions_lineage_is_noticed(database):
     content = database.read_bytes()
     assert b'"seed":0' in content
     database.write_bytes(content.replace(b'"seed":0', b'"seed":1'))
     mlflow_store.connect(database.parent)
     with pytest.raises(DamagedError, match=r"MLflow's database says of vision version \d+ is damaged"):
         registry.lineage_of(mlflow_store.find("vision"))
+
+
+def test_a_changed_digit_in_the_list_of_promotions_is_noticed(database):
+    content = database.read_bytes()
+    assert b'"steps": [{"version": 1' in content
+    database.write_bytes(content.replace(b'"steps": [{"version": 1', b'"steps": [{"version": 2'))
+    mlflow_store.connect(database.parent)
+    with pytest.raises(DamagedError, match="MLflow's database says of vision's promotions is damaged"):
+        registry.rollback("vision", "a digit", database.parent)
 
 
 def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(database):
