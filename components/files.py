@@ -98,7 +98,7 @@ def check_seal(folder: Path, stage: str) -> None:
         raise PedigreeError(f"{folder / SEAL} is missing: run the {stage} stage again") from None
     if (found := listing(folder)) != sealed:
         before, now = (_hashes(text) for text in (sealed, found))
-        differ = sorted(name for name in before | now if before.get(name) != now.get(name)) or [SEAL]
+        differ = sorted(name for name in before | now if name and before.get(name) != now.get(name)) or [SEAL]
         raise DamagedError(
             f"{folder / differ[0]} is damaged or missing, as {SEAL} beside it tells: run the {stage} stage again"
         )

@@ -92,7 +92,7 @@ def test_a_folder_as_it_was_sealed_passes_and_sha256sum_reads_the_seal(sealed):
         (lambda folder: (folder / "more.txt").touch(), "more.txt"),
         (lambda folder: (folder / files.SEAL).unlink(), files.SEAL),
         (lambda folder: (folder / files.SEAL).write_bytes(b"\xff"), "metrics.json"),
-        (lambda folder: (folder / files.SEAL).open("a").write("\n"), files.SEAL),
+        (lambda folder: (folder / files.SEAL).write_text((folder / files.SEAL).read_text() + "\n"), files.SEAL),
     ],
     ids=["a digit", "a file gone", "a file more", "no seal", "another seal", "a seal with a line more"],
 )

@@ -131,7 +131,7 @@ def damaged(content: bytes, rng: random.Random) -> tuple[bytes, str]:
 def blow(chain: Chain, times: int, seed: int) -> Result:
     """Damage one file of each kind in turn, so many times in all, and read it as the product does."""
     rng, known = random.Random(seed), targets(chain)
-    found: Counter[str] = Counter()
+    found: dict[str, Counter[str]] = {}
     failures: list[str] = []
     with copied(chain.root) as shared:
         _reproduce(chain, shared)  # makes dvc.lock, and both files of the lock
@@ -139,11 +139,16 @@ def blow(chain: Chain, times: int, seed: int) -> Result:
             target = known[number % len(known)]
             with copied(shared) if target.kept_open else nullcontext(shared) as root:
                 said, what = _dealt(target, root, rng)
-            found[said] += 1
-            failures += [f"{target.name}, {what}: {said}"] if said.startswith(WRONG) else []
+            if said.startswith(WRONG):
+                failures.append(f"{target.name}, {what}: {said}")
+            else:
+                found.setdefault(said, Counter())[target.name] += 1
             if (number + 1) % 20 == 0:
                 print(f"  {number + 1} of {times}, {len(failures)} failures", flush=True)
-    told = "; ".join(f"{count} {what}" for what, count in sorted(found.items()) if not what.startswith(WRONG))
+    told = "; ".join(
+        f"{counts.total()} {what} ({', '.join(f'{name} {count}' for name, count in sorted(counts.items()))})"
+        for what, counts in sorted(found.items())
+    )
     return Result(times, f"{told}. {UNKNOWN}", failures)
 
 
@@ -182,7 +187,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _compared(target: Target, read: Any, right: Any) -> str:
     if read == right:
-        return "mended, or in what decides nothing: the result was the same"
+        return "mended, or of no effect: the result was the same"
     if target.another_is_known:
         return "another valid parameter, which its hash in the lineage tells from the one before"
     return f"{WRONG}{str(read)[:200]} instead of {str(right)[:200]}"
