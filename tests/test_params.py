@@ -146,3 +146,8 @@ def test_what_yaml_cannot_say_is_refused_with_a_sentence(tmp_path, text, what):
     (tmp_path / params.FILE).write_text(text)
     with pytest.raises(PedigreeError, match=what):
         params.read(tmp_path / params.FILE)
+
+
+def test_a_batch_norm_of_one_image_is_refused(values):
+    said = problems(values, "train.batch_size=8", "train.accumulate=8")
+    assert "tasks.vision.train = {…}: batch norm needs two images in each of 8 pieces: batch_size 8 is too" in said

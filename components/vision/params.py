@@ -55,6 +55,15 @@ class VisionTrainParams(TrainParams):
     model: ModelParams
     augment: AugmentParams
 
+    @model_validator(mode="after")
+    def _two_images_a_piece(self) -> Self:
+        pieces = max(self.workers, 1) * self.accumulate
+        if self.batch_size < 2 * pieces:
+            raise ValueError(
+                f"batch norm needs two images in each of {pieces} pieces: batch_size {self.batch_size} is too small"
+            )
+        return self
+
 
 class VisionParams(TaskParams):
     """tasks.vision in params.yaml."""
