@@ -66,7 +66,7 @@ def _divisible(section: dict[str, Any]) -> dict[str, Any]:
     """Make the batch one that can be divided, three times out of four: by chance it hardly ever could."""
     if "accumulate" in section and section["seed"] % 4 != 3:
         pieces = max(section["workers"], 1) * section["accumulate"]
-        section["batch_size"] = max(1, section["batch_size"] // pieces) * min(pieces, 1_000_000)
+        section["batch_size"] = max(2, section["batch_size"] // pieces) * min(pieces, 500_000)
     return section
 
 
