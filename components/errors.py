@@ -16,6 +16,10 @@ def without_login(text: str) -> str:
     return re.sub(r"(?<=://)[^/?#\s]+@", "", text)
 
 
+class DamagedError(PedigreeError):
+    """Something is there, and is not what was written."""
+
+
 _STORAGE = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",

@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 
 from components.errors import PedigreeError
 
 FILE = "params.yaml"
+LARGEST, DEEPEST = 10_000, 20
+"""Keys that a file may have with what its anchors repeat, and sections that may stand in one another."""
 
 
 class Section(BaseModel):
@@ -180,9 +183,15 @@ def read(file: Path) -> Values:
         raise PedigreeError(f"{file} does not exist: run in the project's folder, or name another file") from None
     except UnicodeDecodeError as error:
         raise PedigreeError(f"{file}: byte {error.start} is not UTF-8: save the file as UTF-8") from None
+    except ReaderError as error:
+        raise PedigreeError(
+            f"{file}: character {error.position} is not one that YAML may have: save the file as UTF-8 text"
+        ) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PedigreeError(f"{file.name}:{line}: this is not YAML ({error.problem}): mend that line") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
+        raise PedigreeError(f"{file.name}: this cannot be read ({error}): mend what is no `key: value`") from None
     if not isinstance(tree, CommentedMap):
         raise PedigreeError(f"{file.name}: expected sections with `key: value` lines and found none")
     places: dict[tuple[str, ...], str] = {}
@@ -195,6 +204,11 @@ def _plain(
     plain: dict[str, Any] = {}
     for raw_key, value in node.items():
         key = str(raw_key)
+        if len(places) == LARGEST or len(path) == DEEPEST:
+            raise PedigreeError(
+                f"{file}: over {LARGEST:,} keys, or over {DEEPEST} sections in one another, as from an anchor that "
+                "is used inside itself: write each section out, and once"
+            )
         places[(*path, key)] = f"{file}:{node.lc.key(raw_key)[0] + 1}"
         plain[key] = _plain(value, (*path, key), file, places) if isinstance(value, CommentedMap) else value
     return plain

@@ -1,7 +1,6 @@
 """The one list of tasks: the sections of params.yaml, each with a folder of its own beside this file."""
 
 import importlib
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ def names(root: Path) -> list[str]:
     if not isinstance(sections, dict) or not sections:
         raise PedigreeError(f"{FILE}: there is no `tasks:` section with at least one task in it: add one")
     for name in sections:
-        if find_spec(f"components.{name}") is None:
+        if name not in _folders():
             raise PedigreeError(
                 f"{values.place(('tasks', name))}: there is no task {name}{nearest(name, _folders())}: "
                 f"mend the name, or add the folder components/{name}"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,10 +84,9 @@ LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 """The last is how a socket of IPv6 says 127.0.0.1."""
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project under DVC and git, with small data; whoever changes it makes a copy first."""
-    folder = copy_project(tmp_path_factory.mktemp("project"))
+def make_project(folder: Path) -> Path:
+    """Make a project under DVC and git, with small data, in an empty folder."""
+    copy_project(folder)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
     for name in (".dvc/config", ".dvcignore"):
@@ -95,6 +94,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], cwd=folder, check=True)
     commit(folder, "A small project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project under DVC and git, with small data; whoever changes it makes a copy first."""
+    return make_project(tmp_path_factory.mktemp("project"))
 
 
 def commit(folder: Path, message: str) -> None:
@@ -140,27 +145,28 @@ def register_as(chain: Chain, name: str, folder: Path) -> Registered:
     return register.register(chain.task, values, *parts, folder / "registered.json")
 
 
-@pytest.fixture(scope="session")
-def chain_of(project: Path) -> Callable[[str], Chain]:
-    """All four stages of a task, in this process, once."""
+def run_chain(project: Path, name: str) -> Chain:
+    """Run all four stages of a task, in this process."""
     from components import params
     from components.adapters import mlflow_store
     from components.stages import evaluate, prepare, register, train
     from components.stages.origin import Origin
 
-    @cache
-    def run(name: str) -> Chain:
-        task = tasks.load(name)
-        values = params.validate(task.params, params.read(project / "params.yaml"), ("tasks", name))
-        build = project / "build" / f"{name}-chain"
-        mlflow_store.connect(project)
-        prepared = prepare.prepare(task, values, project / "data" / name, build / "prepared")
-        trained = train.train(task, values, prepared, build / "model", Origin(project), f"{name} test")
-        evaluated = evaluate.evaluate(task, values, prepared, trained, build / "evaluation")
-        registered = register.register(task, values, prepared, trained, evaluated, build / "registered.json")
-        return Chain(project, task, values, prepared, trained, evaluated, registered)
+    task = tasks.load(name)
+    values = params.validate(task.params, params.read(project / "params.yaml"), ("tasks", name))
+    build = project / "build" / f"{name}-chain"
+    mlflow_store.connect(project)
+    prepared = prepare.prepare(task, values, project / "data" / name, build / "prepared")
+    trained = train.train(task, values, prepared, build / "model", Origin(project), f"{name} test")
+    evaluated = evaluate.evaluate(task, values, prepared, trained, build / "evaluation")
+    registered = register.register(task, values, prepared, trained, evaluated, build / "registered.json")
+    return Chain(project, task, values, prepared, trained, evaluated, registered)
 
-    return run
+
+@pytest.fixture(scope="session")
+def chain_of(project: Path) -> Callable[[str], Chain]:
+    """All four stages of a task, in this process, once."""
+    return cache(partial(run_chain, project))
 
 
 @pytest.fixture(scope="session")

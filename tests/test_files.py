@@ -1,6 +1,7 @@
 """A file or folder is there whole or not at all."""
 
 import errno
+import subprocess
 
 import pytest
 
@@ -64,3 +65,38 @@ def test_a_full_disk_is_explained_with_the_remedy():
 def test_an_error_that_only_a_programmer_can_mend_has_no_sentence():
     assert sentence(ValueError("x")) is None
     assert sentence(PedigreeError("do this")) == "do this"
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    folder = tmp_path / "sealed"
+    (folder / "plots").mkdir(parents=True)
+    (folder / "metrics.json").write_text('{"accuracy": 0.97}')
+    (folder / "plots" / "a.png").write_bytes(bytes(1000))
+    files.seal(folder)
+    return folder
+
+
+def test_a_folder_as_it_was_sealed_passes_and_sha256sum_reads_the_seal(sealed):
+    files.check_seal(sealed, "evaluate")
+    files.seal(sealed)
+    files.check_seal(sealed, "evaluate")
+    assert subprocess.run(["sha256sum", "--check", "--quiet", files.SEAL], cwd=sealed, check=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("harm", "named"),
+    [
+        (lambda folder: (folder / "metrics.json").write_text('{"accuracy": 0.98}'), "metrics.json"),
+        (lambda folder: (folder / "plots" / "a.png").unlink(), "plots/a.png"),
+        (lambda folder: (folder / "more.txt").touch(), "more.txt"),
+        (lambda folder: (folder / files.SEAL).unlink(), files.SEAL),
+        (lambda folder: (folder / files.SEAL).write_bytes(b"\xff"), "metrics.json"),
+        (lambda folder: (folder / files.SEAL).write_text((folder / files.SEAL).read_text() + "\n"), files.SEAL),
+    ],
+    ids=["a digit", "a file gone", "a file more", "no seal", "another seal", "a seal with a line more"],
+)
+def test_whatever_changes_in_a_sealed_folder_is_noticed_and_named(sealed, harm, named):
+    harm(sealed)
+    with pytest.raises(PedigreeError, match=f"{named} is .*: run the evaluate stage again"):
+        files.check_seal(sealed, "evaluate")

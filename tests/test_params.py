@@ -127,3 +127,27 @@ def test_a_run_is_named_after_what_differs(values):
     given = params.validate(VisionParams, changed, VISION)
     assert params.label("vision", usual, usual) == "vision"
     assert params.label("vision", given, usual) == "vision optimizer.lr=0.5"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("tasks: {a: \x07}", r"params\.yaml: character 11 is not one that YAML may have"),
+        ("tasks: {day: 2001-99-99}", r"params\.yaml: this cannot be read \(month must be in 1\.\.12\)"),
+        ("tasks: " + "[" * 1000, "params.yaml: this cannot be read"),
+        (
+            "".join(f"a{i}: &a{i} {{b: {f'*a{i - 1}, c: *a{i - 1}' if i else 1}}}\n" for i in range(40)),
+            "10,000 keys",
+        ),
+    ],
+    ids=["bell", "date", "brackets", "anchors"],
+)
+def test_what_yaml_cannot_say_is_refused_with_a_sentence(tmp_path, text, what):
+    (tmp_path / params.FILE).write_text(text)
+    with pytest.raises(PedigreeError, match=what):
+        params.read(tmp_path / params.FILE)
+
+
+def test_a_batch_norm_of_one_image_is_refused(values):
+    said = problems(values, "train.batch_size=8", "train.accumulate=8")
+    assert "tasks.vision.train = {…}: batch norm needs two images in each of 8 pieces: batch_size 8 is too" in said

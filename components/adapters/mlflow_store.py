@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import re
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -26,10 +27,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from components import locks
+from components import files, locks
 from components.adapters import mlflow_moved
 from components.contracts import Kind, Served
-from components.errors import PedigreeError, without_login
+from components.errors import DamagedError, PedigreeError, without_login
+from components.trust import lineage
 
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
@@ -46,6 +48,8 @@ DONE = "done"
 """Record of a version: all is said of it."""
 FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
+FILES, RECORDS = "files", "records"
+"""A version's records that hold the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
 """Where MLflow keeps, among a version's files, the example as a request to its server."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
@@ -165,6 +169,8 @@ class Version:
     version: int
     run_id: str
     tags: dict[str, str]
+    records: tuple[str, ...] = ()
+    """Keys of the tags that programs read, but for their own hash."""
 
 
 def register(
@@ -203,17 +209,20 @@ def register(
             registered_model_name=name,
             metadata={FILE: served.file} if served.file else None,
         )
-    version = Version(name, int(info.registered_model_version), run_id, {})
-    return say(version, tags, records)
+    return say(Version(name, int(info.registered_model_version), run_id, {}), tags, records)
 
 
 def say(version: Version, tags: Mapping[str, str], records: Mapping[str, str]) -> Version:
     """Put tags on a version, by which people search, and records, which programs read; return it with both."""
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:  # MLflow adds files of its own to ours
+        kept = {**records, FILES: _digest(fetch(version, Path(scratch)))}
+    kept[RECORDS] = lineage.digest(kept)
     client = MlflowClient()
-    for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in records.items()}}.items():
+    for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in kept.items()}}.items():
         client.set_model_version_tag(version.name, str(version.version), key, value)
     client.set_tag(version.run_id, "version", f"{version.name}/{version.version}")
-    return Version(version.name, version.version, version.run_id, {**version.tags, **tags, **records})
+    told = {**version.tags, **tags, **kept}
+    return Version(version.name, version.version, version.run_id, told, (*records, FILES))
 
 
 def done(version: Version) -> None:
@@ -234,6 +243,24 @@ def _forget_halves(run_id: str) -> None:
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if MLFLOW_MODEL_VERSIONS not in model.tags:
             client.delete_logged_model(model.model_id)
+
+
+def _digest(folder: Path) -> str:
+    return lineage.digest(files.listing(folder))
+
+
+def expect_intact(version: Version) -> None:
+    """Check what programs read from a version's tags; one that was registered by hand has no hash of them.
+
+    Raises:
+        DamagedError: they are not what was written.
+    """
+    known = version.tags.get(RECORDS)
+    if known and known != lineage.digest({key: version.tags.get(key) for key in version.records}):
+        raise DamagedError(
+            f"what MLflow's database says of {version.name} version {version.version} is damaged: bring an older "
+            "copy of the database back, or train again"
+        )
 
 
 def _signature(served: Served) -> ModelSignature:
@@ -304,10 +331,12 @@ def fetch(version: Version, to: Path) -> Path:
     """Fetch all of a version's files into the folder `to`; return the folder that MLflow can load.
 
     Raises:
+        DamagedError: they are not those that were registered.
         PedigreeError: the store has them no longer.
     """
+    expect_intact(version)
     try:
-        return Path(
+        folder = Path(
             mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(to))
         )
     except (MlflowException, OSError) as error:
@@ -315,6 +344,12 @@ def fetch(version: Version, to: Path) -> Path:
             f"the files of {version.name} version {version.version} cannot be had from MLflow's store "
             f"({_first_line(error)}): look whether they were deleted"
         ) from None
+    if version.tags.get(FILES, _digest(folder)) != _digest(folder):
+        raise DamagedError(
+            f"the files of {version.name} version {version.version} in MLflow's store are not those that were "
+            "registered: bring them back from a copy of the store, or train again"
+        )
+    return folder
 
 
 def promote(version: Version, who: str, why: str, back: bool = False) -> None:
@@ -331,16 +366,37 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
     }
     history = promotions(version.name)
     if not history or history[-1]["version"] != version.version:  # else it was cut off after this
-        client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps([*history, step]))
+        history.append(step)
+    kept = {"sha256": lineage.digest(history), "steps": history}  # in one tag, which is written whole or not at all
+    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(kept))
     told = f"{step['when']} by {who}: {why}"  # beside a verdict that may have said no
     client.set_model_version_tag(version.name, str(version.version), "promoted", told)
     set_alias(version, CHAMPION)
 
 
 def promotions(name: str) -> list[Promotion]:
-    """Return every promotion of a registered model, the first one first."""
-    found: list[Promotion] = json.loads(MlflowClient().get_registered_model(name).tags.get(PROMOTIONS, "[]"))
-    return found
+    """Return every promotion of a registered model, the first one first.
+
+    Raises:
+        DamagedError: what the database says of them is not what was written.
+    """
+    text = MlflowClient().get_registered_model(name).tags.get(PROMOTIONS)
+    if text is None:
+        return []
+    try:
+        kept = json.loads(text)
+        if isinstance(kept, list):  # as it was kept before it had a hash
+            return kept
+        steps: list[Promotion] = kept["steps"]
+        intact = bool(kept["sha256"] == lineage.digest(steps))
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise DamagedError(
+            f"what MLflow's database says of {name}'s promotions is damaged: bring an older copy of the database "
+            f"back, or delete the tag {PROMOTIONS} of the registered model {name} to begin anew"
+        )
+    return steps
 
 
 def find(address: str) -> Version:
@@ -383,7 +439,9 @@ def _known(client: MlflowClient, name: str) -> str:
 
 def _version(found: ModelVersion) -> Version:
     tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
-    return Version(found.name, int(found.version), found.run_id or "", tags)
+    records = [key.removeprefix(_RECORD) for key in found.tags if key.startswith(_RECORD)]
+    known = tuple(key for key in records if key not in {RECORDS, DONE})
+    return Version(found.name, int(found.version), found.run_id or "", tags, known)
 
 
 def versions() -> list[Version]:

@@ -51,7 +51,9 @@ class ModelParams(Section):
     layers: int = Field(ge=1, le=64, description="Recurrent layers")
     tie: bool = Field(description="Output weights are the embedding's; the last layer then has its size")
     orthogonal: bool = Field(description="Start from orthogonal hidden-to-hidden matrices, gate by gate")
-    forget_bias: float = Field(description="First bias of the LSTM's forget gate; 1 keeps what is there")
+    forget_bias: float = Field(
+        ge=-100, le=100, description="First bias of the LSTM's forget gate; 1 keeps what is there"
+    )
 
 
 class DropoutParams(Section):

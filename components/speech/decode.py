@@ -120,11 +120,14 @@ def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
 
 def _mono(file: soundfile.SoundFile) -> tuple[Wave, float]:
     """Return the mean of all channels, and the share of all samples that are at full scale."""
-    waves, clipped = [], 0
-    for block in file.blocks(max(1, BLOCK // file.channels), dtype="float32", always_2d=True):  # (n, channels)
-        waves.append(block.mean(1))
+    waves, clipped, left = [np.zeros(0, np.float32)], 0, file.frames
+    # SoundFile.blocks gives a block that comes short as if it were whole, and takes no GSM, which has no way back.
+    while left and len(block := file.read(min(left, max(1, BLOCK // file.channels)), "float32", always_2d=True)):
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no finite number is refused later
+            waves.append(block.mean(1))  # (n,) of (n, channels)
         clipped += int((np.abs(block) >= FULL_SCALE).sum())
-    wave = np.concatenate(waves) if waves else np.zeros(0, np.float32)
-    if len(wave) < file.frames:
+        left -= len(block)
+    if left:
         raise Unusable("truncated")
+    wave = np.concatenate(waves)
     return wave, clipped / max(len(wave) * file.channels, 1)

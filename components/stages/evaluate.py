@@ -24,6 +24,7 @@ METRICS, OUTCOMES = "metrics.json", "outcomes.csv"
 
 def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
     """Evaluate into `out`, which is replaced only when all went well."""
+    files.check_seal(prepared.folder, "prepare")
     with files.replacing(out) as new, files.scratch(out) as scratch:
         predicted = predictions(task, params, trained.folder, prepared, scratch, trained.run_id)
         for folder in ("plots", "examples"):
@@ -37,6 +38,7 @@ def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: T
         curves = figures.learning_curves(saved.read_history(trained.folder))
         figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
         files.write_json(new / METRICS, metrics)
+        files.seal(new)
         mlflow_runs.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
     return Evaluated(out, metrics)
 

@@ -1,5 +1,6 @@
 """A training until it is over: its folder, which outlives its processes, and what makes another one the same."""
 
+import json
 import logging
 import uuid
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from components import files, locks
 from components.adapters import mlflow_runs
@@ -21,18 +22,16 @@ log = logging.getLogger("pedigree.train")
 
 UNFINISHED = "training"
 """Folder beside a model's, with one folder for each training that is not over."""
-_JOB = "job.json"
 _HOW = {"workers", "checkpoint_seconds", "retries"}
 """Parameters that change how something is run and not what it makes."""
 
 
 class Record(BaseModel):
-    """job.json."""
+    """job-<id>.json: the id names the job's MLflow run, and outlives damage to the rest."""
 
     model_config = ConfigDict(frozen=True)
 
     task: str
-    id: str = Field(description="Of the job; its MLflow run carries it")
     beginning: Beginning = Field(description="What was known when it began")
     machines: list[str] = Field(description="Devices and numbers of workers that it was trained on, in their order")
 
@@ -42,6 +41,8 @@ class Job:
     """A training that is not over."""
 
     folder: Path
+    id: str
+    """Its MLflow run carries it."""
     record: Record
 
     def begun(self, event: Event) -> None:
@@ -62,7 +63,8 @@ class Job:
         self._write()
 
     def _write(self) -> None:
-        files.write_text(self.folder / _JOB, self.record.model_dump_json(indent=2) + "\n")
+        told = self.record.model_dump(mode="json")
+        files.write_json(self.folder / f"job-{self.id}.json", {"sha256": lineage.digest(told), "record": told})
 
 
 def essential(params: TaskParams) -> dict[str, Any]:
@@ -88,31 +90,41 @@ def taken_up(out: Path, its_key: str, task: str, beginning: Beginning) -> Iterat
     """
     folder = out.with_name(UNFINISHED) / its_key[:16]
     with locks.alone(folder.with_name(f"{folder.name}.lock"), f"the same training of {task}"):
-        record = _read(folder)
-        if record is None:
+        its_id = _id(folder)
+        if its_id is None:
             files.remove(folder)
             folder.mkdir(parents=True)
-            record = Record(task=task, id=uuid.uuid4().hex, beginning=beginning, machines=[])
-        job = Job(folder, record)
+            its_id = uuid.uuid4().hex
+        # Of the same key, so that what is known now was so at its beginning, but for the time.
+        record = _read(folder) or Record(task=task, beginning=beginning, machines=[])
+        job = Job(folder, its_id, record)
         job._write()
         yield job
         files.remove(folder)
 
 
+def _id(folder: Path) -> str | None:
+    file = next(folder.glob("job-*.json"), None)
+    return file.stem.removeprefix("job-") if file else None
+
+
 def _read(folder: Path) -> Record | None:
+    """Return what is known of the job, if it is as it was written."""
     try:
-        return Record.model_validate_json((folder / _JOB).read_bytes())
-    except (OSError, ValidationError):
+        told = json.loads((folder / f"job-{_id(folder)}.json").read_bytes())
+        return Record.model_validate(told["record"]) if told["sha256"] == lineage.digest(told["record"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def end_left(build: Path) -> list[str]:
     """End the MLflow runs of trainings below `build` whose processes are gone; return a sentence for each."""
     said: list[str] = []
-    for file in sorted(build.glob(f"**/{UNFINISHED}/*/{_JOB}")):
-        record = _read(file.parent)
-        if record is None or locks.held(file.parent.with_name(f"{file.parent.name}.lock")):
+    for file in sorted(build.glob(f"**/{UNFINISHED}/*/job-*.json")):
+        folder = file.parent
+        record, its_id = _read(folder), _id(folder)
+        if record is None or its_id is None or locks.held(folder.with_name(f"{folder.name}.lock")):
             continue
-        if mlflow_runs.end_left(record.task, record.id):
+        if mlflow_runs.end_left(record.task, its_id):
             said.append(f"a training of {record.task} was cut off: its MLflow run is marked as killed")
     return said

@@ -19,6 +19,7 @@ def prepare(task: Task[Any], params: TaskParams, raw: Path, out: Path) -> Prepar
     with files.replacing(out) as new:
         manifest = task.prepare(raw, new, params).model_copy(update={"raw": dvc_data.hash_or_none(raw)})
         files.write_json(new / MANIFEST, manifest.model_dump())
+        files.seal(new)
     return Prepared(out, manifest)
 
 

@@ -32,6 +32,8 @@ def register(
 
     A version whose registration was cut off is taken up, and keeps the verdict that it had.
     """
+    files.check_seal(prepared.folder, "prepare")
+    files.check_seal(evaluated.folder, "evaluate")
     name, note = params.register_.name, prepared.manifest.note
     made = lineage.read(trained.folder)
     version = mlflow_store.cut_off(trained.run_id, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from components import files
 from components.adapters import dvc_data, git, mlflow_runs, mlflow_store
 from components.adapters.mlflow_store import Version
-from components.errors import PedigreeError
+from components.errors import DamagedError, PedigreeError
 from components.training import saved
 from components.trust import lineage
 from components.trust.lineage import NONE, Lineage
@@ -78,13 +78,14 @@ def lineage_of(version: Version) -> Lineage:
     """Return where a version came from, from the version alone.
 
     Raises:
-        PedigreeError: it was registered by hand, without saying.
+        PedigreeError: it was registered by hand, without saying, or what was said is damaged.
     """
     text, name = version.tags.get(lineage.TAG), f"{version.name} version {version.version}"
     if text is None:
         raise PedigreeError(
             f"{name} was registered without a lineage: only `pedigree run` and `dvc repro` write one"
         )
+    mlflow_store.expect_intact(version)
     return lineage.parse(text, f"the lineage of {name}")
 
 
@@ -139,6 +140,8 @@ def _weights(version: Version, made: Lineage) -> str:
         with tempfile.TemporaryDirectory() as scratch:
             kept = mlflow_store.files_of(version, Path(scratch))
             return HERE if files.sha256(kept.model / saved.WEIGHTS) == made.weights else DAMAGED
+    except DamagedError:
+        return DAMAGED
     except (PedigreeError, OSError):
         return GONE
 

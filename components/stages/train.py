@@ -49,6 +49,7 @@ def train(
         name: Of the MLflow run; the task's name if there is none.
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
+    files.check_seal(prepared.folder, "prepare")
     known = beginning(origin.root, prepared.manifest)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
     its_key = job.key(task, params, prepared.manifest, known.code.components)
@@ -59,7 +60,7 @@ def train(
     ):
         told = params.model_dump(by_alias=True)
         run_id = mlflow_runs.start_run(
-            its_job.record.id, task.name, name or task.name, told, prepared.manifest, prepared.folder
+            its_job.id, task.name, name or task.name, told, prepared.manifest, prepared.folder
         )
         history: dict[int, dict[str, float]] = {}
         begun: Event = {}
@@ -91,6 +92,7 @@ def train(
         runs = Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id)
         earlier = its_job.record.machines[:-1]
         made = write(new, its_job.record.beginning, described, begun, earlier, runs)
+        files.seal(new)
         mlflow_runs.tag_run(run_id, made.tags())
         mlflow_runs.log_folder(run_id, new, "model")
     return Trained(out, run_id)

@@ -29,19 +29,17 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimize
         outer = {id(m.weight) for m in ends}
         inner = [p for p in trainable if p.ndim == 2 and id(p) not in outer]
         others = [p for p in trainable if p.ndim != 2 or id(p) in outer]
-        return [
-            *([_muon(inner, params)] if inner else []),
-            *([_adamw(others, params)] if others else []),
-        ]
+        # A convolutional network may have no such matrix, and torch makes no optimizer of nothing.
+        return [*([_muon(inner, params)] if inner else []), *([_adamw(others, params)] if others else [])]
     if params.name == "sgd":
         nesterov = params.momentum > 0
         return [SGD(_groups(trainable, params), params.lr, params.momentum, nesterov=nesterov, fused=True)]
     return [_adamw(trainable, params)]
 
 
-def _muon(parameters: list[nn.Parameter], params: OptimizerParams) -> Muon:
+def _muon(matrices: list[nn.Parameter], params: OptimizerParams) -> Muon:
     return Muon(
-        parameters,
+        matrices,
         lr=params.lr,
         momentum=params.momentum,
         weight_decay=params.weight_decay,

@@ -65,21 +65,18 @@ def written(file: Path) -> Iterator[None]:
 
 
 def load_saved(folder: Path) -> Saved:
-    """Read model.json and check the weights beside it against their hash.
+    """Read model.json, and check it and all that is beside it against the folder's seal.
 
     Raises:
         PedigreeError: a file is missing or is not what was written.
     """
+    files.check_seal(folder, "train")
     try:
-        saved = Saved.model_validate_json((folder / MODEL).read_bytes())
-        intact = files.sha256(folder / WEIGHTS) == saved.weights_sha256
-    except FileNotFoundError as error:
-        raise PedigreeError(f"{error.filename} is missing: run the train stage again") from None
+        return Saved.model_validate_json((folder / MODEL).read_bytes())
     except ValidationError as error:
-        raise PedigreeError(f"{folder / MODEL} is damaged ({error.error_count()} problems): train again") from None
-    if not intact:
-        raise PedigreeError(f"{folder / WEIGHTS} is damaged, its hash is not that of {MODEL}: train again")
-    return saved
+        raise PedigreeError(
+            f"{folder / MODEL} is of other code ({error.error_count()} problems): train again"
+        ) from None
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

@@ -46,7 +46,7 @@ class AugmentParams(Section):
     crop: int = Field(ge=0, le=64, description="Pixels of padding from which a crop of the same size is taken")
     flip: bool = Field(description="Mirror half of the images left to right; wrong for digits and letters")
     mix: Literal["none", "mixup", "cutmix"] = Field(description="Blend each image with another of its batch")
-    mix_alpha: float = Field(gt=0, le=10, description="Of the Beta distribution that draws the blend's share")
+    mix_alpha: float = Field(ge=0.01, le=10, description="Of the Beta distribution that draws the blend's share")
 
 
 class VisionTrainParams(TrainParams):
@@ -54,6 +54,15 @@ class VisionTrainParams(TrainParams):
 
     model: ModelParams
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _two_images_a_piece(self) -> Self:
+        pieces = max(self.workers, 1) * self.accumulate
+        if self.batch_size < 2 * pieces:
+            raise ValueError(
+                f"batch norm needs two images in each of {pieces} pieces: batch_size {self.batch_size} is too small"
+            )
+        return self
 
 
 class VisionParams(TaskParams):

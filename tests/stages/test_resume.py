@@ -72,7 +72,7 @@ def test_another_parameter_is_another_training_and_costs_the_unfinished_one_noth
     monkeypatch.setattr(loop, "_update", update)
     other = values.model_copy(update={"train": values.train.model_copy(update={"seed": 7, "epochs": 1})})
     train.train(chain.task, other, chain.prepared, out, Origin(chain.root))
-    assert len(list((tmp_path / UNFINISHED).glob("*/job.json"))) == 1
+    assert len(list((tmp_path / UNFINISHED).glob("*/job-*.json"))) == 1
 
 
 def test_a_registration_that_was_cut_off_is_taken_up_by_the_same_version(chain, tmp_path, monkeypatch):

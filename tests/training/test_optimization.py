@@ -102,6 +102,12 @@ def test_muon_has_the_matrices_between_hidden_layers_alone():
     assert isinstance(adamw, torch.optim.AdamW)
 
 
+def test_a_network_without_such_matrices_is_adamws_alone():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    (adamw,) = build_optimizers(model, optimizer("muon"))
+    assert {id(p) for group in adamw.param_groups for p in group["params"]} == set(map(id, model.parameters()))
+
+
 def test_muon_moves_a_matrix_by_an_orthogonal_one_of_adamws_size():
     torch.manual_seed(0)
     layer = nn.Linear(64, 32, bias=False)

@@ -1,0 +1,127 @@
+"""One damage of each kind of file, and those that would otherwise give a wrong number."""
+
+import re
+
+import pytest
+
+from components.adapters import mlflow_store
+from components.errors import DamagedError, PedigreeError
+from components.stages import evaluate, prepare, register, registry, train
+from components.stages.origin import Origin
+from tests.chaos import corruption
+
+
+def test_damage_to_any_file_is_noticed_or_changes_nothing(chain):
+    assert corruption.blow(chain, len(corruption.targets(chain)), seed=1).failures == []
+
+
+@pytest.fixture(scope="module")
+def shared(chain):
+    with corruption.copied(chain.root) as root:
+        yield root
+
+
+@pytest.fixture
+def copy(chain, shared):
+    mlflow_store.connect(shared)
+    yield shared
+    mlflow_store.connect(chain.root)
+
+
+@pytest.fixture
+def database(chain, copy):
+    """The database of a copy of its own, which nobody has open."""
+    with corruption.copied(copy) as root:
+        yield root / "mlflow.db"
+
+
+@pytest.fixture
+def change():
+    """Put other bytes in the place of the first that match, for one test; the file can still be read."""
+    before = {}
+
+    def put(path, old, new):
+        before[path] = path.read_bytes()
+        changed = re.sub(old, new, before[path], count=1)
+        assert changed != before[path]
+        path.unlink()
+        path.write_bytes(changed)
+
+    yield put
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def stages(chain, root):
+    """Return what training, evaluation and registration do with the folders of a copy."""
+    folder = root / "build" / f"{chain.task.name}-chain"
+    origin, out = Origin(root), root / "build" / "again"
+
+    def prepared():
+        return prepare.load(folder / "prepared")
+
+    def trained():
+        return train.load(folder / "model")
+
+    return {
+        "train": lambda: train.train(chain.task, chain.values, prepared(), out, origin),
+        "evaluate": lambda: evaluate.evaluate(chain.task, chain.values, prepared(), trained(), out),
+        "register": lambda: register.register(
+            chain.task, chain.values, prepared(), trained(), evaluate.load(folder / "evaluation"), out
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "old", "new"),
+    [
+        ("train", "prepared/train.images.npy", rb"\x00(?=[^\x00]{3})", b"\x01"),
+        ("train", "prepared/manifest.json", rb'"mean": \[\s+0.1', b'"mean": [0.2'),
+        ("evaluate", "prepared/test.labels.npy", rb"\x01\x00{7}$|\x02\x00{7}", b"\x03" + bytes(7)),
+        ("evaluate", "model/model.json", rb'"std":\s*\[\s+0', b'"std": [1'),
+        ("evaluate", "model/history.csv", rb"0\.", b"1."),
+        ("register", "evaluation/metrics.json", rb'"accuracy": \d', b'"accuracy": 7'),
+        ("register", "evaluation/examples/outcomes.csv", rb",0\.0,", b",1.0,"),
+        ("register", "model/lineage.json", rb'"seed": 0', b'"seed": 1'),
+    ],
+)
+def test_a_value_that_became_another_one_is_no_result_but_a_sentence(chain, copy, change, stage, file, old, new):
+    change(copy / "build" / f"{chain.task.name}-chain" / file, old, new)
+    with pytest.raises(DamagedError, match=rf"{file} is damaged or missing, .*: run the \w+ stage again"):
+        stages(chain, copy)[stage]()
+
+
+def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, copy, change):
+    (metrics,) = (copy / "mlruns").glob("vision/models/*/artifacts/artifacts/metrics.json")
+    change(metrics, rb'"accuracy": \d', b'"accuracy": 7')
+    version = mlflow_store.find(f"vision/{chain.registered.version}")
+    with pytest.raises(
+        DamagedError, match=r"the files of vision version \d+ .* are not those that were registered"
+    ):
+        mlflow_store.fetch(version, copy / "build" / "fetched")
+    (weights,) = [part for part in registry.trace("vision", copy).made_from if part.what == "weights"]
+    assert weights.where == registry.DAMAGED
+
+
+def test_a_changed_digit_in_a_versions_lineage_is_noticed(database):
+    content = database.read_bytes()
+    assert b'"seed":0' in content
+    database.write_bytes(content.replace(b'"seed":0', b'"seed":1'))
+    mlflow_store.connect(database.parent)
+    with pytest.raises(DamagedError, match=r"MLflow's database says of vision version \d+ is damaged"):
+        registry.lineage_of(mlflow_store.find("vision"))
+
+
+def test_a_changed_digit_in_the_list_of_promotions_is_noticed(database):
+    content = database.read_bytes()
+    assert b'"steps": [{"version": 1' in content
+    database.write_bytes(content.replace(b'"steps": [{"version": 1', b'"steps": [{"version": 2'))
+    mlflow_store.connect(database.parent)
+    with pytest.raises(DamagedError, match="MLflow's database says of vision's promotions is damaged"):
+        registry.rollback("vision", "a digit", database.parent)
+
+
+def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(database):
+    database.write_bytes(b"")
+    with pytest.raises(PedigreeError, match=r"mlflow\.db is empty, and mlruns beside it holds files"):
+        mlflow_store.connect(database.parent)
