@@ -8,8 +8,8 @@ from tests.chaos.results import Row, deal
 
 ROWS = {
     "kills": Row(
-        "SIGKILL of a training worker, of the driver, of the serving process, of Prefect's server, of the raylet, at "
-        "random moments of all four stages, all three tasks",
+        "SIGKILL of a training worker, of the driver, of the serving process, of Prefect's server, of the raylet, "
+        "at random moments of all four stages, all three tasks",
         60,
         kills.blow_kills,
     ),

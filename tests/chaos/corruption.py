@@ -55,7 +55,7 @@ def targets(chain: Chain) -> list[Target]:
         Target("a registered version's files", f"{version}/**/*", partial(_version, chain)),
         Target("mlflow.db", "mlflow.db", partial(_version, chain), kept_open=True),
         Target(
-            "checkpoints and the record of a training",
+            "an unfinished training",
             f"{CUT_OFF}/training/**/*",
             partial(_go_on, chain),
             kept_open=True,
@@ -224,6 +224,7 @@ def _dealt(target: Target, root: Path, rng: random.Random) -> tuple[str, str]:
 
 
 def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # a training that is over has removed its own
     path.unlink(missing_ok=True)  # it may be a hard link
     path.write_bytes(content)
 
