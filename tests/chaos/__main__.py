@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tests.chaos import corruption, fuzz, kills, parameters, storage
+from tests.chaos import corruption, everything, fuzz, kills, lost_host, parameters, storage
 from tests.chaos.results import Row, deal
 
 ROWS = {
@@ -20,7 +20,9 @@ ROWS = {
         200,
         corruption.blow_files,
     ),
+    "hosts": Row("a host of two lost and back (network namespaces)", 5, lost_host.blow_hosts),
     "storage": Row("broken storage: servers away, disks full, locks, closed folders", 7, storage.blow_storage),
+    "everything": Row("everything at once for 20 minutes", 1, everything.blow_everything),
 }
 """A blow is added by a line here."""
 

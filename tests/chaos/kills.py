@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from components import files
+from components.processes import Process
 from tests.chaos.results import Result
 from tests.conftest import TASKS, commit, copy_project
 from tests.running import Up, free_ports, up, with_ports
@@ -77,8 +78,7 @@ def blow_kills(times: int, seed: int) -> Result:
                 ]
                 print(f"  {sum(dealt.values())} blows, {flows} flows, {len(failures)} failures", flush=True)
             failures += _runs(folder, flows + len(TASKS))
-        left = _left(folder)
-        failures += [f"left over: {each}" for each in left]
+        failures += [f"left over: {each}" for each in left(folder)]
     of_each = ", ".join(f"{what} {count}" for what, count in sorted(dealt.items()))
     return Result(
         sum(dealt.values()),
@@ -113,7 +113,7 @@ def _under_fire(
             until = until or time.monotonic() + chance.random() * (6 if now == "train" else 1.5)
             if time.monotonic() >= until:
                 what = chance.choice(ANYWHERE + (2 * IN_TRAINING if now == "train" else ()))
-                if _kill(running, place, what):
+                if kill(running, place, what):
                     mine += 1
                     dealt[f"{what} in {now}"] += 1
                     stage, until = chance.choice(STAGES[STAGES.index(now) :]), None
@@ -131,10 +131,13 @@ def _stage(place: Path) -> str | None:
     return "prepare"
 
 
-def _kill(running: Up, place: Path, what: str) -> bool:
+def kill(running: Up, place: Path, what: str) -> bool:
     """Kill a process; tell whether it was there."""
     try:
-        driver = json.loads(place.with_name(f".{place.name}.lock.json").read_text())["pid"]
+        note = json.loads(place.with_name(f".{place.name}.lock.json").read_text())
+        if Process.model_validate(note).gone:
+            return False
+        driver = note["pid"]
         if what == "the driver":
             victims = [psutil.Process(driver)]
         elif what in IN_TRAINING:
@@ -189,7 +192,7 @@ def _runs(folder: Path, flows: int) -> list[str]:
     return [] if runs == flows else [f"{runs} MLflow runs of {flows} flows"]
 
 
-def _left(folder: Path) -> list[str]:
+def left(folder: Path) -> list[str]:
     """Return the processes that work in a folder."""
     found = []
     for process in psutil.process_iter():

@@ -60,7 +60,7 @@ def _why_not(name: str) -> str:
     return ""
 
 
-def prepared(folder: Path) -> str:
+def prepared(folder: Path, workers: int = 1) -> str:
     """Make a project whose vision is prepared and trains for some seconds; return the hash of its weights."""
     from ruamel.yaml import YAML
 
@@ -68,12 +68,12 @@ def prepared(folder: Path) -> str:
     copy_project(folder)
     yaml = YAML()
     tree = yaml.load(folder / "params.yaml")
-    tree["tasks"]["vision"]["train"] |= {"workers": 1, "epochs": EPOCHS, "checkpoint_seconds": 0.2}
+    tree["tasks"]["vision"]["train"] |= {"workers": workers, "epochs": EPOCHS, "checkpoint_seconds": 0.2}
     yaml.dump(tree, folder / "params.yaml")
     assert _run(folder, ["-m", "components", "vision", "prepare"]).returncode == 0
     done = _run(folder, TRAIN)
     assert done.returncode == 0, done.stderr
-    expected = _weights(folder)
+    expected = weights(folder)
     shutil.rmtree(folder / "build" / "vision" / "model")
     (folder / "mlflow.db").unlink()
     return expected
@@ -102,11 +102,13 @@ def _begun(folder: Path, command: list[str], **env: str) -> Iterator[subprocess.
         processes.end(processes.tree(process.pid))
 
 
-def _weights(folder: Path) -> str:
+def weights(folder: Path) -> str:
+    """Return the hash of the weights that vision's training left."""
     return files.sha256(folder / "build" / "vision" / "model" / "weights.safetensors")
 
 
-def _updates(folder: Path) -> int:
+def updates(folder: Path) -> int:
+    """Return how far the last checkpoint of vision's training is."""
     found = folder.glob("build/vision/training/*/checkpoints/*.safetensors")
     return max((int(file.name.split("-")[0]) for file in found), default=0)
 
@@ -122,10 +124,10 @@ def _await(condition: Callable[[], bool], process: subprocess.Popen[str], second
 def _ended_well(process: subprocess.Popen[str], folder: Path, expected: str) -> list[str]:
     if process.wait(600) != 0:
         return [f"exit code {process.returncode}: {(folder / 'said').read_text()[-300:]}"]
-    return [] if _weights(folder) == expected else ["other weights"]
+    return [] if weights(folder) == expected else ["other weights"]
 
 
-def _steps(store: Path) -> list[str]:
+def steps(store: Path) -> list[str]:
     """Return what is wrong with the steps of the one run, in the order in which they were logged."""
     with sqlite3.connect(store) as opened:
         steps = [row[0] for row in opened.execute("select step from metrics where key = 'epoch' order by rowid")]
@@ -145,13 +147,13 @@ def server_away(folder: Path, expected: str, seconds: float = AWAY_SECONDS) -> l
     with _begun(folder, serve, **quick) as server:
         _await(lambda: _run(folder, ["-c", _ASK, str(port)]).returncode == 0, server)
         with _begun(folder, TRAIN, **address) as training:
-            _await(lambda: _updates(folder) > 5, training)
+            _await(lambda: updates(folder) > 5, training)
             processes.end(processes.tree(server.pid), seconds=0)
-            went = _updates(folder)
+            went = updates(folder)
             time.sleep(seconds)
-            wrong = [] if _updates(folder) > went or training.poll() is None else ["training stood still"]
+            wrong = [] if updates(folder) > went or training.poll() is None else ["training stood still"]
             with _begun(folder, serve, **quick):
-                return wrong + _ended_well(training, folder, expected) + _steps(store)
+                return wrong + _ended_well(training, folder, expected) + steps(store)
 
 
 _ASK = "import sys, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{sys.argv[1]}/health', timeout=2)"
@@ -160,12 +162,12 @@ _ASK = "import sys, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{s
 def database_locked(folder: Path, expected: str, seconds: float = LOCKED_SECONDS) -> list[str]:
     """Another process keeps MLflow's database locked in mid-training."""
     with _begun(folder, TRAIN) as training:
-        _await(lambda: _updates(folder) > 5, training)
+        _await(lambda: updates(folder) > 5, training)
         with sqlite3.connect(folder / "mlflow.db", timeout=60) as held:
             held.execute("begin exclusive")
             time.sleep(seconds)
             held.rollback()
-        return _ended_well(training, folder, expected) + _steps(folder / "mlflow.db")
+        return _ended_well(training, folder, expected) + steps(folder / "mlflow.db")
 
 
 def disk_full(folder: Path, expected: str) -> list[str]:
@@ -200,9 +202,9 @@ def clock_back(folder: Path, expected: str) -> list[str]:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
     with _begun(folder, TRAIN, **faked) as training:
-        _await(lambda: _updates(folder) > 5, training)
+        _await(lambda: updates(folder) > 5, training)
         clock.write_text("-1h\n")
-        return _ended_well(training, folder, expected) + _steps(folder / "mlflow.db")
+        return _ended_well(training, folder, expected) + steps(folder / "mlflow.db")
 
 
 def _in_namespace(folder: Path, name: str, expected: str) -> list[str]:
@@ -226,14 +228,14 @@ def _disk_full(folder: Path, expected: str) -> list[str]:
     if first.returncode != 1 or "the disk is full" not in first.stderr or "Traceback" in first.stderr:
         wrong.append(f"{size} kB: exit code {first.returncode}: {first.stderr[-300:]}")
     _mount("-o", "remount,size=100m", str(training))
-    if size > 2500 and not _updates(folder):
+    if size > 2500 and not updates(folder):
         wrong.append("no checkpoint was left")
     again = _run(folder, TRAIN)
     if again.returncode:
         wrong.append(f"with space again: {again.stderr[-300:]}")
-    elif _weights(folder) != expected:
+    elif weights(folder) != expected:
         wrong.append("other weights")
-    return wrong + _steps(folder / "mlflow.db")
+    return wrong + steps(folder / "mlflow.db")
 
 
 def _read_only(folder: Path, expected: str) -> list[str]:
@@ -252,7 +254,7 @@ def _small_shm(folder: Path, expected: str) -> list[str]:
     done = _run(folder, TRAIN)
     if done.returncode:
         return [done.stderr[-300:]]
-    return [] if _weights(folder) == expected else ["other weights"]
+    return [] if weights(folder) == expected else ["other weights"]
 
 
 CLOCK = "a clock that jumps back"
