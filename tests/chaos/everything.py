@@ -155,8 +155,8 @@ def blow_everything(times: int, seed: int) -> Result:
             waits = Counter(line.split(" (pid")[0] for line in day.said)
             told = (
                 f"nothing lost: {did}; {sum(waits.values())} times a `dvc repro` waited and said for whom; "
-                f"descriptors of `pedigree up` and its children {before[0]}, then {after[0]}; memory of `pedigree up` "
-                f"{before[1] >> 20} MiB, then {after[1] >> 20}; {len(left)} processes left"
+                f"descriptors of `pedigree up` and its children {before[0]}, then {after[0]}; memory of "
+                f"`pedigree up` {before[1] >> 20} MiB, then {after[1] >> 20}; {len(left)} processes left"
             )
     return Result(times, told, failures)
 
