@@ -61,7 +61,7 @@ def blow_kills(times: int, seed: int) -> Result:
         folder.mkdir()
         with up(folder, project(folder)) as running:
             whole = {name: _finished(running, running.submit(name, {})) for name in TASKS}
-            weights = {name: _weights(folder, flow) for name, flow in whole.items()}
+            expected = {name: weights(folder, flow) for name, flow in whole.items()}
             dealt: Counter[str] = Counter()
             failures: list[str] = []
             slowest = 0.0
@@ -73,9 +73,7 @@ def blow_kills(times: int, seed: int) -> Result:
                 flow = running.submit(name, {})
                 told, seconds = _under_fire(running, flow, most, chance, dealt)
                 slowest = max(slowest, seconds)
-                failures += [
-                    f"{name} {flow}: {each}" for each in (told or _wrong(folder, name, flow, weights[name]))
-                ]
+                failures += [f"{name} {flow}: {each}" for each in (told or wrong(folder, flow, expected[name]))]
                 print(f"  {sum(dealt.values())} blows, {flows} flows, {len(failures)} failures", flush=True)
             failures += _runs(folder, flows + len(TASKS))
         failures += [f"left over: {each}" for each in left(folder)]
@@ -155,14 +153,15 @@ def kill(running: Up, place: Path, what: str) -> bool:
     return bool(victims)
 
 
-def _weights(folder: Path, flow: str) -> str:
+def weights(folder: Path, flow: str) -> str:
+    """Return the hash of the weights that a flow made."""
     return files.sha256(folder / "build" / "runs" / flow / "model" / "weights.safetensors")
 
 
-def _wrong(folder: Path, name: str, flow: str, weights: str) -> list[str]:
+def wrong(folder: Path, flow: str, expected: str) -> list[str]:
     """Return what shows of the blows in what a flow has left."""
     place = folder / "build" / "runs" / flow
-    wrong = [] if _weights(folder, flow) == weights else ["other weights"]
+    found = [] if weights(folder, flow) == expected else ["other weights"]
     run_id = json.loads((place / "model" / "run.json").read_text())["run_id"]
     with sqlite3.connect(folder / "mlflow.db") as store:
         steps = [
@@ -176,14 +175,14 @@ def _wrong(folder: Path, name: str, flow: str, weights: str) -> list[str]:
         doubled = [key for key, count in tests if count != 1]
         registered = store.execute("select count(*) from model_versions where run_id = ?", (run_id,)).fetchone()[0]
     if sorted(steps) != list(range(1, EPOCHS + 1)):
-        wrong.append(f"steps {sorted(steps)}")
+        found.append(f"steps {sorted(steps)}")
     if status != "FINISHED":
-        wrong.append(f"its MLflow run is {status}")
+        found.append(f"its MLflow run is {status}")
     if doubled:
-        wrong.append(f"logged more than once: {doubled}")
+        found.append(f"logged more than once: {doubled}")
     if registered != 1:
-        wrong.append(f"{registered} versions")
-    return wrong
+        found.append(f"{registered} versions")
+    return found
 
 
 def _runs(folder: Path, flows: int) -> list[str]:

@@ -19,9 +19,10 @@ INTRODUCTION = """# What it survives
 
 Ctrl-C and SIGTERM end a training with all its processes within seconds, a second Ctrl-C at once; SIGKILL, a lost
 host or a full disk whenever they like. The same command, the flow's retry, or `dvc repro` goes on from the last
-checkpoint, at most `train.checkpoint_seconds` old (20 s in params.yaml), in the same MLflow run, and ends in bitwise
-the weights that it would have had (CPU, the same number of workers and threads; with another number it goes on, and
-says that the bits will differ). How this is done: [architecture](architecture.md#what-was-interrupted-goes-on).
+checkpoint, at most `train.checkpoint_seconds` old (20 s in params.yaml), in the same MLflow run, and ends in
+bitwise the weights that it would have had (CPU, the same number of workers and threads; with another number it goes
+on, and says that the bits will differ). How this is done:
+[architecture](architecture.md#what-was-interrupted-goes-on).
 
 `make chaos` deals the blows below to the product itself, none of them simulated, and writes this page; `make chaos
 ROWS="fuzz corruption"` deals some, and keeps what was found of the others. A part of each runs in `make test`.

@@ -1,0 +1,46 @@
+"""Everything at once in one checkout, once round, with two blows among it."""
+
+import random
+
+import pytest
+
+from tests.chaos import everything, kills
+from tests.conftest import TASKS
+from tests.running import free_ports, up
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("everything") / "project"
+    folder.mkdir()
+    ports = kills.project(folder)
+    everything.prepare_all(folder)
+    (ui,) = free_ports(1)
+    with up(folder, ports) as running, everything.pages(folder, ui):
+        day = everything.Day(running)
+        everything.while_it_lasts(0, day, ui, random.Random(0), blows=2)
+    return day
+
+
+def test_flows_dvc_repro_and_mlflow_ui_in_one_checkout_all_succeed_though_processes_are_killed(day):
+    assert day.failures == []
+    assert day.done["flows"] == len(TASKS)
+    assert day.done["dvc repro"] == 2
+    assert sum(count for what, count in day.done.items() if what.startswith("SIGKILL")) > 0
+
+
+def test_of_two_dvc_repro_one_waits_and_says_for_which(day):
+    assert any(line.startswith("waiting for dvc repro --force --single-item train@") for line in day.said), day.said
+
+
+def test_flows_that_were_killed_leave_one_run_each_with_every_step_once(day):
+    flows = [file.parent.name for file in (day.folder / "build" / "runs").glob("*/registered.json")]
+    assert len(flows) == len(TASKS)
+    for flow in flows:
+        assert kills.wrong(day.folder, flow, kills.weights(day.folder, flow)) == []
+
+
+def test_no_process_is_left_when_up_is_taken_down(day):
+    assert kills.left(day.folder) == []
