@@ -4,17 +4,19 @@ Reading is done in this process and takes no lock. Whatever changes the workspac
 command at a time, for DVC refuses a second one even when it is about another stage.
 """
 
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -25,7 +27,9 @@ from components.trust.lineage import NONE
 
 FOLDER = ".dvc"
 DATA = "data"
-PIN = "data.dvc"
+PIN, LOCK = "data.dvc", "dvc.lock"
+MOMENT = 0.5
+"""Seconds, in which whoever writes a small file has done so."""
 
 _log = logging.getLogger("pedigree.dvc")
 
@@ -258,8 +262,36 @@ def alone(root: Path, doing: str = "another DVC command in this workspace") -> A
     return locks.alone(root.resolve() / "build" / ".dvc-repro.lock", doing)
 
 
+def mend(root: Path) -> None:
+    """Put away what a DVC that was killed has left half written, and that every later one would refuse to read.
+
+    To be called by whoever is `alone`. Neither file says anything that DVC does not find out by itself again: which
+    processes are at work, and what the stages were last run on.
+    """
+    for file, read in (
+        (root / FOLDER / "tmp" / "rwlock", json.load),
+        (root / LOCK, YAML(typ="safe", pure=True).load),
+    ):
+        if _torn(file, read):
+            time.sleep(MOMENT)  # somebody else's DVC may be writing it
+            if _torn(file, read):
+                file.replace(file.with_name(f"{file.name}.damaged"))
+                _log.warning("%s was left half written, and is put away as %s.damaged", file, file.name)
+
+
+def _torn(file: Path, read: Callable[[TextIO], Any]) -> bool:
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return not isinstance(read(opened), dict)
+    except FileNotFoundError:
+        return False
+    except (ValueError, YAMLError):
+        return True
+
+
 def _dvc(root: Path, *arguments: str) -> None:
     with alone(root, f"dvc {' '.join(arguments)}"), _settings(root) as settings:
+        mend(root)
         code, lines = _run(root, arguments, settings)
     if code != 0:
         raise _problem(" ".join(["dvc", *arguments]), "\n".join(lines))

@@ -28,5 +28,6 @@ def main() -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
     with dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
+        dvc_data.mend(root)
         os.environ[_INSIDE] = "1"
         return int(dvc(sys.argv[1:]))

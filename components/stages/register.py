@@ -67,6 +67,7 @@ def register(
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
+    mlflow_runs.finish(trained.run_id)
     mlflow_store.done(version)
     return registered
 

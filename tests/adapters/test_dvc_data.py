@@ -353,3 +353,23 @@ def test_an_interrupted_repro_ends_the_stages_program_too_and_can_be_repeated(pi
     assert not alive
     dvc_data.repro(pinned, "prepare@vision")
     assert (pinned / "build/vision/prepared/facts").exists()
+
+
+@pytest.mark.parametrize("file", [".dvc/tmp/rwlock", "dvc.lock"])
+@pytest.mark.parametrize("content", ["", '{"write": {', "\x00\x00"])
+def test_what_a_killed_dvc_left_half_written_is_put_away(project, tmp_path, monkeypatch, file, content):
+    monkeypatch.setattr(dvc_data, "MOMENT", 0)
+    folder = tmp_path / "project"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build"))
+    (folder / file).write_text(content)
+    with dvc_data.alone(folder):
+        dvc_data.mend(folder)
+    assert not (folder / file).exists()
+    assert (folder / f"{file}.damaged").read_text() == content
+
+
+def test_a_dvc_lock_that_is_whole_stays(project, tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    dvc_data.mend(tmp_path)
+    assert (tmp_path / "dvc.lock").exists()
