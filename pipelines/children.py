@@ -58,6 +58,9 @@ class _Child:
     arguments: list[str]
     cwd: Path | None
     program: subprocess.Popen[bytes]
+    url: str
+    family: set[Process] = field(default_factory=set)
+    """It, and what it has started."""
     ends: list[float] = field(default_factory=list)
     """When it ended by itself."""
 
@@ -69,7 +72,6 @@ class Children:
         """Take the environment of all of them."""
         self._env = env
         self._children: dict[str, _Child] = {}
-        self._family: set[Process] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +89,7 @@ class Children:
         Raises:
             PedigreeError: it does not in two minutes, or a child ended.
         """
-        self._children[what] = _Child(arguments, cwd, self._begun(arguments, cwd))
+        self._children[what] = _Child(arguments, cwd, self._begun(arguments, cwd), url)
         end = time.monotonic() + START_SECONDS
         while url and not _answers(url):
             for name, child in self._children.items():
@@ -106,9 +108,9 @@ class Children:
     def family(self) -> set[Process]:
         """Return the children, and what they have started and still runs, though its parent may be gone."""
         for child in self._children.values():
-            self._family.update(processes.tree(child.program.pid))
-        self._family = {process for process in self._family if not process.gone}
-        return self._family
+            grown = child.family.union(processes.tree(child.program.pid))
+            child.family = {process for process in grown if not process.gone}
+        return set().union(*(child.family for child in self._children.values()))
 
     def keep_alive(self) -> None:
         """Start again what ended by itself.
@@ -116,9 +118,14 @@ class Children:
         Raises:
             PedigreeError: a child ended for the third time within a minute.
         """
+        self.family()
         for what, child in self._children.items():
             if child.program.poll() is None:
                 continue
+            if (
+                child.url
+            ):  # what it has left may hold its port; flows, on the other hand, go on without their parent
+                processes.end(child.family, seconds=1)
             child.ends.append(time.monotonic())
             if len([end for end in child.ends if end > time.monotonic() - MINUTE]) == MOST_ENDS:
                 raise _ended(what, child)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from components import files, processes
+from components.adapters import ray_train
 from components.processes import Process
 from components.stages import job
 from pipelines import runs
@@ -23,6 +24,8 @@ def tidy(root: Path) -> None:
 
     Prefect's server and MLflow's store have to be connected.
     """
+    if ended := ray_train.end_left(root):
+        log.info("ended %d processes of Ray that outlived their driver", len(ended))
     for sentence in job.end_left(root / "build"):
         log.info(sentence)
     for record in runs.left(root):

@@ -104,6 +104,9 @@ def up(folder: Path, ports: tuple[int, int]) -> Iterator[Up]:
             assert time.monotonic() < end, running.log()
             time.sleep(0.2)
         yield running
+    except BaseException:
+        print(running.log()[-6000:])
+        raise
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)

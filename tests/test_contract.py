@@ -60,7 +60,7 @@ def test_training_again_gives_bitwise_the_same_weights(each, tmp_path):
 
 def test_a_saved_network_predicts_to_the_last_bit_what_it_did_before(each, tmp_path):
     model = saved.rebuild(each.task, each.trained.folder)
-    saved.save_weights(tmp_path, model)
+    saved.save_weights(tmp_path / saved.WEIGHTS, model)
     again = each.task.build_model(each.values, each.prepared.manifest)
     saved.load_weights(again, tmp_path)
     split = each.task.load_split(each.prepared.folder, "test")

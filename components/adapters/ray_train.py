@@ -42,14 +42,17 @@ import ray.train.torch
 import torch
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
-from components import processes
+from components import files, processes
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
+from components.processes import Process
 
 logging.getLogger("ray").setLevel(logging.WARNING)
 log = logging.getLogger("pedigree.ray")
 
-EVENTS, WORKERS = "events.jsonl", "workers"
+EVENTS = "events.jsonl"
+NOTES = Path("build", ".ray")
+"""In the project: a folder for each process that has a Ray of its own, with a file for each process of that."""
 SOURCE = Path(__file__).resolve().parents[2]
 
 Work = Callable[[Workers], None]
@@ -73,10 +76,19 @@ def run(
     """
     storage = folder / ".ray"
     gpus = _connect(workers)
+    notes = Path.cwd() / NOTES / processes.this().label if workers and ours() else None
+    if notes:
+        for each in _started():
+            _note(notes, each)
     cpus = _cpus_each(workers) if workers else 0
     trainer = ray.train.torch.TorchTrainer(
         _worker,
-        train_loop_config={"work": work, "events": str(folder / EVENTS), "cwd": str(Path.cwd())},
+        train_loop_config={
+            "work": work,
+            "events": str(folder / EVENTS),
+            "cwd": str(Path.cwd()),
+            "note": notes and str(notes),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpus >= workers > 0,
@@ -110,11 +122,33 @@ class _NoRetryOfMistakes(ray.train.UserCallback):
                 raise PedigreeError(text)
 
 
-def end_left(folder: Path) -> None:
-    """End workers of earlier runs in folders below `folder`: they outlive a driver that was killed by seconds."""
-    labels = (note.name for note in folder.glob(f"*/{WORKERS}/*"))
-    left = [process for process in map(processes.labelled, labels) if process is not None]
-    processes.end([process for process in left if process != processes.this()], seconds=0)
+def end_left(root: Path) -> list[Process]:
+    """End what of Ray outlives drivers of this project that were killed; return the processes that were there.
+
+    Most end by themselves within seconds, in which a worker would go on with a training that others take up; agents
+    of the raylet do not.
+    """
+    ended: list[Process] = []
+    for folder in (root / NOTES).glob("*"):
+        driver = processes.labelled(folder.name)
+        if driver is None or driver.gone:
+            left = [process for note in folder.iterdir() if (process := processes.labelled(note.name))]
+            ended += processes.end(left, seconds=0)
+            files.remove(folder)
+    return ended
+
+
+def _started() -> list[int]:
+    """Return the programs that Ray has started for this process."""
+    node = ray._private.worker._global_node
+    return [info.process.pid for infos in node.all_processes.values() for info in infos] if node else []
+
+
+def _note(folder: Path, pid: int) -> None:
+    """Keep which processes descend from this one, for the day when their driver cannot end them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for process in processes.tree(pid):
+        (folder / process.label).touch()
 
 
 def ours() -> bool:
@@ -256,9 +290,8 @@ def _worker(config: dict[str, Any]) -> None:
         with events.open("a") as file:
             file.write(f"\n{json.dumps(event)}\n")
 
-    note = events.parent / WORKERS / processes.this().label
-    note.parent.mkdir(exist_ok=True)
-    note.touch()
+    if config["note"]:  # with the raylet, and what else that has started
+        _note(Path(config["note"]), os.getppid())
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))

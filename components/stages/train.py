@@ -83,7 +83,7 @@ def train(
 
             work = partial(loop.fit, task, params, prepared, its_job.folder)
             tell = _told([on_event, progress.tell, *listeners])
-            ray_train.end_left(its_job.folder)
+            ray_train.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
                 ray_train.run(work, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)

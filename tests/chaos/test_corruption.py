@@ -1,8 +1,10 @@
 """One damage of each kind of file, and those that would otherwise give a wrong number."""
 
 import re
+from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from components.adapters import mlflow_store
 from components.errors import DamagedError, PedigreeError
@@ -92,7 +94,8 @@ def test_a_value_that_became_another_one_is_no_result_but_a_sentence(chain, copy
 
 
 def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, copy, change):
-    (metrics,) = (copy / "mlruns").glob("vision/models/*/artifacts/artifacts/metrics.json")
+    version = MlflowClient().get_model_version("vision", str(chain.registered.version))
+    (metrics,) = (copy / "mlruns").glob(f"vision/models/{Path(version.source).name}/**/artifacts/metrics.json")
     change(metrics, rb'"accuracy": \d', b'"accuracy": 7')
     version = mlflow_store.find(f"vision/{chain.registered.version}")
     with pytest.raises(

@@ -41,7 +41,8 @@ def workspace(chain, tmp_path):
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in (folder / "build").rglob("*") if p.is_file()}
+    found = [p for p in (folder / "build").rglob("*") if p.is_file() and ".lock" not in p.suffixes]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
 def edit(file: Path, old: str, new: str) -> None:

@@ -64,8 +64,8 @@ def test_each_epoch_reaches_the_run(chain, run):
 
 
 def test_the_load_of_the_machine_is_recorded_while_a_run_lasts(chain):
-    run_id = mlflow_runs.start_run("vision", "load", {}, chain.prepared.manifest, chain.prepared.folder)
-    with mlflow_runs.recording(run_id, seconds=0.2):
+    run_id = mlflow_runs.start_run("a job", "vision", "load", {}, chain.prepared.manifest, chain.prepared.folder)
+    with mlflow_runs.recording(run_id, "epoch", seconds=0.2):
         time.sleep(2)
     run = MlflowClient().get_run(run_id)
     assert run.info.status == "FINISHED"
