@@ -5,10 +5,10 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check ui bench lock
+.PHONY: help run test test-long chaos check ui bench lock
 
-help: .venv/installed ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: .venv/installed ## from raw data to registered models, all tasks
 	pedigree data
@@ -16,6 +16,9 @@ run: .venv/installed ## from raw data to registered models, all tasks
 
 test: .venv/installed ## the tests, about 9 minutes on two cores
 	python -m pytest
+
+test-long: .venv/installed ## the tests that take minutes each: a team's servers, two hosts, everything at once
+	python -m pytest -m long
 
 chaos: .venv/installed ## blows to the product, into docs/reliability.md; ROWS="fuzz" for some of them
 	python -m tests.chaos $(ROWS)

@@ -332,7 +332,7 @@ def start_slow_repro(root, seconds):
 
 
 def test_of_two_repros_at_once_the_second_waits_and_both_succeed(pinned, caplog):
-    caplog.set_level(logging.INFO, "pedigree.dvc")
+    caplog.set_level(logging.INFO, "pedigree")
     first, _ = start_slow_repro(pinned, seconds=2)
     dvc_data.repro(pinned, "prepare@language")
     assert first.wait(30) == 0

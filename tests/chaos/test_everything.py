@@ -8,7 +8,7 @@ from tests.chaos import everything, kills
 from tests.conftest import TASKS
 from tests.running import free_ports, up
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

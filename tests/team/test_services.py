@@ -18,6 +18,7 @@ from tests.team import services
 from tests.team.services import ARTIFACTS, DATA, KEYS, Team
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(480),
     pytest.mark.skipif(
         services.initdb() is None, reason="there is no PostgreSQL here: `apt-get install postgresql` brings it"

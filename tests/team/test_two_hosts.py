@@ -18,6 +18,7 @@ from tests.team import hosts
 from tests.team.hosts import two_hosts
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(480),
     pytest.mark.skipif(bool(hosts.why_not()), reason=hosts.why_not()),
 ]
