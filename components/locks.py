@@ -38,17 +38,27 @@ def alone(file: Path, doing: str) -> Iterator[None]:
         lock.release()
 
 
-def held(file: Path) -> bool:
-    """Tell whether some process is in a block of this file."""
-    if not file.exists():
-        return False
+@contextmanager
+def if_free(file: Path) -> Iterator[bool]:
+    """Hold `file` while the block runs, if nobody else does; give whether that is so."""
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return True
-    lock.release()
-    return False
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def held(file: Path) -> bool:
+    """Tell whether some process is in a block of this file."""
+    if not file.exists():
+        return False
+    with if_free(file) as free:
+        return not free
 
 
 def holder(file: Path) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,8 @@ from pipelines import runs
 
 log = logging.getLogger("pedigree.crashed")
 
+GRACE = timedelta(seconds=30)
+"""That a flow run may have its state without a process that has its folder."""
 CHILDREN = Path("build", "up.json")
 """Which processes `pedigree up` has started."""
 
@@ -28,12 +30,14 @@ def tidy(root: Path) -> None:
         log.info("ended %d processes of Ray that outlived their driver", len(ended))
     for sentence in job.end_left(root / "build"):
         log.info(sentence)
-    for record in runs.left(root):
-        _tidy_flow(record)
+    runs.tend(root, _settle)
 
 
-def _tidy_flow(record: runs.Record) -> None:
-    """Mark a flow run crashed that nobody works at; one of a deployment goes on by itself, as often as it may."""
+def _settle(record: runs.Record) -> bool:
+    """Mark a flow run crashed that nobody works at; one of a deployment goes on by itself, as often as it may.
+
+    Return whether that is all.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.objects import State, StateType
@@ -44,9 +48,14 @@ def _tidy_flow(record: runs.Record) -> None:
         try:
             flow_run = client.read_flow_run(UUID(record.flow_run))
         except ObjectNotFound:  # of another server
-            return
-        state = flow_run.state.type if flow_run.state else None
+            return False
+        if flow_run.state is None:
+            return False
+        state = flow_run.state.type
         if state in {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}:
+            # A process that has just been started says so before it has its folder. (A clock may have been set.)
+            if abs(datetime.now(UTC) - flow_run.state.timestamp) < GRACE:
+                return False
             log.info("the flow run %s of %s was cut off: it is marked as crashed", flow_run.name, record.task)
             message = "Its process ended without a word."
             client.set_flow_run_state(flow_run.id, Crashed(message=message), force=True)
@@ -61,6 +70,8 @@ def _tidy_flow(record: runs.Record) -> None:
                 scheduled_time=datetime.now(UTC), message="It goes on where it was cut off."
             )
             client.set_flow_run_state(flow_run.id, again, force=True)
+            return False
+    return state != StateType.SCHEDULED
 
 
 def end_children(root: Path) -> None:

@@ -4,7 +4,7 @@ A flow's folder outlives its processes. Whoever asks for the same again - Prefec
 the command - goes on in it: what a stage has finished there is not made again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Record(BaseModel):
     attempts: int = Field(description="How often the flow was begun or taken up")
     retries: int = Field(description="How often it is taken up by itself after its process died")
     done: bool
+    settled: bool = Field(default=False, description="It was cut off, and Prefect has been told")
 
 
 def key(task: Task[Any], values: TaskParams) -> str:
@@ -76,9 +77,15 @@ def _cut_off(runs: Path, its_key: str, flow_run: str) -> Path | None:
     return max(own or found, key=lambda place: (place / _RECORD).stat().st_mtime_ns, default=None)
 
 
-def left(root: Path) -> list[Record]:
-    """Return the flows that are not over and that no process has."""
-    return [record for place, record in _all(root / RUNS) if not record.done and not locks.held(_lock(place))]
+def tend(root: Path, settle: Callable[[Record], bool]) -> None:
+    """Call `settle` on each flow that was cut off, until it says that no more is to do; nobody has it meanwhile."""
+    for place, known in _all(root / RUNS):
+        if known.done or known.settled:
+            continue
+        with locks.if_free(_lock(place)) as free:
+            record = _read(place)
+            if free and record and not record.done and settle(record):
+                _write(place, record.model_copy(update={"settled": True}))
 
 
 def _all(runs: Path) -> list[tuple[Path, Record]]:

@@ -122,9 +122,8 @@ def end_left(build: Path) -> list[str]:
     said: list[str] = []
     for file in sorted(build.glob(f"**/{UNFINISHED}/*/job-*.json")):
         folder = file.parent
-        record, its_id = _read(folder), _id(folder)
-        if record is None or its_id is None or locks.held(folder.with_name(f"{folder.name}.lock")):
-            continue
-        if mlflow_runs.end_left(record.task, its_id):
-            said.append(f"a training of {record.task} was cut off: its MLflow run is marked as killed")
+        with locks.if_free(folder.with_name(f"{folder.name}.lock")) as free:
+            record, its_id = _read(folder), _id(folder)
+            if free and record and its_id and mlflow_runs.end_left(record.task, its_id):
+                said.append(f"a training of {record.task} was cut off: its MLflow run is marked as killed")
     return said

@@ -26,15 +26,29 @@ def cut_off(root: Path, vision, flow_run: str) -> Path:
     return place
 
 
+def left(root: Path) -> list[runs.Record]:
+    found: list[runs.Record] = []
+    runs.tend(root, lambda record: found.append(record) is not None)
+    return found
+
+
+def test_a_flow_that_was_settled_is_not_looked_at_again_until_somebody_takes_it_up(tmp_path, vision):
+    cut_off(tmp_path, vision, "first")
+    runs.tend(tmp_path, lambda record: True)
+    assert left(tmp_path) == []
+    cut_off(tmp_path, vision, "second")
+    assert [record.flow_run for record in left(tmp_path)] == ["second"]
+
+
 def test_a_flow_that_was_cut_off_goes_on_in_its_folder_whoever_asks_for_it(tmp_path, vision):
     place = cut_off(tmp_path, vision, "first")
-    assert [record.flow_run for record in runs.left(tmp_path)] == ["first"]
+    assert [record.flow_run for record in left(tmp_path)] == ["first"]
     assert cut_off(tmp_path, vision, "first") == place
-    assert [record.attempts for record in runs.left(tmp_path)] == [2]
+    assert [record.attempts for record in left(tmp_path)] == [2]
     with runs.folder(tmp_path, *vision, "second") as again:
         assert again == place
-        assert runs.left(tmp_path) == []
-    assert runs.left(tmp_path) == []
+        assert left(tmp_path) == []
+    assert left(tmp_path) == []
     with runs.folder(tmp_path, *vision, "third") as new:
         assert new != place
 
@@ -66,8 +80,8 @@ def test_a_flow_that_another_process_has_is_left_alone(tmp_path, vision):
         [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        assert runs.left(tmp_path) == []
+        assert left(tmp_path) == []
         with runs.folder(tmp_path, *vision, "second") as new:
             assert new != place
         other.kill()
-    assert [record.flow_run for record in runs.left(tmp_path)] == ["first"]
+    assert [record.flow_run for record in left(tmp_path)] == ["first"]
