@@ -104,6 +104,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         new.rename(folder)
         _flush(folder.parent)
     finally:
+        if old.exists() and not folder.exists():  # it ended between two renames
+            old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -29,7 +29,7 @@ class Process(BaseModel):
     @property
     def gone(self) -> bool:
         """It ended; of another host's nobody here can tell."""
-        return self.host == platform.node() and self.born != _born(self.pid)
+        return self.host == platform.node() and (not self.born or self.born != _born(self.pid))
 
 
 def this() -> Process:

@@ -2,21 +2,24 @@
 
 import json
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from components import files, processes
-from components.adapters import ray_train
+from components.adapters import mlflow_runs, ray_train
+from components.errors import PedigreeError
 from components.processes import Process
 from components.stages import job
+from components.training import saved
 from pipelines import runs
 
 log = logging.getLogger("pedigree.crashed")
 
-GRACE = timedelta(seconds=30)
-"""That a flow run may have its state without a process that has its folder."""
+GRACE = timedelta(seconds=45)
+"""That a flow run that was begun again may have its state without a process that has its folder."""
 CHILDREN = Path("build", "up.json")
 """Which processes `pedigree up` has started."""
 
@@ -24,54 +27,83 @@ CHILDREN = Path("build", "up.json")
 def tidy(root: Path) -> None:
     """End MLflow runs and flow runs of processes that are gone; where params say so, flows are scheduled again.
 
-    Prefect's server and MLflow's store have to be connected.
+    Prefect's server and MLflow's store have to be connected; what cannot be done now is left to the next time.
     """
+    for what in (_end_ray, _end_runs, lambda root: runs.tend(root, _settle)):
+        try:
+            what(root)
+        except Exception as error:  # a server that is away, or is being started again
+            log.warning("could not look for what was cut off (%s)", error)
+
+
+def _end_ray(root: Path) -> None:
     if ended := ray_train.end_left(root):
         log.info("ended %d processes of Ray that outlived their driver", len(ended))
+
+
+def _end_runs(root: Path) -> None:
     for sentence in job.end_left(root / "build"):
         log.info(sentence)
-    runs.tend(root, _settle)
 
 
-def _settle(record: runs.Record) -> bool:
-    """Mark a flow run crashed that nobody works at; one of a deployment goes on by itself, as often as it may.
+def _settle(place: Path, record: runs.Record) -> runs.Record:
+    """Mark flow runs crashed that nobody works at; one of a deployment goes on by itself, as often as it may.
 
-    Return whether that is all.
+    Return the record with what is left to do.
     """
+    for flow_run in record.earlier:  # whose folder another has now
+        _mark(flow_run, record)
+    record = record.model_copy(update={"earlier": []})
+    if not runs.is_left(place, record):
+        return record
+    state = _mark(record.flow_run, record)
+    if state is None:
+        return record
+    with suppress(PedigreeError):  # it has no model yet
+        mlflow_runs.end_cut_off(saved.read_run(place / "model"))
+    return record.model_copy(update={"settled": state != SCHEDULED})
+
+
+SCHEDULED = "SCHEDULED"
+
+
+def _mark(flow_run_id: str, record: runs.Record) -> str | None:
+    """Mark a flow run whose process is gone; return its state, or None where that is not known yet."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.objects import State, StateType
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import AwaitingRetry, Crashed
+    from prefect.states import AwaitingRetry, Cancelled, Crashed
 
     with get_client(sync_client=True) as client:
         try:
-            flow_run = client.read_flow_run(UUID(record.flow_run))
+            flow_run = client.read_flow_run(UUID(flow_run_id))
         except ObjectNotFound:  # of another server
-            return False
+            return None
         if flow_run.state is None:
-            return False
-        state = flow_run.state.type
+            return None
+        state, current = flow_run.state.type, flow_run_id == record.flow_run
         if state in {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}:
-            # A process that has just been started says so before it has its folder. (A clock may have been set.)
-            if abs(datetime.now(UTC) - flow_run.state.timestamp) < GRACE:
-                return False
-            log.info("the flow run %s of %s was cut off: it is marked as crashed", flow_run.name, record.task)
+            since = datetime.now(UTC) - flow_run.state.timestamp
+            if current and flow_run.state.timestamp > record.begun and abs(since) < GRACE:
+                return None  # a process that has just been started says so before it has its folder
+            log.info("the flow run %s of %s was cut off: it is marked as such", flow_run.name, record.task)
             message = "Its process ended without a word."
-            client.set_flow_run_state(flow_run.id, Crashed(message=message), force=True)
+            ended: State[Any] = (Cancelled if state == StateType.CANCELLING else Crashed)(message=message)
+            client.set_flow_run_state(flow_run.id, ended, force=True)
             its_own = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
             for task_run in client.read_task_runs(flow_run_filter=its_own):
                 if task_run.state and task_run.state.type == StateType.RUNNING:
                     client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
-            state = StateType.CRASHED
-        if state == StateType.CRASHED and flow_run.deployment_id and record.attempts <= record.retries:
+            state = ended.type
+        if current and state == StateType.CRASHED and flow_run.deployment_id and record.attempts <= record.retries:
             log.info("the flow run %s of %s goes on, attempt %d", flow_run.name, record.task, record.attempts + 1)
             again: State[Any] = AwaitingRetry(
                 scheduled_time=datetime.now(UTC), message="It goes on where it was cut off."
             )
             client.set_flow_run_state(flow_run.id, again, force=True)
-            return False
-    return state != StateType.SCHEDULED
+            return SCHEDULED
+    return str(state.value)
 
 
 def end_children(root: Path) -> None:

@@ -22,7 +22,7 @@ from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
 from components.stages.origin import Origin
-from pipelines import runs, steps
+from pipelines import crashed, runs, steps
 
 # Prefect makes a model of a flow's parameters, and pydantic has a method of the name of our fourth section.
 warnings.filterwarnings("ignore", message='Field name "register" .* shadows an attribute', category=UserWarning)
@@ -79,7 +79,9 @@ def build(name: str, root: Path) -> Flow[..., Result]:
         given = {section: value.model_dump(by_alias=True) for section, value in sections.items()}
         values = task.params.model_validate(given)
         logging.getLogger("pedigree").setLevel(logging.INFO)  # a worker starts this in a process of its own
-        mlflow_store.connect(root)
+        with mlflow_store.answering():
+            mlflow_store.connect(root)
+        crashed.tidy(root)  # a worker of a pool has no `pedigree up` that does so
         return chain(task, values, root, str(flow_run.id), params.label(name, values, defaults))
 
     # Prefect reads a flow's parameters off its signature; each task has its own.

@@ -33,17 +33,7 @@ def run(root: Path, names: list[str], profile: str | None, settings: list[str]) 
     # A terminal shows our own lines; Prefect's pages have the rest.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     with server.connected():
-        _tidy(root)
         _show([_run_flow(root, name, chosen[name]) for name in names])
-
-
-def _tidy(root: Path) -> None:
-    """End what earlier commands have left whose processes are gone."""
-    from components.adapters import mlflow_store
-    from pipelines import crashed
-
-    mlflow_store.connect(root)
-    crashed.tidy(root)
 
 
 def _profile(root: Path, name: str) -> Path:

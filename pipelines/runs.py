@@ -5,15 +5,17 @@ the command - goes on in it: what a stage has finished there is not made again.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components import files, locks
+from components import files, locks, processes
 from components.contracts import Task
 from components.params import TaskParams
+from components.processes import Process
 from components.stages import job
 from components.stages.origin import source_now
 from components.trust import lineage
@@ -30,6 +32,9 @@ class Record(BaseModel):
     task: str
     key: str = Field(description="Equal for flows of the same task, parameters and code")
     flow_run: str = Field(description="Id of the flow run that has the folder, or had it last")
+    earlier: list[str] = Field(description="Ids of flow runs that had it before and whose state may not be true")
+    process: Process
+    begun: datetime
     attempts: int = Field(description="How often the flow was begun or taken up")
     retries: int = Field(description="How often it is taken up by itself after its process died")
     done: bool
@@ -49,15 +54,26 @@ def folder(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> It
     """
     its_key, runs = key(task, values), root / RUNS
     with ExitStack() as stack:
-        with locks.alone(runs / ".lock", "another flow's beginning"):
+        with beginning(root):
             place = _cut_off(runs, its_key, flow_run) or runs / flow_run
-            stack.enter_context(locks.alone(_lock(place), f"the flow of {task.name} in {place.name}"))
+            alone, busy = (
+                locks.alone(_lock(place), f"the flow of {task.name} in {place.name}"),
+                locks.held(_lock(place)),
+            )
+            if not busy:
+                stack.enter_context(alone)
+        if busy:  # a person has taken up what Prefect retries: others begin meanwhile
+            stack.enter_context(alone)
         before = _read(place)
+        mine = before is not None and before.flow_run == flow_run
         record = Record(
             task=task.name,
             key=its_key,
             flow_run=flow_run,
-            attempts=before.attempts + 1 if before and before.flow_run == flow_run else 1,
+            earlier=[] if before is None else before.earlier if mine else [*before.earlier, before.flow_run],
+            process=processes.this(),
+            begun=datetime.now(UTC),
+            attempts=before.attempts + 1 if before and mine else 1,
             retries=values.train.retries,
             done=False,
         )
@@ -66,26 +82,39 @@ def folder(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> It
         _write(place, record.model_copy(update={"done": True}))
 
 
+def beginning(root: Path) -> AbstractContextManager[None]:
+    """Let one flow begin at a time, or what was cut off be tidied up."""
+    return locks.alone(root / RUNS / ".lock", "another flow's beginning")
+
+
 def _cut_off(runs: Path, its_key: str, flow_run: str) -> Path | None:
     """Return the latest folder of a flow with this key that is not over and that no process has."""
-    found = [
-        place
-        for place, record in _all(runs)
-        if record.key == its_key and not record.done and not locks.held(_lock(place))
-    ]
-    own = [place for place in found if (record := _read(place)) and record.flow_run == flow_run]
-    return max(own or found, key=lambda place: (place / _RECORD).stat().st_mtime_ns, default=None)
+    found = [(place, record) for place, record in _all(runs) if record.key == its_key and is_left(place, record)]
+    own = [(place, record) for place, record in found if record.flow_run == flow_run]
+    return max(own or found, key=lambda each: each[1].begun, default=(None, None))[0]
 
 
-def tend(root: Path, settle: Callable[[Record], bool]) -> None:
-    """Call `settle` on each flow that was cut off, until it says that no more is to do; nobody has it meanwhile."""
+def is_left(place: Path, record: Record) -> bool:
+    """Tell whether a flow was cut off: it is not over, and no process has it."""
+    # A process that has raised lets go of its folder before it has told Prefect.
+    return (
+        not record.done
+        and (record.process.gone or record.process == processes.this())
+        and not locks.held(_lock(place))
+    )
+
+
+def tend(root: Path, settle: Callable[[Path, Record], Record]) -> None:
+    """Call `settle` on each flow that has something left to be told to Prefect, and keep what it returns."""
     for place, known in _all(root / RUNS):
-        if known.done or known.settled:
+        if known.settled and not known.earlier:
             continue
-        with locks.if_free(_lock(place)) as free:
+        with beginning(root):  # nobody takes it up meanwhile
             record = _read(place)
-            if free and record and not record.done and settle(record):
-                _write(place, record.model_copy(update={"settled": True}))
+            if record and (record.earlier or is_left(place, record)):
+                settled = settle(place, record)
+                if settled != record:
+                    _write(place, settled)
 
 
 def _all(runs: Path) -> list[tuple[Path, Record]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from components import files, params
 from components.adapters import dvc_data, mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Event, Prepared, Registered, Task, Trained
+from components.errors import PedigreeError
 from components.params import TaskParams
 from components.stages import evaluate as evaluate_stage
 from components.stages import prepare as prepare_stage
@@ -71,7 +73,8 @@ def _progress_artifact(name: str) -> Callable[[Event], None]:
 @step(name="evaluate", cache_policy=NO_CACHE)
 def evaluate(task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
     """Evaluate on the test split, unless it was done before the flow was cut off."""
-    if out.exists():
+    with suppress(PedigreeError):  # it is not there, or is damaged
+        files.check_seal(out, "evaluate")
         return evaluate_stage.load(out)
     return evaluate_stage.evaluate(task, values, prepared, trained, out)
 
@@ -81,9 +84,9 @@ def register(
     task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> Registered:
     """Register the model, and show on the flow run what it became."""
-    if out.exists():  # it was done before the flow was cut off
+    try:
         registered = register_stage.load(out)
-    else:
+    except PedigreeError:  # it was not done before the flow was cut off
         registered = register_stage.register(task, values, prepared, trained, evaluated, out)
     table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
     said = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))

@@ -1,6 +1,5 @@
 """`pedigree up`: Prefect's server, the deployments and MLflow's pages, all on 127.0.0.1, until Ctrl-C."""
 
-import logging
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,8 +10,6 @@ from components import tasks
 from components.adapters.mlflow_store import UI
 from pipelines import crashed, server
 from pipelines.children import Children, environment, expect_free
-
-log = logging.getLogger("pedigree.up")
 
 EVERY_SECONDS = 10.0
 """Between two looks for flows whose processes are gone."""
@@ -66,8 +63,5 @@ class _Looks:
         if time.monotonic() - self._looked < EVERY_SECONDS:
             return
         crashed.note_children(self._root, self._children.family())
-        try:
-            crashed.tidy(self._root)
-        except Exception as error:  # a server that is being started again
-            log.warning("could not look for flows that were cut off (%s)", error)
+        crashed.tidy(self._root)
         self._looked = time.monotonic()

@@ -265,8 +265,8 @@ def alone(root: Path, doing: str = "another DVC command in this workspace") -> A
 def mend(root: Path) -> None:
     """Put away what a DVC that was killed has left half written, and that every later one would refuse to read.
 
-    To be called by whoever is `alone`. Neither file says anything that DVC does not find out by itself again: which
-    processes are at work, and what the stages were last run on.
+    To be called by whoever is `alone`. What is lost is which processes are at work, and what the stages were last
+    run on: the next `dvc repro` runs them again.
     """
     for file, read in (
         (root / FOLDER / "tmp" / "rwlock", json.load),

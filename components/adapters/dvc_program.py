@@ -5,12 +5,17 @@ DVC itself refuses the second one ("is busy", exit code 255), even when it is ab
 
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+from components import processes
 from components.adapters import dvc_data
+from components.errors import PedigreeError, sentence
 
-WAITING = frozenset({"add", "checkout", "commit", "exp", "move", "pull", "remove", "repro", "unprotect", "update"})
+WAITING = frozenset(
+    "add checkout commit exp freeze gc import import-url move pull remove repro unfreeze unprotect update".split()  # noqa: SIM905
+)
 """Commands that change the workspace."""
 _INSIDE = "PEDIGREE_INSIDE_DVC"
 """In the environment of what such a command starts, which must not wait for it."""
@@ -27,7 +32,17 @@ def main() -> int:
         return int(dvc(sys.argv[1:]))
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
-    with dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
-        dvc_data.mend(root)
-        os.environ[_INSIDE] = "1"
-        return int(dvc(sys.argv[1:]))
+    try:
+        with processes.interruptible(), dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
+            dvc_data.mend(root)
+            # As a child, so that its stage can be ended with it: DVC alone would leave that running.
+            child = subprocess.Popen([sys.executable, "-m", "dvc", *sys.argv[1:]], env=os.environ | {_INSIDE: "1"})
+            try:
+                return child.wait()
+            finally:
+                processes.end(processes.tree(child.pid), seconds=5)
+    except KeyboardInterrupt:
+        return processes.INTERRUPTED
+    except (PedigreeError, OSError) as error:
+        print(f"error: {sentence(error) or error}", file=sys.stderr)
+        return 1

@@ -90,6 +90,13 @@ def _run_of(client: MlflowClient, experiment_id: str, job: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
+def end_cut_off(run_id: str) -> None:
+    """End a run as killed that still says that it is running, and at which nobody works."""
+    client = MlflowClient()
+    if client.get_run(run_id).info.status == "RUNNING":
+        client.set_terminated(run_id, "KILLED")
+
+
 def finish(run_id: str) -> None:
     """Say that a run's job went well to its end, whatever was said of it when it was cut off."""
     MlflowClient().set_terminated(run_id, "FINISHED")
@@ -254,7 +261,7 @@ def log_metrics(run_id: str, metrics: Mapping[str, float]) -> None:
     """Put metrics on a run, whether it is running or not; one that is there with this very value stays as it is."""
     client, now = MlflowClient(), int(time.time() * 1000)
     there = client.get_run(run_id).data.metrics
-    new = {name: value for name, value in metrics.items() if there.get(name) != value}
+    new = {name: value for name, value in metrics.items() if repr(there.get(name)) != repr(value)}  # NaN is itself
     client.log_batch(run_id, [Metric(name, value, now, 0) for name, value in new.items()])
 
 

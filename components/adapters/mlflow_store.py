@@ -8,7 +8,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,8 @@ _RECORD = "mlflow.pedigree."
 shows others whole in a narrow column, where the JSON of a lineage is seven screens long."""
 PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: who was made champion, when, by whom and why."""
+REGISTRY = Path("build", ".registry")
+"""In the project: a lock for each registered model."""
 DONE = "done"
 """Record of a version: all is said of it."""
 FILE = "file"
@@ -364,14 +366,25 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
         "why": why,
         "back": back,
     }
-    history = promotions(version.name)
-    if not history or history[-1]["version"] != version.version:  # else it was cut off after this
-        history.append(step)
+    history = [*promotions(version.name), step]
     kept = {"sha256": lineage.digest(history), "steps": history}  # in one tag, which is written whole or not at all
     client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(kept))
     told = f"{step['when']} by {who}: {why}"  # beside a verdict that may have said no
     client.set_model_version_tag(version.name, str(version.version), "promoted", told)
     set_alias(version, CHAMPION)
+
+
+def was_promoted(version: Version) -> bool:
+    """Tell whether the version has become champion before; if it was cut off just then, end what was begun."""
+    history = promotions(version.name)
+    if history and history[-1]["version"] == version.version:
+        set_alias(version, CHAMPION)
+    return any(step["version"] == version.version for step in history)
+
+
+def changing(name: str) -> AbstractContextManager[None]:
+    """Let one process of this checkout at a time change which version of a model is champion."""
+    return locks.alone(REGISTRY / f"{name}.lock", f"a change of the registered model {name}")
 
 
 def promotions(name: str) -> list[Promotion]:

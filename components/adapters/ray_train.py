@@ -69,14 +69,43 @@ def run(
         folder: Absolute, seen by all workers; holds the events and Ray's own files.
         on_event: Called in a thread of this process.
         name: Of Ray's run. One that was used before in this folder would silently be resumed.
-        retries: How often `work` is started again on all workers when one of them died.
+        retries: How often `work` is started again on all workers when one of them died, or Ray itself.
 
     Raises:
         PedigreeError: a worker raised one, or died once too often.
     """
+    for attempt in range(retries + 1):
+        own = folder / f"{attempt}"
+        own.mkdir()
+        try:
+            _run(work, workers, own, on_event, name, retries)
+        except Exception as error:
+            if workers == 0 or not _of_ray(error):
+                raise
+            if attempt == retries:
+                raise _cause(error) from error
+            log.warning("Ray itself ended (%s): it is started again", str(error).strip().split("\n")[0][:200])
+            ray.shutdown()
+            _end_noted(_notes())
+        else:
+            return
+
+
+def _of_ray(error: Exception) -> bool:
+    """Tell whether Ray ended, and not what it ran; when its programs do not start it raises a plain Exception."""
+    return isinstance(error, ray.exceptions.RayError | ConnectionError) or type(error) is Exception
+
+
+def _notes() -> Path:
+    return Path.cwd() / NOTES / processes.this().label
+
+
+def _run(
+    work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int
+) -> None:
     storage = folder / ".ray"
     gpus = _connect(workers)
-    notes = Path.cwd() / NOTES / processes.this().label if workers and ours() else None
+    notes = _notes() if workers and ours() else None
     if notes:
         for each in _started():
             _note(notes, each)
@@ -87,7 +116,7 @@ def run(
             "work": work,
             "events": str(folder / EVENTS),
             "cwd": str(Path.cwd()),
-            "note": notes and str(notes),
+            "notes": notes and str(notes),
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
@@ -105,11 +134,12 @@ def run(
     with _following(folder / EVENTS, on_event):
         try:
             _interruptibly(trainer.fit) if workers else trainer.fit()
-        except KeyboardInterrupt:
-            ray.shutdown()
-            raise
-        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        except ray.train.TrainingFailedError as error:
             raise _cause(error) from error
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, or Prefect's word for it: no worker goes on without us
+                ray.shutdown()
+            raise
 
 
 class _NoRetryOfMistakes(ray.train.UserCallback):
@@ -132,9 +162,14 @@ def end_left(root: Path) -> list[Process]:
     for folder in (root / NOTES).glob("*"):
         driver = processes.labelled(folder.name)
         if driver is None or driver.gone:
-            left = [process for note in folder.iterdir() if (process := processes.labelled(note.name))]
-            ended += processes.end(left, seconds=0)
-            files.remove(folder)
+            ended += _end_noted(folder)
+    return ended
+
+
+def _end_noted(folder: Path) -> list[Process]:
+    left = [process for note in folder.glob("*") if (process := processes.labelled(note.name))]
+    ended = processes.end(left, seconds=0)
+    files.remove(folder)
     return ended
 
 
@@ -290,8 +325,8 @@ def _worker(config: dict[str, Any]) -> None:
         with events.open("a") as file:
             file.write(f"\n{json.dumps(event)}\n")
 
-    if config["note"]:  # with the raylet, and what else that has started
-        _note(Path(config["note"]), os.getppid())
+    if config["notes"]:
+        _note(Path(config["notes"]), os.getpid())
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))

@@ -34,6 +34,13 @@ def register(
     """
     files.check_seal(prepared.folder, "prepare")
     files.check_seal(evaluated.folder, "evaluate")
+    with mlflow_store.changing(params.register_.name):  # nobody becomes champion between judgement and promotion
+        return _register(task, params, prepared, trained, evaluated, out)
+
+
+def _register(
+    task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
+) -> Registered:
     name, note = params.register_.name, prepared.manifest.note
     made = lineage.read(trained.folder)
     version = mlflow_store.cut_off(trained.run_id, name)
@@ -62,7 +69,7 @@ def register(
     mlflow_store.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
     mlflow_runs.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
     mlflow_store.set_alias(version, CHALLENGER)
-    if promoted:
+    if promoted and not mlflow_store.was_promoted(version):
         mlflow_store.promote(version, "the gate", reason)
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])

@@ -34,10 +34,11 @@ def promote(address: str, why: str, root: Path) -> Version:
         PedigreeError: there is no such version, or it is the champion already.
     """
     version = mlflow_store.find(address)
-    champion = mlflow_store.version_at(version.name, mlflow_store.CHAMPION)
-    if champion and champion.version == version.version:
-        raise PedigreeError(f"{version.name} version {version.version} is the champion already: nothing to do")
-    mlflow_store.promote(version, git.user(root), why)
+    with mlflow_store.changing(version.name):
+        champion = mlflow_store.version_at(version.name, mlflow_store.CHAMPION)
+        if champion and champion.version == version.version:
+            raise PedigreeError(f"{version.name} version {version.version} is the champion already: nothing to do")
+        mlflow_store.promote(version, git.user(root), why)
     return version
 
 
@@ -47,6 +48,11 @@ def rollback(name: str, why: str, root: Path) -> Version:
     Raises:
         PedigreeError: there is no champion, or none was before it.
     """
+    with mlflow_store.changing(name):
+        return _rolled_back(name, why, root)
+
+
+def _rolled_back(name: str, why: str, root: Path) -> Version:
     champion = mlflow_store.find(f"{name}@{mlflow_store.CHAMPION}")
     known = {version.version: version for version in mlflow_store.versions() if version.name == name}
     stack = _champions(mlflow_store.promotions(name))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,15 @@ def train(
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
     files.check_seal(prepared.folder, "prepare")
-    known = beginning(origin.root, prepared.manifest)
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
-    its_key = job.key(task, params, prepared.manifest, known.code.components)
-    with (
-        job.taken_up(out, its_key, task.name, known) as its_job,
-        _accelerator(origin.root, task.name),
-        files.replacing(out) as new,
-    ):
+    before = _stamp(out)
+    with _accelerator(origin.root, task.name), ExitStack() as stack:
+        known = beginning(origin.root, prepared.manifest)  # whoever waits runs the code that there is afterwards
+        its_key = job.key(task, params, prepared.manifest, known.code.components)
+        its_job = stack.enter_context(job.taken_up(out, its_key, task.name, known))
+        if _stamp(out) != before and (made_meanwhile := same(task, params, prepared, out)):
+            return made_meanwhile  # by the process that we waited for, such as one whose DVC was killed
+        new = stack.enter_context(files.replacing(out))
         told = params.model_dump(by_alias=True)
         run_id = mlflow_runs.start_run(
             its_job.id, task.name, name or task.name, told, prepared.manifest, prepared.folder
@@ -101,6 +102,11 @@ def train(
 def _accelerator(root: Path, name: str) -> AbstractContextManager[None]:
     """Wait for this machine's accelerator; those of a cluster are Ray's to give."""
     return locks.alone(root / ACCELERATOR, f"the training of {name}") if ray_train.ours() else nullcontext()
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Return what is another when a folder was replaced."""
+    return (folder.stat().st_ino, folder.stat().st_mtime_ns) if folder.exists() else None
 
 
 def same(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path) -> Trained | None:

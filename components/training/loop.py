@@ -246,7 +246,7 @@ def _train_epoch(run: _Run, batches: Batches) -> tuple[dict[str, float], int]:
         run.names = list(sums)
         run.rows.append(torch.stack([*sums.values(), torch.tensor(count, device=run.workers.device).double()]))
         run.seconds = before + time.monotonic() - started
-        if run.batch < len(batches) and _due(run):
+        if _due(run):
             _save(run)
     sums_of_all, count_of_all = total(torch.stack(run.rows).sum(0, keepdim=True), run.names)
     if not all(map(math.isfinite, sums_of_all.values())):

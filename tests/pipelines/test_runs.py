@@ -28,16 +28,21 @@ def cut_off(root: Path, vision, flow_run: str) -> Path:
 
 def left(root: Path) -> list[runs.Record]:
     found: list[runs.Record] = []
-    runs.tend(root, lambda record: found.append(record) is not None)
-    return found
+
+    def keep(place: Path, record: runs.Record) -> runs.Record:
+        found.append(record)
+        return record
+
+    runs.tend(root, keep)
+    return [record for record in found if not record.done]
 
 
 def test_a_flow_that_was_settled_is_not_looked_at_again_until_somebody_takes_it_up(tmp_path, vision):
     cut_off(tmp_path, vision, "first")
-    runs.tend(tmp_path, lambda record: True)
+    runs.tend(tmp_path, lambda place, record: record.model_copy(update={"settled": True}))
     assert left(tmp_path) == []
     cut_off(tmp_path, vision, "second")
-    assert [record.flow_run for record in left(tmp_path)] == ["second"]
+    assert [(record.flow_run, record.earlier) for record in left(tmp_path)] == [("second", ["first"])]
 
 
 def test_a_flow_that_was_cut_off_goes_on_in_its_folder_whoever_asks_for_it(tmp_path, vision):

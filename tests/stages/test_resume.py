@@ -222,3 +222,14 @@ def test_with_another_number_of_workers_it_goes_on_and_says_that_the_bits_differ
     lineage = (long / "build" / "vision" / "model" / "lineage.json").read_text()
     assert '"world": 2' in lineage
     assert '1 worker(s)"' in lineage
+
+
+@pytest.mark.long
+def test_a_raylet_that_is_killed_is_started_again_in_the_same_process(long):
+    set_train(long, seed=3, workers=1)
+    process = start(long)
+    await_updates(long, process, 20)
+    (raylet,) = [each for each in family(process) if each.name() == "raylet"]
+    raylet.kill()
+    assert process.wait(200) == 0, process.stderr.read()
+    assert "Ray itself ended" in process.stderr.read()
