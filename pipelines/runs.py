@@ -107,7 +107,7 @@ def is_left(place: Path, record: Record) -> bool:
 def tend(root: Path, settle: Callable[[Path, Record], Record]) -> None:
     """Call `settle` on each flow that has something left to be told to Prefect, and keep what it returns."""
     for place, known in _all(root / RUNS):
-        if known.settled and not known.earlier:
+        if (known.done or known.settled) and not known.earlier:
             continue
         with beginning(root):  # nobody takes it up meanwhile
             record = _read(place)

@@ -30,11 +30,11 @@ def left(root: Path) -> list[runs.Record]:
     found: list[runs.Record] = []
 
     def keep(place: Path, record: runs.Record) -> runs.Record:
-        found.append(record)
+        found.extend([record] if runs.is_left(place, record) else [])
         return record
 
     runs.tend(root, keep)
-    return [record for record in found if not record.done]
+    return found
 
 
 def test_a_flow_that_was_settled_is_not_looked_at_again_until_somebody_takes_it_up(tmp_path, vision):
