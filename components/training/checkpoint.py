@@ -1,6 +1,6 @@
 """All that a training needs to go on: one file of named tensors, whole or not at all, known by its hash.
 
-A file is `<update>-<SHA-256>.safetensors`. What is no tensor is JSON in its header (`__metadata__` in
+A file is `<update>-<epoch>-<SHA-256>.safetensors`. What is no tensor is JSON in its header (`__metadata__` in
 huggingface.co/docs/safetensors), so that nothing that is read can run code.
 """
 
@@ -25,7 +25,7 @@ FOLDER = "checkpoints"
 KEPT = 2
 """Checkpoints: should the last one be damaged, there is the one before."""
 _STATE = "state"
-_NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.safetensors")
+_NAME = re.compile(r"\d+-\d+-([0-9a-f]{64})\.safetensors")
 
 
 class Best(BaseModel):
@@ -76,7 +76,7 @@ def save(folder: Path, place: Place, tensors: dict[str, Tensor]) -> None:
     with files.new_beside(target / "checkpoint") as new:
         with saved.written(new):
             save_file(own, new, {_STATE: place.model_dump_json()})
-        files.publish(new, target / f"{place.update:09d}-{files.sha256(new)}.safetensors")
+        files.publish(new, target / f"{place.update:09d}-{place.epoch:06d}-{files.sha256(new)}.safetensors")
     _let_go(folder)
 
 
@@ -97,7 +97,7 @@ def latest(folder: Path) -> tuple[Place, dict[str, Tensor]] | None:
     """
     for file in _files(folder):
         found = _NAME.fullmatch(file.name)
-        if found and files.sha256(file) == found.group(2) and (place := _place(file)) and _intact(folder, place):
+        if found and files.sha256(file) == found.group(1) and (place := _place(file)) and _intact(folder, place):
             with safe_open(file, "pt") as opened:
                 return place, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
         log.warning("%s is damaged, so it is not used", file)
