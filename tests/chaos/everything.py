@@ -107,12 +107,21 @@ def while_it_lasts(seconds: float, day: Day, ui: int, chance: random.Random, blo
         doing = [pool.submit(again, what) for what in work]
         for _ in range(blows):
             time.sleep(max(seconds, 40) / (blows + 1))
-            place = max((day.folder / "build" / "runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime)
             what = chance.choice(kills.ANYWHERE)
-            if kills.kill(day.running, place.parent, what):
+            while not any(kills.kill(day.running, place.parent, what) for place in _latest(day.folder)):
+                if all(each.done() for each in doing):
+                    break
+                time.sleep(0.5)  # until there is a flow
+            else:
                 day.done[f"SIGKILL of {what}"] += 1
         for each in doing:
             each.result()
+
+
+def _latest(folder: Path) -> list[Path]:
+    """Return the record of the flow that began last, if one has."""
+    found = (folder / "build" / "runs").glob("*/run.json")
+    return sorted(found, key=lambda file: file.stat().st_mtime)[-1:]
 
 
 def open_files(process: psutil.Process) -> int:
