@@ -1,6 +1,7 @@
 """`pedigree up` in a project of a test's own, on ports of its own, and what people do with it."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -90,11 +91,15 @@ def with_ports(folder: Path, ports: tuple[int, int]) -> None:
 
 
 @contextmanager
-def up(folder: Path, ports: tuple[int, int]) -> Iterator[Up]:
+def up(folder: Path, ports: tuple[int, int], **env: str) -> Iterator[Up]:
     """Run `pedigree up` in a project that has these ports, until the block ends."""
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, *PEDIGREE, "up"], cwd=folder, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, *PEDIGREE, "up"],
+            cwd=folder,
+            env=os.environ | env,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     running = Up(folder, process, ports)
     try:

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests import running
 from tests.conftest import TASKS, listening, run_in
 from tests.toy import tiny as toy
 from tests.toy.tiny import SECTION
-
-UP_SECONDS = 120
 
 SECRETS = {
     name: f"secret-{number}-Zq7vK2"
@@ -122,59 +121,24 @@ def test_a_stage_that_fails_keeps_its_earlier_output(workspace):
 
 @pytest.fixture(scope="module")
 def ports():
-    """Free ports in place of the usual ones, so that a person's own servers are left alone."""
-    sockets = [socket.socket() for _ in range(2)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    numbers = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return numbers
+    return running.free_ports(2)
 
 
 @pytest.fixture(scope="module")
-def up(workspace, ports):
-    prefect, mlflow = ports
-    for file, old, new in (
-        ("pipelines/server.py", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
-        ("components/adapters/mlflow_store.py", "127.0.0.1:5000", f"127.0.0.1:{mlflow}"),
-        ("pyproject.toml", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
-    ):
-        text = (workspace / file).read_text()
-        assert old in text
-        (workspace / file).write_text(text.replace(old, new))
-    # What a person may have set for other servers of theirs opens none of ours.
+def its(workspace, ports):
+    """The `pedigree up` of this project, in the environment of somebody who has opened other servers of theirs."""
+    running.with_ports(workspace, ports)
     everywhere = dict.fromkeys(
         ("MLFLOW_HOST", "PREFECT_SERVER_API_HOST", "PREFECT_RUNNER_SERVER_HOST", "UVICORN_HOST"), "0.0.0.0"
     )
     everywhere |= {"MLFLOW_UVICORN_OPTS": "--host 0.0.0.0", "PREFECT_RUNNER_SERVER_ENABLE": "true"}
-    # Not the installed command: this takes the copy's code, which stands in the current folder.
-    with (workspace / "up.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
-            cwd=workspace,
-            env=os.environ | everywhere | SECRETS,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    end = time.monotonic() + UP_SECONDS
-    while "Ctrl-C" not in (workspace / "up.log").read_text():
-        assert process.poll() is None, (workspace / "up.log").read_text()
-        assert time.monotonic() < end, (workspace / "up.log").read_text()
-        time.sleep(0.2)
-    yield process
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+    with running.up(workspace, ports, **everywhere, **SECRETS) as its:
+        yield its
 
 
-def api(ports, path: str, body: dict | None = None) -> object:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{ports[0]}/api/{path}",
-        data=json.dumps(body or {}).encode(),
-        headers={"content-type": "application/json"},
-    )
-    return json.load(urllib.request.urlopen(request))
+@pytest.fixture(scope="module")
+def up(its):
+    return its.process
 
 
 def deployment_run(workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -186,7 +150,7 @@ def deployment_run(workspace, *arguments: str) -> subprocess.CompletedProcess[st
         time.sleep(1)
 
 
-def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, up, ports):
+def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, up, ports, its):
     before = versions(workspace)
     done = deployment_run(workspace, "-p", 'train={"epochs": 2}', "--watch")
     assert done.returncode == 0, done.stdout + done.stderr + (workspace / "up.log").read_text()
@@ -200,13 +164,13 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, u
     assert {f"seconds/{stage}" for stage in ("prepare", "train", "evaluate", "register")} <= set(run.data.metrics)
     assert run.info.run_name == "toy epochs=2"
     assert SECTION in (workspace / "params.yaml").read_text()
-    artifacts = {a["key"]: a for a in api(ports, "artifacts/filter")}
+    artifacts = {a["key"]: a for a in its.api("artifacts/filter", {})}
     assert set(artifacts) == {"toy-training", "toy-result", "toy-verdict", "toy-run", "toy-version"}
     assert artifacts["toy-training"]["data"] == 100
     assert "test/squared_error" in json.dumps(artifacts["toy-result"]["data"])
     assert "made-up points" in artifacts["toy-result"]["description"]
     assert {"rule", "found", "passed"} <= json.loads(artifacts["toy-verdict"]["data"])[0].keys()
-    messages = [entry["message"] for entry in api(ports, "logs/filter")]
+    messages = [entry["message"] for entry in its.api("logs/filter", {})]
     assert any(re.match(r"toy epoch 2/2  train/loss", message) for message in messages)
 
 
@@ -253,7 +217,7 @@ def test_a_second_up_says_which_port_is_in_use(workspace, up, ports):
     assert re.match(rf"error: port {ports[0]} on 127\.0\.0\.1 is in use", done.stderr), done.stderr
 
 
-def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
+def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports, its):
     done = subprocess.run(
         [
             sys.executable,
@@ -278,7 +242,7 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports):
     assert "(made-up points)" in done.stdout
     for stage in ("prepare", "train", "evaluate", "register"):
         assert re.search(rf"{stage} \d+", done.stdout)
-    runs = api(ports, "flow_runs/filter")
+    runs = its.api("flow_runs/filter", {})
     assert len([r for r in runs if r["state_type"] == "COMPLETED"]) == 2
     assert f"toy run      http://127.0.0.1:{ports[1]}/" in done.stdout
     (workspace / "run.log").write_text(done.stdout + done.stderr)
