@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from components import files, processes
-from components.adapters import mlflow_runs, ray_train
+from components.adapters import mlflow_runs, ray_cluster
 from components.errors import PedigreeError
 from components.processes import Process
 from components.stages import job
@@ -37,7 +37,7 @@ def tidy(root: Path) -> None:
 
 
 def _end_ray(root: Path) -> None:
-    if ended := ray_train.end_left(root):
+    if ended := ray_cluster.end_left(root):
         log.info("ended %d processes of Ray that outlived their driver", len(ended))
 
 

@@ -1,4 +1,4 @@
-"""Ray Train: the workers that training runs on. The only module that meets Ray.
+"""Ray Train: the workers that training runs on; ray_cluster has the Ray that they are on. Nobody else meets Ray.
 
 Workers tell of their progress in a file of JSON lines, which the driver follows: a report to Ray's controller
 would wait for its next poll, and what a worker prints is lost when it dies.
@@ -8,52 +8,30 @@ import contextvars
 import json
 import logging
 import os
-import secrets
-import shlex
-import signal
-import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "RAY_ADDRESS" not in os.environ:
-    # Our own cluster listens on 127.0.0.1 alone: Ray takes that address where clusters are of one machine only.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # Without a token here Ray would write one into the home folder, for all clusters of this user.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+# Before Ray itself, which reads its settings when it is imported.
+from components.adapters import ray_cluster
 
-import psutil
+# isort: split
 import ray
 import ray.exceptions
 import ray.train
 import ray.train.torch
 import torch
-from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
-from components import files, processes
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
-from components.processes import Process
 
-logging.getLogger("ray").setLevel(logging.WARNING)
 log = logging.getLogger("pedigree.ray")
 
 EVENTS = "events.jsonl"
-NOTES = Path("build", ".ray")
-"""In the project: a folder for each process that has a Ray of its own, with a file for each process of that."""
-SOURCE = Path(__file__).resolve().parents[2]
 
 Work = Callable[[Workers], None]
 
@@ -86,7 +64,7 @@ def run(
                 raise _cause(error) from error
             log.warning("Ray itself ended (%s): it is started again", str(error).strip().split("\n")[0][:200])
             ray.shutdown()
-            _end_noted(_notes())
+            ray_cluster.end_noted(ray_cluster.notes())
         else:
             return
 
@@ -96,20 +74,16 @@ def _of_ray(error: Exception) -> bool:
     return isinstance(error, ray.exceptions.RayError | ConnectionError) or type(error) is Exception
 
 
-def _notes() -> Path:
-    return Path.cwd() / NOTES / processes.this().label
-
-
 def _run(
     work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int
 ) -> None:
     storage = folder / ".ray"
-    gpus = _connect(workers)
-    notes = _notes() if workers and ours() else None
+    gpus = ray_cluster.connect(workers)
+    notes = ray_cluster.notes() if workers and ray_cluster.ours() else None
     if notes:
-        for each in _started():
-            _note(notes, each)
-    cpus = _cpus_each(workers) if workers else 0
+        for each in ray_cluster.started():
+            ray_cluster.note(notes, each)
+    cpus = ray_cluster.cpus_each(workers) if workers else 0
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={
@@ -129,7 +103,7 @@ def _run(
             failure_config=ray.train.FailureConfig(max_failures=retries),
             callbacks=[_NoRetryOfMistakes()],  # type: ignore[list-item]
         ),
-        torch_config=_torch_config(storage),
+        torch_config=ray_cluster.torch_config(storage),
     )
     with _following(folder / EVENTS, on_event):
         try:
@@ -152,68 +126,6 @@ class _NoRetryOfMistakes(ray.train.UserCallback):
                 raise PedigreeError(text)
 
 
-def end_left(root: Path) -> list[Process]:
-    """End what of Ray outlives drivers of this project that were killed; return the processes that were there.
-
-    Most end by themselves within seconds, in which a worker would go on with a training that others take up; agents
-    of the raylet do not.
-    """
-    ended: list[Process] = []
-    for folder in (root / NOTES).glob("*"):
-        driver = processes.labelled(folder.name)
-        if driver is None or driver.gone:
-            ended += _end_noted(folder)
-    return ended
-
-
-def _end_noted(folder: Path) -> list[Process]:
-    left = [process for note in folder.glob("*") if (process := processes.labelled(note.name))]
-    ended = processes.end(left, seconds=0)
-    files.remove(folder)
-    return ended
-
-
-def _started() -> list[int]:
-    """Return the programs that Ray has started for this process."""
-    node = ray._private.worker._global_node
-    return [info.process.pid for infos in node.all_processes.values() for info in infos] if node else []
-
-
-def _note(folder: Path, pid: int) -> None:
-    """Keep which processes descend from this one, for the day when their driver cannot end them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for process in processes.tree(pid):
-        (folder / process.label).touch()
-
-
-def ours() -> bool:
-    """Tell whether training runs on a Ray of our own, on this machine, and not on a cluster."""
-    return "RAY_ADDRESS" not in os.environ
-
-
-def _connect(workers: int) -> float:
-    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
-    if workers == 0:
-        return 0
-    if not ray.is_initialized():
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            ray.init(
-                address=os.environ.get("RAY_ADDRESS", "local"),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
-            )
-        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            if "RAY_ADDRESS" not in os.environ:
-                raise
-            raise PedigreeError(_not_joined(error)) from error
-        for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
-            signal.signal(number, handler)  # Ray's own would abort this process with a dump
-    return float(ray.cluster_resources().get("GPU", 0))
-
-
 def _interruptibly(call: Callable[[], object]) -> None:
     """Call in another thread: in the main one Ray would take Ctrl-C for itself, as long as the process lives."""
     outcome: Future[object] = Future()
@@ -228,92 +140,6 @@ def _interruptibly(call: Callable[[], object]) -> None:
     outcome.result()
 
 
-def _not_joined(error: BaseException) -> str:
-    """Say why a cluster was not joined; Ray hides the reason in the text of what its error came from."""
-    address = os.environ["RAY_ADDRESS"]
-    if "AuthenticationError" in f"{error!r} {error.__cause__}":
-        return (
-            f"the Ray cluster at {address} asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the one that it was started with"
-        )
-    return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine alone"
-
-
-def _cpus_each(workers: int) -> int:
-    """Return how many CPUs a worker gets; Ray would wait for ever, and say nothing, for more than there are.
-
-    Raises:
-        PedigreeError: this machine alone has to do, and has fewer CPUs than there are workers.
-    """
-    hosts = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    if cpus := share(hosts, workers):
-        return cpus
-    if "RAY_ADDRESS" not in os.environ:
-        raise PedigreeError(
-            f"{workers} workers need a CPU each, and Ray has {sum(hosts)} here: ask for fewer workers, "
-            "or set RAY_ADDRESS to a cluster's"
-        )
-    log.warning("%d workers need a CPU each, and Ray's hosts have %d: waiting for more", workers, sum(hosts))
-    return 1
-
-
-def share(hosts: Sequence[int], workers: int) -> int:
-    """Return the most CPUs that each worker can have when no worker spans two hosts, or 0 when they are too many.
-
-    Args:
-        hosts: The number of CPUs of each.
-        workers: At least 1.
-    """
-    fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
-    return next(fits, 0)
-
-
-def _this_python() -> dict[str, str]:
-    """Quote a path that has a space in it, which Ray puts into a shell's line as it is, and then waits for ever."""
-    quoted = shlex.quote(sys.executable)
-    return {} if "RAY_ADDRESS" in os.environ or quoted == sys.executable else {"py_executable": quoted}
-
-
-def _loopback() -> dict[str, str]:
-    """Keep what gloo and NCCL say between workers of this machine off its other interfaces."""
-    if "RAY_ADDRESS" in os.environ:
-        return {}
-    loopback = (n for n, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found))
-    name = next(loopback, "lo")
-    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
-
-
-def _torch_config(storage: Path) -> ray.train.torch.TorchConfig:
-    return ray.train.torch.TorchConfig() if "RAY_ADDRESS" in os.environ else _MeetInAFile(folder=storage)
-
-
-@dataclass
-class _MeetInAFile(ray.train.torch.TorchConfig):
-    """For workers on one machine: torch's server, at which they would meet, listens on every interface."""
-
-    folder: Path = Path()
-
-    @property
-    def backend_cls(self) -> type["_Meeting"]:
-        return _Meeting
-
-
-class _Meeting(_TorchBackend):
-    """As Ray's own, but for the place: a new file each time, also when workers that died are started again."""
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        backend_config.folder.mkdir(parents=True, exist_ok=True)
-        meeting = {
-            "backend": "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) else "gloo",
-            "world_size": len(worker_group),
-            "init_method": (backend_config.folder / uuid.uuid4().hex).as_uri(),
-            "timeout_s": backend_config.timeout_s,
-        }
-        worker_group.execute(_set_torch_distributed_env_vars)
-        start, ranks = worker_group.execute_single_async, range(len(worker_group))
-        ray.get([start(rank, _setup_torch_process_group, world_rank=rank, **meeting) for rank in ranks])
-
-
 def _worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
@@ -326,7 +152,7 @@ def _worker(config: dict[str, Any]) -> None:
             file.write(f"\n{json.dumps(event)}\n")
 
     if config["notes"]:
-        _note(Path(config["notes"]), os.getpid())
+        ray_cluster.note(Path(config["notes"]), os.getpid())
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))

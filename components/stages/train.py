@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components import files, locks
-from components.adapters import mlflow_runs, mlflow_store, ray_train
+from components.adapters import mlflow_runs, mlflow_store, ray_cluster, ray_train
 from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
@@ -84,7 +84,7 @@ def train(
 
             work = partial(loop.fit, task, params, prepared, its_job.folder)
             tell = _told([on_event, progress.tell, *listeners])
-            ray_train.end_left(origin.root)
+            ray_cluster.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
                 ray_train.run(work, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
@@ -101,7 +101,7 @@ def train(
 
 def _accelerator(root: Path, name: str) -> AbstractContextManager[None]:
     """Wait for this machine's accelerator; those of a cluster are Ray's to give."""
-    return locks.alone(root / ACCELERATOR, f"the training of {name}") if ray_train.ours() else nullcontext()
+    return locks.alone(root / ACCELERATOR, f"the training of {name}") if ray_cluster.ours() else nullcontext()
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from components.adapters import ray_train
+from components.adapters import ray_cluster, ray_train
 from components.contracts import Workers
 from components.errors import PedigreeError
 from components.stages import evaluate, train
@@ -75,10 +75,10 @@ def test_a_training_by_two_workers_listens_on_loopback_alone(tmp_path):
 
 
 JOIN = """
-from components.adapters import ray_train
+from components.adapters import ray_cluster
 from components.errors import PedigreeError
 try:
-    ray_train._connect(1)
+    ray_cluster.connect(1)
 except PedigreeError as error:
     print(error)
 else:
@@ -147,7 +147,7 @@ def test_more_workers_than_this_machine_has_cpus_is_a_sentence_and_no_endless_wa
     ],
 )
 def test_a_worker_gets_as_many_cpus_as_leave_room_for_all_on_their_hosts(hosts, workers, cpus):
-    assert ray_train.share(hosts, workers) == cpus
+    assert ray_cluster.share(hosts, workers) == cpus
 
 
 def tell_a_lot(workers: Workers) -> None:

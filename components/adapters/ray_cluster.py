@@ -1,0 +1,202 @@
+"""The Ray that trainings run on: the cluster at RAY_ADDRESS, or one of our own on this machine.
+
+Our own listens on 127.0.0.1 alone, asks for a token of its process, and leaves no process behind.
+"""
+
+import logging
+import os
+import secrets
+import shlex
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_ADDRESS" not in os.environ:
+    # Our own cluster listens on 127.0.0.1 alone: Ray takes that address where clusters are of one machine only.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # Without a token here Ray would write one into the home folder, for all clusters of this user.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+import psutil
+import ray
+import ray.exceptions
+import ray.train
+import ray.train.torch
+from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
+
+from components import files, processes
+from components.errors import PedigreeError
+from components.processes import Process
+
+logging.getLogger("ray").setLevel(logging.WARNING)
+log = logging.getLogger("pedigree.ray")
+
+NOTES = Path("build", ".ray")
+"""In the project: a folder for each process that has a Ray of its own, with a file for each process of that."""
+SOURCE = Path(__file__).resolve().parents[2]
+
+
+def ours() -> bool:
+    """Tell whether training runs on a Ray of our own, on this machine, and not on a cluster."""
+    return "RAY_ADDRESS" not in os.environ
+
+
+def connect(workers: int) -> float:
+    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
+    if workers == 0:
+        return 0
+    if not ray.is_initialized():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS", "local"),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
+            )
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            if ours():
+                raise
+            raise PedigreeError(_not_joined(error)) from error
+        for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
+            signal.signal(number, handler)  # Ray's own would abort this process with a dump
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def cpus_each(workers: int) -> int:
+    """Return how many CPUs a worker gets; Ray would wait for ever, and say nothing, for more than there are.
+
+    Raises:
+        PedigreeError: this machine alone has to do, and has fewer CPUs than there are workers.
+    """
+    hosts = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if cpus := share(hosts, workers):
+        return cpus
+    if ours():
+        raise PedigreeError(
+            f"{workers} workers need a CPU each, and Ray has {sum(hosts)} here: ask for fewer workers, "
+            "or set RAY_ADDRESS to a cluster's"
+        )
+    log.warning("%d workers need a CPU each, and Ray's hosts have %d: waiting for more", workers, sum(hosts))
+    return 1
+
+
+def share(hosts: Sequence[int], workers: int) -> int:
+    """Return the most CPUs that each worker can have when no worker spans two hosts, or 0 when they are too many.
+
+    Args:
+        hosts: The number of CPUs of each.
+        workers: At least 1.
+    """
+    fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
+    return next(fits, 0)
+
+
+def _this_python() -> dict[str, str]:
+    """Quote a path that has a space in it, which Ray puts into a shell's line as it is, and then waits for ever."""
+    quoted = shlex.quote(sys.executable)
+    return {} if not ours() or quoted == sys.executable else {"py_executable": quoted}
+
+
+def _loopback() -> dict[str, str]:
+    """Keep what gloo and NCCL say between workers of this machine off its other interfaces."""
+    if not ours():
+        return {}
+    loopback = (n for n, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found))
+    name = next(loopback, "lo")
+    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
+
+
+def _not_joined(error: BaseException) -> str:
+    """Say why a cluster was not joined; Ray hides the reason in the text of what its error came from."""
+    address = os.environ["RAY_ADDRESS"]
+    if "AuthenticationError" in f"{error!r} {error.__cause__}":
+        return (
+            f"the Ray cluster at {address} asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the one that it was started with"
+        )
+    return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine alone"
+
+
+def torch_config(storage: Path) -> ray.train.torch.TorchConfig:
+    """Return how workers meet: in a file below `storage` on this machine, and as Ray has it on a cluster."""
+    return _MeetInAFile(folder=storage) if ours() else ray.train.torch.TorchConfig()
+
+
+@dataclass
+class _MeetInAFile(ray.train.torch.TorchConfig):
+    """For workers on one machine: torch's server, at which they would meet, listens on every interface."""
+
+    folder: Path = Path()
+
+    @property
+    def backend_cls(self) -> type["_Meeting"]:
+        return _Meeting
+
+
+class _Meeting(_TorchBackend):
+    """As Ray's own, but for the place: a new file each time, also when workers that died are started again."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        backend_config.folder.mkdir(parents=True, exist_ok=True)
+        meeting = {
+            "backend": "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) else "gloo",
+            "world_size": len(worker_group),
+            "init_method": (backend_config.folder / uuid.uuid4().hex).as_uri(),
+            "timeout_s": backend_config.timeout_s,
+        }
+        worker_group.execute(_set_torch_distributed_env_vars)
+        start, ranks = worker_group.execute_single_async, range(len(worker_group))
+        ray.get([start(rank, _setup_torch_process_group, world_rank=rank, **meeting) for rank in ranks])
+
+
+def notes() -> Path:
+    """Return the folder in which this process notes what it has started."""
+    return Path.cwd() / NOTES / processes.this().label
+
+
+def end_left(root: Path) -> list[Process]:
+    """End what of Ray outlives drivers of this project that were killed; return the processes that were there.
+
+    Most end by themselves within seconds, in which a worker would go on with a training that others take up; agents
+    of the raylet do not.
+    """
+    ended: list[Process] = []
+    for folder in (root / NOTES).glob("*"):
+        driver = processes.labelled(folder.name)
+        if driver is None or driver.gone:
+            ended += end_noted(folder)
+    return ended
+
+
+def end_noted(folder: Path) -> list[Process]:
+    """End the processes that a folder notes, at once; return those that were there."""
+    left = [process for note in folder.glob("*") if (process := processes.labelled(note.name))]
+    ended = processes.end(left, seconds=0)
+    files.remove(folder)
+    return ended
+
+
+def started() -> list[int]:
+    """Return the programs that Ray has started for this process."""
+    node = ray._private.worker._global_node
+    return [info.process.pid for infos in node.all_processes.values() for info in infos] if node else []
+
+
+def note(folder: Path, pid: int) -> None:
+    """Keep which processes descend from this one, for the day when their driver cannot end them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for process in processes.tree(pid):
+        (folder / process.label).touch()
