@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components import params
-from components.adapters import mlflow_store, served_files
+from components.adapters import mlflow_store, mlflow_versions, served_files
 from components.contracts import Refusal
 from components.errors import PedigreeError
 from components.stages import predict as stage
@@ -47,7 +47,7 @@ def predict(
         PedigreeError: there is no such version, it cannot be loaded, or it refuses the settings.
     """
     mlflow_store.connect(root)
-    version = mlflow_store.find(address)
+    version = mlflow_versions.find(address)
     with served_files.answering(version, settings, debug) as model:
         found = stage.files(names, here)
         refused, table = 0, Table(box=SIMPLE, pad_edge=False)

@@ -65,7 +65,7 @@ class _Outcome:
 
 
 def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
-    from components.adapters import mlflow_runs, mlflow_store
+    from components.adapters import mlflow_runs, mlflow_versions
     from pipelines import flow
 
     _quiet_known_errors()
@@ -80,7 +80,7 @@ def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
         verdict=registered.verdict,
         seconds=result.seconds,
         run_url=mlflow_runs.run_url(result.trained.run_id),
-        version_url=mlflow_store.version_url(registered.name, registered.version),
+        version_url=mlflow_versions.version_url(registered.name, registered.version),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from components.adapters import mlflow_store
+from components.adapters import mlflow_store, mlflow_versions
 from pipelines.children import Children, environment, expect_free
 
 
@@ -21,15 +21,15 @@ def serve(root: Path, address: str, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     expect_free(url, "the server needs", "choose another with --port, or end what listens there")
     mlflow_store.connect(root)
-    version = mlflow_store.find(address)
+    version = mlflow_versions.find(address)
     what = f"the server of {version.name} version {version.version}"
     env = environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env) as children:
-        folder = mlflow_store.fetch(version, Path(scratch))
+        folder = mlflow_versions.fetch(version, Path(scratch))
         command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
         children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
         typer.echo(f"{version.name} version {version.version} answers at {url}; a request to paste:")
-        request = f"-H 'content-type: application/json' -d @{folder / mlflow_store.REQUEST}"
+        request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"
         typer.echo(f"  curl {url}/invocations {request}")
         typer.echo("Ctrl-C takes it down.")
         children.watch()

@@ -17,7 +17,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from components import files, params
-from components.adapters import dvc_data, mlflow_runs, mlflow_store
+from components.adapters import dvc_data, mlflow_runs, mlflow_versions
 from components.contracts import Evaluated, Event, Prepared, Registered, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
@@ -94,7 +94,7 @@ def register(
     create_table_artifact([dict(rule) for rule in registered.verdict], key=f"{task.name}-verdict")
     create_link_artifact(mlflow_runs.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
     create_link_artifact(
-        mlflow_store.version_url(registered.name, registered.version),
+        mlflow_versions.version_url(registered.name, registered.version),
         key=f"{task.name}-version",
         link_text=f"{registered.name} version {registered.version}",
     )

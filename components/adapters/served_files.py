@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.types.schema import ParamSpec
 
-from components.adapters import mlflow_store
-from components.adapters.mlflow_store import Version
+from components.adapters import mlflow_store, mlflow_versions
+from components.adapters.mlflow_versions import Version
 from components.errors import PedigreeError
 from components.params import nearest
 
@@ -73,7 +73,7 @@ def answering(version: Version, params: Mapping[str, Any], debug: bool) -> Itera
     """
     name = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
-        folder = mlflow_store.fetch(version, Path(scratch))
+        folder = mlflow_versions.fetch(version, Path(scratch))
         try:
             described = Model.load(str(folder))
         except MlflowException:
@@ -112,7 +112,7 @@ def _process(folder: Path, debug: bool) -> Iterator[subprocess.Popen[str]]:
 
 
 def _file_column(described: Model, version: Version) -> tuple[str, bool]:
-    column = (described.metadata or {}).get(mlflow_store.FILE)
+    column = (described.metadata or {}).get(mlflow_versions.FILE)
     inputs = described.get_input_schema()
     if column is None or inputs is None:
         raise PedigreeError(

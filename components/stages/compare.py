@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import JsonValue, ValidationError
 
 from components import tasks
-from components.adapters import git, mlflow_store
-from components.adapters.mlflow_store import Version
+from components.adapters import git, mlflow_versions
+from components.adapters.mlflow_versions import Version
 from components.contracts import Manifest, Outcomes
 from components.errors import PedigreeError
 from components.params import EvaluateParams, flat
@@ -68,7 +68,7 @@ def compare(old: str, new: str, root: Path) -> Comparison:
     Raises:
         PedigreeError: one of them, its lineage or its files cannot be had, or they are of two tasks.
     """
-    versions = mlflow_store.find(old), mlflow_store.find(new)
+    versions = mlflow_versions.find(old), mlflow_versions.find(new)
     first, second = (_side(version) for version in versions)
     if first.made.task != second.made.task:
         raise PedigreeError(
@@ -94,7 +94,7 @@ def compare(old: str, new: str, root: Path) -> Comparison:
 def _side(version: Version) -> _Side:
     made = registry.lineage_of(version)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = mlflow_store.files_of(version, Path(scratch))
+        kept = mlflow_versions.files_of(version, Path(scratch))
         manifest = saved.load_saved(kept.model).manifest
         return _Side(made, manifest, evaluate.read_metrics(kept.metrics), evaluate.read_outcomes(kept.outcomes))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from components import files
-from components.adapters import mlflow_runs, mlflow_store
-from components.adapters.mlflow_store import CHALLENGER, CHAMPION, Version
+from components.adapters import mlflow_runs, mlflow_store, mlflow_versions
+from components.adapters.mlflow_versions import CHALLENGER, CHAMPION, Version
 from components.contracts import Evaluated, Outcomes, Prepared, Registered, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
@@ -34,7 +34,7 @@ def register(
     """
     files.check_seal(prepared.folder, "prepare")
     files.check_seal(evaluated.folder, "evaluate")
-    with mlflow_store.changing(params.register_.name):  # nobody becomes champion between judgement and promotion
+    with mlflow_versions.changing(params.register_.name):  # nobody becomes champion between judgement and promotion
         return _register(task, params, prepared, trained, evaluated, out)
 
 
@@ -43,7 +43,7 @@ def _register(
 ) -> Registered:
     name, note = params.register_.name, prepared.manifest.note
     made = lineage.read(trained.folder)
-    version = mlflow_store.cut_off(trained.run_id, name)
+    version = mlflow_versions.cut_off(trained.run_id, name)
     rules: Sequence[Rule]
     if version and {REASON, gate.TAG} <= set(version.tags):
         rules, reason = gate.parse(version.tags[gate.TAG]), version.tags[REASON]
@@ -56,7 +56,7 @@ def _register(
         gate.TAG: json.dumps([asdict(rule) for rule in rules]),
     }
     if version:
-        version = mlflow_store.say(version, made.tags(), records)
+        version = mlflow_versions.say(version, made.tags(), records)
     else:
         parts = {
             "model": trained.folder,
@@ -64,18 +64,18 @@ def _register(
             "metrics": evaluated.folder / evaluate.METRICS,
         }
         served = task.served(prepared.manifest)
-        version = mlflow_store.register(trained.run_id, name, parts, served, made.tags(), records)
+        version = mlflow_versions.register(trained.run_id, name, parts, served, made.tags(), records)
     head, verdict = "\n\n".join(filter(None, [reason, note])), gate.markdown(rules)
-    mlflow_store.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
+    mlflow_versions.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
     mlflow_runs.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
-    mlflow_store.set_alias(version, CHALLENGER)
-    if promoted and not mlflow_store.was_promoted(version):
-        mlflow_store.promote(version, "the gate", reason)
+    mlflow_versions.set_alias(version, CHALLENGER)
+    if promoted and not mlflow_versions.was_promoted(version):
+        mlflow_versions.promote(version, "the gate", reason)
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
     mlflow_runs.finish(trained.run_id)
-    mlflow_store.done(version)
+    mlflow_versions.done(version)
     return registered
 
 
@@ -97,7 +97,7 @@ def _judged(
     task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> tuple[Sequence[Rule], str]:
     """Return the gate's rules on the model, and in one sentence what follows from them."""
-    champion = mlflow_store.version_at(params.register_.name, CHAMPION)
+    champion = mlflow_versions.version_at(params.register_.name, CHAMPION)
     outcomes = evaluate.read_outcomes(evaluated.folder)
     with files.scratch(out) as scratch:
         rival = _rival(task, params, prepared, champion, outcomes, scratch) if champion else None
@@ -113,7 +113,7 @@ def _rival(
     """Return the champion with its outcomes on the present test split, computed anew where it was another."""
     name = f"version {champion.version}"
     try:
-        kept = mlflow_store.files_of(champion, scratch)
+        kept = mlflow_versions.files_of(champion, scratch)
         described = saved.load_saved(kept.model)
         if described.manifest.splits["test"].sha256 == prepared.manifest.splits["test"].sha256:
             outcomes = evaluate.read_outcomes(kept.outcomes)

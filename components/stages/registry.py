@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components import files
-from components.adapters import dvc_data, git, mlflow_runs, mlflow_store
-from components.adapters.mlflow_store import Version
+from components.adapters import dvc_data, git, mlflow_runs, mlflow_versions
+from components.adapters.mlflow_versions import Version
 from components.errors import DamagedError, PedigreeError
 from components.training import saved
 from components.trust import lineage
@@ -33,12 +33,12 @@ def promote(address: str, why: str, root: Path) -> Version:
     Raises:
         PedigreeError: there is no such version, or it is the champion already.
     """
-    version = mlflow_store.find(address)
-    with mlflow_store.changing(version.name):
-        champion = mlflow_store.version_at(version.name, mlflow_store.CHAMPION)
+    version = mlflow_versions.find(address)
+    with mlflow_versions.changing(version.name):
+        champion = mlflow_versions.version_at(version.name, mlflow_versions.CHAMPION)
         if champion and champion.version == version.version:
             raise PedigreeError(f"{version.name} version {version.version} is the champion already: nothing to do")
-        mlflow_store.promote(version, git.user(root), why)
+        mlflow_versions.promote(version, git.user(root), why)
     return version
 
 
@@ -48,14 +48,14 @@ def rollback(name: str, why: str, root: Path) -> Version:
     Raises:
         PedigreeError: there is no champion, or none was before it.
     """
-    with mlflow_store.changing(name):
+    with mlflow_versions.changing(name):
         return _rolled_back(name, why, root)
 
 
 def _rolled_back(name: str, why: str, root: Path) -> Version:
-    champion = mlflow_store.find(f"{name}@{mlflow_store.CHAMPION}")
-    known = {version.version: version for version in mlflow_store.versions() if version.name == name}
-    stack = _champions(mlflow_store.promotions(name))
+    champion = mlflow_versions.find(f"{name}@{mlflow_versions.CHAMPION}")
+    known = {version.version: version for version in mlflow_versions.versions() if version.name == name}
+    stack = _champions(mlflow_versions.promotions(name))
     while stack and (stack[-1] == champion.version or stack[-1] not in known):
         stack.pop()
     if not stack:
@@ -64,11 +64,11 @@ def _rolled_back(name: str, why: str, root: Path) -> Version:
             f'`pedigree promote {name} VERSION --why "…"`'
         )
     version = known[stack[-1]]
-    mlflow_store.promote(version, git.user(root), why, back=True)
+    mlflow_versions.promote(version, git.user(root), why, back=True)
     return version
 
 
-def _champions(steps: Sequence[mlflow_store.Promotion]) -> list[int]:
+def _champions(steps: Sequence[mlflow_versions.Promotion]) -> list[int]:
     """Return the champions that a rollback can go back through, the present one last."""
     stack: list[int] = []
     for step in steps:
@@ -91,7 +91,7 @@ def lineage_of(version: Version) -> Lineage:
         raise PedigreeError(
             f"{name} was registered without a lineage: only `pedigree run` and `dvc repro` write one"
         )
-    mlflow_store.expect_intact(version)
+    mlflow_versions.expect_intact(version)
     return lineage.parse(text, f"the lineage of {name}")
 
 
@@ -101,7 +101,7 @@ def trace(address: str, root: Path) -> Ancestor:
     Raises:
         PedigreeError: there is no such version, or it has no lineage.
     """
-    version = mlflow_store.find(address)
+    version = mlflow_versions.find(address)
     made = lineage_of(version)
     data = Ancestor("data", f"{made.data.pinned} ({made.task}: {made.data.raw})", _data(made, root))
     commit = git.has(root, made.code.commit)
@@ -137,14 +137,14 @@ def trace(address: str, root: Path) -> Ancestor:
 
 
 def _promotions(version: Version) -> list[Ancestor]:
-    steps = [step for step in mlflow_store.promotions(version.name) if step["version"] == version.version]
+    steps = [step for step in mlflow_versions.promotions(version.name) if step["version"] == version.version]
     return [Ancestor("promoted", f"{step['when']} by {step['who']}: {step['why']}") for step in steps]
 
 
 def _weights(version: Version, made: Lineage) -> str:
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            kept = mlflow_store.files_of(version, Path(scratch))
+            kept = mlflow_versions.files_of(version, Path(scratch))
             return HERE if files.sha256(kept.model / saved.WEIGHTS) == made.weights else DAMAGED
     except DamagedError:
         return DAMAGED
@@ -183,7 +183,7 @@ def made_by(data: str) -> list[tuple[Version, Lineage]]:
         PedigreeError: no version knows of it.
     """
     found = []
-    for version in mlflow_store.versions():
+    for version in mlflow_versions.versions():
         try:
             made = lineage_of(version)
         except PedigreeError:  # registered by hand, or by code that is older than this

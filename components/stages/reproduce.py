@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import files, tasks
-from components.adapters import git, mlflow_store
-from components.adapters.mlflow_store import Kept, Version
+from components.adapters import git, mlflow_store, mlflow_versions
+from components.adapters.mlflow_versions import Kept, Version
 from components.errors import PedigreeError
 from components.params import FILE, flat
 from components.stages import data, evaluate, registry
@@ -53,11 +53,11 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
     Raises:
         PedigreeError: the version, its lineage, its code or its data cannot be had, or a stage failed.
     """
-    version = mlflow_store.find(address)
+    version = mlflow_versions.find(address)
     made = registry.lineage_of(version)
     out = root / "build" / "reproduced" / f"{version.name}-{version.version}"
     with files.replacing(out) as new, files.scratch(out) as place:
-        kept = mlflow_store.files_of(version, place / "version")
+        kept = mlflow_versions.files_of(version, place / "version")
         before = evaluate.read_metrics(kept.metrics)
         with _source(version, made, kept, root, here) as (source, code):
             data.bring_raw(root, tasks.load(made.task), made.data, place / "data" / made.task)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components import params, tasks
-from components.adapters import dvc_data, mlflow_store
+from components.adapters import dvc_data, mlflow_store, mlflow_versions
 from components.errors import sentence
 from components.stages import compare, data, evaluate, prepare, register, registry, train
 from components.stages.origin import Origin
@@ -129,9 +129,9 @@ def _go_on(chain: Chain, root: Path) -> Any:
 def _version(chain: Chain, root: Path) -> Any:
     """What programs say of a version: which is champion, its ancestry, its files, its numbers."""
     mlflow_store.connect(root)
-    champion = mlflow_store.find(chain.registered.name)
+    champion = mlflow_versions.find(chain.registered.name)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = mlflow_store.files_of(champion, Path(scratch))
+        kept = mlflow_versions.files_of(champion, Path(scratch))
         metrics = evaluate.read_metrics(kept.metrics)
     address = f"{champion.name}/{champion.version}"
     compared = compare.compare(address, address, root)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from components.adapters import mlflow_store
+from components.adapters import mlflow_store, mlflow_versions
 from components.errors import DamagedError, PedigreeError
 from components.stages import evaluate, prepare, register, registry, train
 from components.stages.origin import Origin
@@ -97,11 +97,11 @@ def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, co
     version = MlflowClient().get_model_version("vision", str(chain.registered.version))
     (metrics,) = (copy / "mlruns").glob(f"vision/models/{Path(version.source).name}/**/artifacts/metrics.json")
     change(metrics, rb'"accuracy": \d', b'"accuracy": 7')
-    version = mlflow_store.find(f"vision/{chain.registered.version}")
+    version = mlflow_versions.find(f"vision/{chain.registered.version}")
     with pytest.raises(
         DamagedError, match=r"the files of vision version \d+ .* are not those that were registered"
     ):
-        mlflow_store.fetch(version, copy / "build" / "fetched")
+        mlflow_versions.fetch(version, copy / "build" / "fetched")
     (weights,) = [part for part in registry.trace("vision", copy).made_from if part.what == "weights"]
     assert weights.where == registry.DAMAGED
 
@@ -112,7 +112,7 @@ def test_a_changed_digit_in_a_versions_lineage_is_noticed(database):
     database.write_bytes(content.replace(b'"seed":0', b'"seed":1'))
     mlflow_store.connect(database.parent)
     with pytest.raises(DamagedError, match=r"MLflow's database says of vision version \d+ is damaged"):
-        registry.lineage_of(mlflow_store.find("vision"))
+        registry.lineage_of(mlflow_versions.find("vision"))
 
 
 def test_a_changed_digit_in_the_list_of_promotions_is_noticed(database):

@@ -16,7 +16,7 @@ from mlflow.pyfunc import PythonModel
 from mlflow.types.schema import ColSpec, Schema
 from typer.testing import CliRunner
 
-from components.adapters import mlflow_store
+from components.adapters import mlflow_store, mlflow_versions
 from components.adapters.served_files import Answering, answering
 from components.contracts import Refusal
 from components.errors import PedigreeError
@@ -209,7 +209,7 @@ def test_what_no_file_could_mend_is_one_sentence_for_all_of_them(chain_of, model
 
 
 def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypatch):
-    monkeypatch.setattr(mlflow_store, "FILE", "what it does not say")
+    monkeypatch.setattr(mlflow_versions, "FILE", "what it does not say")
     with pytest.raises(
         PedigreeError, match=r"not say which .* a file fills: ask it over `pedigree serve vision/1`"
     ):
@@ -231,7 +231,7 @@ def test_a_version_that_holds_a_pickle_is_refused(chain):
             name="pickled",
             python_model=Pickled(),
             signature=column,
-            metadata={mlflow_store.FILE: "text"},
+            metadata={mlflow_versions.FILE: "text"},
             pip_requirements=[],
             registered_model_name="pickled",
         )
@@ -239,7 +239,7 @@ def test_a_version_that_holds_a_pickle_is_refused(chain):
         pytest.raises(
             PedigreeError, match=r"pickled version 1 cannot be loaded here \(Deserializing model using pickle"
         ),
-        answering(mlflow_store.find("pickled/1"), {}, debug=False),
+        answering(mlflow_versions.find("pickled/1"), {}, debug=False),
     ):
         pass
 

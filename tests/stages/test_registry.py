@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from components.adapters import mlflow_store
+from components.adapters import mlflow_versions
 from components.errors import PedigreeError
 from components.stages import registry
 from components.trust import lineage
@@ -39,7 +39,7 @@ def found(ancestor):
 
 def test_the_lineage_beside_the_weights_is_on_the_version_and_its_hashes_are_tags_of_version_and_run(chain):
     made = lineage.read(chain.trained.folder)
-    version = mlflow_store.find("models:/vision@champion")
+    version = mlflow_versions.find("models:/vision@champion")
     assert registry.lineage_of(version) == made
     run = MlflowClient().get_run(chain.trained.run_id)
     for name, value in made.tags().items():
@@ -112,10 +112,10 @@ def test_a_person_promotes_and_takes_back_and_who_when_and_why_are_kept(chain, c
     first, second = copy("fought"), copy("fought")
     assert (first.aliases, second.aliases) == (("challenger", "champion"), ("challenger",))
     registry.promote("fought/2", "it is kinder", chain.root)
-    assert mlflow_store.find("fought@champion").version == 2
+    assert mlflow_versions.find("fought@champion").version == 2
     assert registry.rollback("fought", "it was not", chain.root).version == 1
-    assert mlflow_store.find("fought@champion").version == 1
-    steps = mlflow_store.promotions("fought")
+    assert mlflow_versions.find("fought@champion").version == 1
+    steps = mlflow_versions.promotions("fought")
     assert [(step["version"], step["before"], step["why"]) for step in steps] == [
         (1, None, "champion: there was none before"),
         (2, 1, "it is kinder"),
@@ -143,7 +143,10 @@ def test_a_store_that_does_not_answer_is_no_store_without_a_champion(chain, monk
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     try:
-        for ask in (lambda: mlflow_store.version_at("vision", "champion"), lambda: mlflow_store.find("vision/1")):
+        for ask in (
+            lambda: mlflow_versions.version_at("vision", "champion"),
+            lambda: mlflow_versions.find("vision/1"),
+        ):
             with pytest.raises(PedigreeError, match=r"^MLflow at http://127.0.0.1:9 does not answer as it should"):
                 ask()
     finally:
@@ -172,7 +175,7 @@ def test_brackets_in_a_reason_are_printed_as_they_are(chain, copy, capsys):
 )
 def test_an_address_that_names_nothing_is_a_sentence_with_what_there_is(chain, address, message):
     with pytest.raises(PedigreeError, match=message):
-        mlflow_store.find(address)
+        mlflow_versions.find(address)
 
 
 def test_a_version_that_was_registered_by_hand_has_no_lineage_and_that_is_a_sentence(chain):
@@ -184,7 +187,7 @@ def test_a_version_that_was_registered_by_hand_has_no_lineage_and_that_is_a_sent
 
 
 def test_the_verdict_stands_on_the_version(chain):
-    version = mlflow_store.find(f"vision/{chain.registered.version}")
+    version = mlflow_versions.find(f"vision/{chain.registered.version}")
     rules = json.loads(version.tags["verdict"])
     assert {rule["rule"] for rule in rules} >= {"accuracy at least 0", "better than the champion, 95.0% sure"}
     assert all(rule["passed"] for rule in rules)

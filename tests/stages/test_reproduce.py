@@ -6,7 +6,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from components.adapters import git, mlflow_store
+from components.adapters import git, mlflow_store, mlflow_versions
 from components.errors import PedigreeError
 from components.stages import registry
 from components.stages.reproduce import reproduce
@@ -59,7 +59,7 @@ def test_a_version_trained_again_from_its_commit_has_bitwise_the_same_weights(ed
     said = capsys.readouterr().out
     assert "identical: vision version 1 trained again with commit " in said
     assert f"The code of this checkout is another one ({MODEL})" in said
-    version = mlflow_store.find("vision@champion")
+    version = mlflow_versions.find("vision@champion")
     again = edited / "build" / "reproduced" / "vision-1"
     assert lineage.read(again / "model").weights == registry.lineage_of(version).weights
     assert (again / "evaluation" / "metrics.json").is_file()
@@ -72,7 +72,7 @@ def test_one_line_changed_in_the_model_makes_other_weights_and_the_reason_is_the
     said = capsys.readouterr().out
     assert "differs: vision version 1 trained again with the code of this checkout" in said
     (line,) = (line for line in said.splitlines() if line.startswith(" code "))
-    assert registry.lineage_of(mlflow_store.find("vision@champion")).code.components in line
+    assert registry.lineage_of(mlflow_versions.find("vision@champion")).code.components in line
     for what in ("data", "lock", "params", "hardware", "world size"):
         assert f"\n {what} " not in said
 
@@ -108,7 +108,7 @@ def test_data_that_were_changed_since_come_from_dvcs_cache(moved, monkeypatch):
 
 
 def test_a_version_whose_commit_is_not_here_says_how_to_go_on(moved, monkeypatch):
-    made = registry.lineage_of(mlflow_store.find("vision@champion"))
+    made = registry.lineage_of(mlflow_versions.find("vision@champion"))
     lost = made.model_copy(update={"code": made.code.model_copy(update={"commit": "0" * 40})})
     monkeypatch.setattr(registry, "lineage_of", lambda version: lost)
     with pytest.raises(

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from components import files, params
-from components.adapters import mlflow_store
+from components.adapters import mlflow_versions
 from components.stages import register, train
 from components.stages.job import UNFINISHED
 from components.stages.origin import Origin
@@ -79,7 +79,7 @@ def test_another_parameter_is_another_training_and_costs_the_unfinished_one_noth
 def test_a_registration_that_was_cut_off_is_taken_up_by_the_same_version(chain, tmp_path, monkeypatch):
     gate = chain.values.register_.model_copy(update={"name": "cut-off"})
     values = chain.values.model_copy(update={"register_": gate})
-    told = mlflow_store.set_alias
+    told = mlflow_versions.set_alias
 
     def cut_off(*_: object) -> None:
         raise KilledError
@@ -90,16 +90,16 @@ def test_a_registration_that_was_cut_off_is_taken_up_by_the_same_version(chain, 
 
     for where in ("say", "describe", "promote", "done"):
         with monkeypatch.context() as patch:
-            patch.setattr(mlflow_store, where, cut_off)
+            patch.setattr(mlflow_versions, where, cut_off)
             if where == "say":  # inside the very call that makes the version
-                patch.setattr(mlflow_store, "say", cut_off)
+                patch.setattr(mlflow_versions, "say", cut_off)
             with pytest.raises(KilledError):
                 again()
     made = again()
     assert (made.version, made.aliases) == (1, ("challenger", "champion"))
-    assert mlflow_store.set_alias is told
-    assert [step["version"] for step in mlflow_store.promotions("cut-off")] == [1]
-    assert [version.version for version in mlflow_store.versions() if version.name == "cut-off"] == [1]
+    assert mlflow_versions.set_alias is told
+    assert [step["version"] for step in mlflow_versions.promotions("cut-off")] == [1]
+    assert [version.version for version in mlflow_versions.versions() if version.name == "cut-off"] == [1]
     assert again().version == 2
 
 
