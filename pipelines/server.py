@@ -28,9 +28,10 @@ def connected() -> Iterator[None]:
     """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one of this process's own.
 
     Raises:
-        PedigreeError: PREFECT_API_URL names a server that does not answer.
+        PedigreeError: PREFECT_API_URL names a server that does not answer, or Prefect's folder cannot be written.
     """
     settings()
+    _check_home()
     api = os.environ.get("PREFECT_API_URL")
     if api and not answers(api):
         raise PedigreeError(
@@ -43,6 +44,19 @@ def connected() -> Iterator[None]:
     unset = set() if api or answers(f"{ADDRESS}/api") else {PREFECT_API_URL}
     with temporary_settings(restore_defaults=unset):
         yield
+
+
+def _check_home() -> None:
+    """A server that cannot write tries to start for three minutes before Prefect gives it up."""
+    from prefect.settings import PREFECT_HOME
+
+    home = PREFECT_HOME.value()
+    home.mkdir(parents=True, exist_ok=True)
+    if not os.access(home, os.W_OK):
+        raise PedigreeError(
+            f"{home}, where Prefect keeps its database, cannot be written: the file system is read-only, or the "
+            "folder is another user's; run in a folder that can be written, or set PREFECT_HOME to one"
+        )
 
 
 @contextmanager
