@@ -68,9 +68,14 @@ class _Child:
 class Children:
     """Python modules that run beside us until the block ends; then they are gone, with all that they started."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
-        """Take the environment of all of them."""
-        self._env = env
+    def __init__(self, env: Mapping[str, str], note: Callable[[set[Process]], None] = lambda family: None) -> None:
+        """Begin with none.
+
+        Args:
+            env: The environment of all of them.
+            note: Told of the family whenever a child was started.
+        """
+        self._env, self._note = env, note
         self._children: dict[str, _Child] = {}
 
     def __enter__(self) -> Self:
@@ -90,6 +95,7 @@ class Children:
             PedigreeError: it does not in two minutes, or a child ended.
         """
         self._children[what] = _Child(arguments, cwd, self._begun(arguments, cwd), url)
+        self._note(self.family())
         end = time.monotonic() + START_SECONDS
         while url and not _answers(url):
             for name, child in self._children.items():
@@ -131,6 +137,7 @@ class Children:
                 raise _ended(what, child)
             log.warning("%s ended with exit code %d: it is started again", what, child.program.returncode)
             child.program = self._begun(child.arguments, child.cwd)
+            self._note(self.family())
 
     def watch(self, look: Callable[[], None] = lambda: None) -> None:
         """Keep all alive until Ctrl-C, and `look` twice a second; raises as `keep_alive` does."""

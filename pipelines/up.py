@@ -1,7 +1,10 @@
 """`pedigree up`: Prefect's server, the deployments and MLflow's pages, all on 127.0.0.1, until Ctrl-C."""
 
+import contextvars
 import time
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import typer
@@ -28,11 +31,12 @@ def up(root: Path) -> None:
         remedy = "is another `pedigree up` running? End what listens there and start again"
         expect_free(address, needs, remedy)
     server.settings()
-    mlflow_store.connect(root)
+    with mlflow_store.answering():
+        mlflow_store.connect(root)
     api = f"{server.ADDRESS}/api"
     env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
-    with Children(env) as children:
+    with Children(env, partial(crashed.note_children, root)) as children:
         children.start(
             "Prefect's server",
             f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
@@ -40,7 +44,6 @@ def up(root: Path) -> None:
         )
         pages = f"-m mlflow ui --host {mlflow.hostname} --port {mlflow.port}".split()
         children.start("MLflow's pages", pages, f"{UI}/health")
-        crashed.note_children(root, children.family())
         with server.at(api):
             server.set_up()
             crashed.tidy(root)  # before anything new is begun
@@ -54,14 +57,17 @@ def up(root: Path) -> None:
 
 
 class _Looks:
-    """Looks for what was cut off, now and then."""
+    """Looks for what was cut off, now and then, in a thread: a server that is away holds nothing else up."""
 
     def __init__(self, root: Path, children: Children) -> None:
         self._root, self._children, self._looked = root, children, time.monotonic()
+        self._look: Thread | None = None
 
     def __call__(self) -> None:
-        if time.monotonic() - self._looked < EVERY_SECONDS:
+        if time.monotonic() - self._looked < EVERY_SECONDS or (self._look and self._look.is_alive()):
             return
-        crashed.note_children(self._root, self._children.family())
-        crashed.tidy(self._root)
         self._looked = time.monotonic()
+        crashed.note_children(self._root, self._children.family())
+        with_settings = contextvars.copy_context().run  # the server's address is among them
+        self._look = Thread(target=with_settings, args=(crashed.tidy, self._root), name="tidy", daemon=True)
+        self._look.start()

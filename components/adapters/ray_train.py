@@ -10,9 +10,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +127,11 @@ class _NoRetryOfMistakes(ray.train.UserCallback):
 
 def _interruptibly(call: Callable[[], object]) -> None:
     """Call in another thread: in the main one Ray would take Ctrl-C for itself, as long as the process lives."""
+    _in_thread(call, "ray-fit").result()
+
+
+def _in_thread(call: Callable[[], object], name: str) -> Future[object]:
+    """Begin a call in a thread that does not keep the process alive; return its outcome."""
     outcome: Future[object] = Future()
 
     def work() -> None:
@@ -136,8 +140,8 @@ def _interruptibly(call: Callable[[], object]) -> None:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), name="ray-fit", daemon=True).start()
-    outcome.result()
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
+    return outcome
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -169,25 +173,30 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
         while True:
             last = done.is_set()
             # Opened anew each time, for only then a network's file system shows what another host wrote (nfs(5)).
-            with file.open() as lines:
-                lines.seek(place)
-                *complete, rest = (rest + lines.read()).split("\n")
-                place = lines.tell()
+            try:
+                with file.open() as lines:
+                    lines.seek(place)
+                    *complete, rest = (rest + lines.read()).split("\n")
+                    place = lines.tell()
+            except OSError:  # a shared folder that is away for a while
+                if last:
+                    raise
+                complete = []
             for event in filter(None, map(_event, complete)):
                 on_event(event)
             if last:
                 return
             done.wait(0.2)
 
-    thread = threading.Thread(
-        target=partial(contextvars.copy_context().run, follow), name="follow-events", daemon=True
-    )
-    thread.start()
+    outcome = _in_thread(follow, "follow-events")
     try:
         yield
-    finally:
+    except BaseException:
         done.set()
-        thread.join()
+        wait([outcome])
+        raise
+    done.set()
+    outcome.result()
 
 
 def _event(line: str) -> Event | None:

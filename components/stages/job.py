@@ -120,7 +120,8 @@ def _read(folder: Path) -> Record | None:
 def end_left(build: Path) -> list[str]:
     """End the MLflow runs of trainings below `build` whose processes are gone; return a sentence for each."""
     said: list[str] = []
-    for file in sorted(build.glob(f"**/{UNFINISHED}/*/job-*.json")):
+    own, of_flows = (build.glob(f"{models}/{UNFINISHED}/*/job-*.json") for models in ("*", "runs/*"))
+    for file in sorted([*own, *of_flows]):
         folder = file.parent
         with locks.if_free(folder.with_name(f"{folder.name}.lock")) as free:
             record, its_id = _read(folder), _id(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from components import files, locks
 from components.adapters import mlflow_runs, mlflow_store, ray_cluster, ray_train
-from components.contracts import Event, Prepared, Task, Trained
+from components.contracts import Event, Prepared, Task, Trained, Workers
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
@@ -82,7 +82,7 @@ def train(
                 elif event["kind"] == "epoch":
                     on_epoch(event["metrics"])
 
-            work = partial(loop.fit, task, params, prepared, its_job.folder)
+            work = partial(_fit, known.code.components, task, params, prepared, its_job.folder)
             tell = _told([on_event, progress.tell, *listeners])
             ray_cluster.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
@@ -97,6 +97,18 @@ def train(
         mlflow_runs.tag_run(run_id, made.tags())
         mlflow_runs.log_folder(run_id, new, "model")
     return Trained(out, run_id)
+
+
+def _fit(
+    code: str, task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, workers: Workers
+) -> None:
+    """Train on a worker, which may be started long after the driver, or on another host."""
+    if source_now() != code:
+        raise PedigreeError(
+            f"components/ was edited, or is another on this host, since the training of {task.name} began: run the "
+            "same command again, which trains with what is there now"
+        )
+    loop.fit(task, params, prepared, folder, workers)
 
 
 def _accelerator(root: Path, name: str) -> AbstractContextManager[None]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from components import files
 from components.contracts import Batch
+from components.errors import DamagedError
 from components.training import saved
 
 log = logging.getLogger("pedigree.train")
@@ -90,18 +91,35 @@ def _let_go(folder: Path) -> None:
             weights.unlink()
 
 
-def latest(folder: Path) -> tuple[Place, dict[str, Tensor]] | None:
-    """Return the last checkpoint that is as it was written, its tensors on the CPU, or None where there is none.
+def latest(folder: Path) -> str:
+    """Return the name of the last checkpoint that is as it was written, or nothing where there is none.
 
     One that is damaged, or whose best weights are, is passed over for the one before it.
     """
     for file in _files(folder):
-        found = _NAME.fullmatch(file.name)
-        if found and files.sha256(file) == found.group(1) and (place := _place(file)) and _intact(folder, place):
-            with safe_open(file, "pt") as opened:
-                return place, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+        if _whole(file) and (place := _place(file)) and _intact(folder, place):
+            return file.name
         log.warning("%s is damaged, so it is not used", file)
-    return None
+    return ""
+
+
+def load(folder: Path, name: str) -> tuple[Place, dict[str, Tensor]]:
+    """Return what the checkpoint of this name holds, its tensors on the CPU.
+
+    Raises:
+        DamagedError: this worker does not find it as it was written.
+    """
+    file = folder / FOLDER / name
+    place = _place(file) if file.is_file() and _whole(file) else None
+    if place is None:
+        raise DamagedError(f"{file} is not there as it was written: run the same command again")
+    with safe_open(file, "pt") as opened:
+        return place, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+
+
+def _whole(file: Path) -> bool:
+    found = _NAME.fullmatch(file.name)
+    return found is not None and files.sha256(file) == found.group(1)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -131,10 +131,11 @@ def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path
     model = placed(model, workers.device)
     optimizers = build_optimizers(model, train.optimizer)
     average = build_average(model, train.average)
-    found = checkpoint.latest(folder)
+    several = workers.world > 1
+    control = dist.new_group(backend="gloo") if several else None
+    found = _last_checkpoint(folder, workers, control)
     if found:
         _restore(model, optimizers, average, found[1])
-    several = workers.world > 1
     run = _Run(
         task=task,
         params=params,
@@ -144,7 +145,7 @@ def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path
         network=DistributedDataParallel(model) if several else model,
         optimizers=optimizers,
         average=average,
-        control=dist.new_group(backend="gloo") if several else None,
+        control=control,
     )
     if found:
         _take_up(run, *found)
@@ -158,6 +159,16 @@ def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path
         }
     )
     return run
+
+
+def _last_checkpoint(
+    folder: Path, workers: Workers, control: Any
+) -> tuple[checkpoint.Place, dict[str, Tensor]] | None:
+    """Return the checkpoint that rank 0 finds: on a folder that hosts share others may not see the same yet."""
+    name = [checkpoint.latest(folder) if workers.rank == 0 else ""]
+    if control is not None:
+        dist.broadcast_object_list(name, 0, group=control)
+    return checkpoint.load(folder, name[0]) if name[0] else None
 
 
 _MODEL, _AVERAGE, _OPTIMIZER, _ROWS, _CARRY = "model", "average", "optimizer", "rows", "carry"

@@ -161,6 +161,21 @@ def test_no_event_is_lost_or_out_of_order(tmp_path):
     assert [event["number"] for event in told] == list(range(2000))
 
 
+def tell_though_the_folder_is_away(folder: Path, workers: Workers) -> None:
+    workers.emit({"kind": "progress", "number": 0})
+    folder.rename(folder.with_name("away"))
+    time.sleep(0.5)
+    folder.with_name("away").rename(folder)
+    workers.emit({"kind": "progress", "number": 1})
+
+
+def test_a_folder_that_is_away_for_a_while_costs_no_event(tmp_path):
+    told, folder = [], tmp_path / "run"
+    folder.mkdir()
+    ray_train.run(partial(tell_though_the_folder_is_away, folder), 0, folder, told.append, "away")
+    assert [event["number"] for event in told] == [0, 1]
+
+
 def test_a_python_in_a_folder_with_a_space_in_its_name_starts_workers(tmp_path):
     (tmp_path / "a folder").symlink_to(Path(sys.prefix), target_is_directory=True)
     program = (

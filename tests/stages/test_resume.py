@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from components import files, params
 from components.adapters import mlflow_versions
+from components.errors import PedigreeError
 from components.stages import register, train
 from components.stages.job import UNFINISHED
 from components.stages.origin import Origin
@@ -74,6 +75,13 @@ def test_another_parameter_is_another_training_and_costs_the_unfinished_one_noth
     other = values.model_copy(update={"train": values.train.model_copy(update={"seed": 7, "epochs": 1})})
     train.train(chain.task, other, chain.prepared, out, Origin(chain.root))
     assert len(list((tmp_path / UNFINISHED).glob("*/job-*.json"))) == 1
+
+
+def test_a_worker_does_not_train_with_other_code_than_the_training_began_with(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "source_now", lambda: "of code that was edited meanwhile")
+    with pytest.raises(PedigreeError, match=r"components/ was edited, .* since the training of vision began"):
+        train.train(chain.task, chain.values, chain.prepared, tmp_path / "model", Origin(chain.root))
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_registration_that_was_cut_off_is_taken_up_by_the_same_version(chain, tmp_path, monkeypatch):

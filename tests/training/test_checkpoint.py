@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from components.contracts import Task
+from components.errors import DamagedError
 from components.training import checkpoint
 from tests.training.test_loop import fit, step, toy
 
@@ -65,6 +66,11 @@ def numbers(metrics: list[dict]) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in metrics]
 
 
+def last(folder: Path) -> checkpoint.Place | None:
+    name = checkpoint.latest(folder)
+    return checkpoint.load(folder, name)[0] if name else None
+
+
 @pytest.mark.parametrize(("update", "optimizer"), [(1, "sgd"), (4, "adamw"), (5, "muon"), (9, "sgd")])
 def test_a_training_killed_at_any_update_ends_in_the_same_weights_and_metrics(tmp_path, update, optimizer):
     settings = {**SETTINGS, "optimizer": OPTIMIZERS[optimizer]}
@@ -74,7 +80,7 @@ def test_a_training_killed_at_any_update_ends_in_the_same_weights_and_metrics(tm
     again, rest = fit(tmp_path / "killed", task(), **settings)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert numbers(rest) == numbers(told)[-len(rest) :]
-    place, _ = checkpoint.latest(tmp_path / "killed")
+    place = last(tmp_path / "killed")
     assert numbers(place.history) == numbers(told)
 
 
@@ -88,7 +94,7 @@ def test_a_training_that_was_over_is_not_made_again(tmp_path):
 def test_the_last_two_checkpoints_are_kept_and_the_best_weights_that_they_name(tmp_path):
     fit(tmp_path, task(), **SETTINGS)
     assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 2
-    place, _ = checkpoint.latest(tmp_path)
+    place = last(tmp_path)
     assert place.best.file in [file.name for file in tmp_path.glob("best-*")]
     assert len(list(tmp_path.glob("best-*"))) <= 2
 
@@ -106,12 +112,22 @@ def test_damage_costs_the_last_stretch_and_never_a_bit_of_the_weights(tmp_path, 
     whole, _ = fit(tmp_path / "whole", task(), **SETTINGS)
     with pytest.raises(KilledError):
         fit(tmp_path / "killed", killed_at(8), **SETTINGS)
-    before, _ = checkpoint.latest(tmp_path / "killed")
+    before = last(tmp_path / "killed")
     damage(max((tmp_path / "killed").glob(what)), how)
-    found = checkpoint.latest(tmp_path / "killed")
-    assert found is None or (found[0].update, found[0].epoch) < (before.update, before.epoch)
+    found = last(tmp_path / "killed")
+    assert found is None or (found.update, found.epoch) < (before.update, before.epoch)
     again, _ = fit(tmp_path / "killed", task(), **SETTINGS)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("how", ["torn", "flipped", "not there yet"])
+def test_a_worker_that_does_not_see_the_checkpoint_that_rank_0_found_trains_on_no_other(tmp_path, how):
+    fit(tmp_path, task(), **SETTINGS)
+    name = checkpoint.latest(tmp_path)
+    file = tmp_path / checkpoint.FOLDER / name
+    file.unlink() if how == "not there yet" else damage(file, how)
+    with pytest.raises(DamagedError, match=f"{name} is not there as it was written"):
+        checkpoint.load(tmp_path, name)
 
 
 @given(samples=st.integers(1, 40), before=st.integers(1, 5), after=st.integers(1, 5))

@@ -1,0 +1,33 @@
+"""What `pedigree up` starts is known from its first moment, so that a kill of `up` never leaves it unknown."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from components import processes
+from pipelines import crashed
+
+SERVER_THAT_NEVER_ANSWERS = """
+from functools import partial
+from pathlib import Path
+from pipelines import crashed
+from pipelines.children import Children, environment
+with Children(environment(), partial(crashed.note_children, Path.cwd())) as children:
+    children.start("it", ["-c", "import time; time.sleep(600)"], "http://127.0.0.1:1/health")
+"""
+
+
+def test_what_a_killed_up_had_only_begun_to_start_is_ended_by_the_next_one(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    up = subprocess.Popen([sys.executable, "-c", SERVER_THAT_NEVER_ANSWERS], cwd=tmp_path, env=env)
+    while not (tmp_path / crashed.CHILDREN).exists():
+        time.sleep(0.05)
+    (child,) = processes.tree(up.pid)[1:]
+    up.send_signal(signal.SIGKILL)
+    up.wait()
+    assert not child.gone
+    crashed.end_children(tmp_path)
+    assert child.gone
