@@ -95,7 +95,7 @@ else:
     ],
 )
 def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, monkeypatch, tmp_path):
-    ray_train.run(print, 1, tmp_path, lambda event: None, "one")
+    ray_cluster.connect(1)
     own = os.environ["RAY_AUTH_TOKEN"]
     assert len(own) == 64, "made by this process"
     monkeypatch.setenv("RAY_ADDRESS", ray_train.ray.get_runtime_context().gcs_address)
@@ -176,6 +176,7 @@ def test_a_folder_that_is_away_for_a_while_costs_no_event(tmp_path):
     assert [event["number"] for event in told] == [0, 1]
 
 
+@pytest.mark.long
 def test_a_python_in_a_folder_with_a_space_in_its_name_starts_workers(tmp_path):
     (tmp_path / "a folder").symlink_to(Path(sys.prefix), target_is_directory=True)
     program = (
