@@ -23,7 +23,8 @@ from components.processes import Process
 log = logging.getLogger("pedigree.up")
 
 START_SECONDS = 120
-MINUTE, MOST_ENDS = 60.0, 3
+MINUTE, MOST_ENDS = 60.0, 5
+"""Within which a child may end, and how often before it is given up: systemd's burst (systemd.unit(5))."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -122,7 +123,7 @@ class Children:
         """Start again what ended by itself.
 
         Raises:
-            PedigreeError: a child ended for the third time within a minute.
+            PedigreeError: a child ended for the fifth time within a minute.
         """
         self.family()
         for what, child in self._children.items():

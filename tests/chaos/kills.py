@@ -1,6 +1,7 @@
 """SIGKILL of whatever works at a flow, at random moments: it is taken up by itself, and nothing shows of it."""
 
 import json
+import math
 import os
 import random
 import shutil
@@ -26,8 +27,11 @@ MOST_SECONDS = 400
 """That a flow may take with all of its blows."""
 BLOWS = 5
 """That a flow gets, at most."""
+APART = 15.0
+"""Seconds between two blows to one of `up`'s programs, which is given up when it ends five times a minute."""
 STAGES = ("prepare", "train", "evaluate", "register")
-ANYWHERE = ("the driver", "the serving process", "Prefect's server")
+OF_UP = ("the serving process", "Prefect's server")
+ANYWHERE = ("the driver", *OF_UP)
 IN_TRAINING = ("a training worker", "the raylet")
 
 
@@ -100,7 +104,7 @@ def _under_fire(
     running: Up, flow: str, most: int, chance: random.Random, dealt: Counter[str]
 ) -> tuple[list[str], float]:
     """Deal blows to a flow until it is through; return what went wrong, and its seconds."""
-    began, mine = time.monotonic(), 0
+    began, mine, last = time.monotonic(), 0, dict[str, float]()
     stage = chance.choice(STAGES)
     place = running.folder / "build" / "runs" / flow
     until = None
@@ -111,8 +115,9 @@ def _under_fire(
             until = until or time.monotonic() + chance.random() * (6 if now == "train" else 1.5)
             if time.monotonic() >= until:
                 what = chance.choice(ANYWHERE + (2 * IN_TRAINING if now == "train" else ()))
-                if kill(running, place, what):
-                    mine += 1
+                apart = time.monotonic() - last.get(what, -math.inf) > APART
+                if (apart or what not in OF_UP) and kill(running, place, what):
+                    mine, last[what] = mine + 1, time.monotonic()
                     dealt[f"{what} in {now}"] += 1
                     stage, until = chance.choice(STAGES[STAGES.index(now) :]), None
         time.sleep(0.1)
