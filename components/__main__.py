@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from components import params, processes, tasks
-from components.errors import PedigreeError, sentence
+from components.errors import last_sentence
 from components.params import nearest
 
 STAGES = ("prepare", "train", "evaluate", "register")
@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
             run_stage(words[0], words[1], Path.cwd())
     except KeyboardInterrupt:
         return processes.INTERRUPTED
-    except (PedigreeError, OSError) as error:
-        text = sentence(error)
+    except Exception as error:
+        text = last_sentence(error)
         if text is None or debug:
             raise
         print(f"error: {text}", file=sys.stderr)

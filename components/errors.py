@@ -36,3 +36,33 @@ def sentence(error: BaseException) -> str | None:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{_STORAGE[error.errno]}; earlier results are untouched."
     return None
+
+
+_TOOLS = {
+    "mlflow": "MLflow",
+    "sqlalchemy": "the database",
+    "sqlite3": "the database",
+    "prefect": "Prefect",
+    "httpx": "Prefect's server",
+}
+"""Packages whose errors are those of something that runs, or is kept, outside this program."""
+
+
+def last_sentence(error: BaseException) -> str | None:
+    """Return the sentence for an error that nobody has dealt with, or None where only a traceback can help."""
+    known = sentence(error)
+    if known is not None:
+        return known
+    again = "look at it, and run the same command again (with --debug for more)"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}: {again}"
+    tool = _TOOLS.get(type(error).__module__.partition(".")[0])
+    if tool is None:
+        return None
+    return without_login(f"{tool} does not do as it is told ({first_line(error)}): {again}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says at first; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

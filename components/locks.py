@@ -61,13 +61,17 @@ def held(file: Path) -> bool:
         return not free
 
 
+_ANOTHER = "another process"
+
+
 def holder(file: Path) -> str:
-    """Return who holds the file, or held it last: "the training of vision (pid 12 on node)"."""
+    """Return who holds the file: "the training of vision (pid 12 on node)"."""
     try:
-        note = json.loads(_note(file).read_text())
-        return f"{note['doing']} (pid {note['pid']} on {note['host']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+        note = json.loads(_note(file).read_bytes())
+        process = processes.Process.model_validate(note)
+        return f"{note['doing']} (pid {process.pid} on {process.host})" if not process.gone else _ANOTHER
+    except (OSError, ValueError, KeyError, TypeError):
+        return _ANOTHER
 
 
 def _note(file: Path) -> Path:

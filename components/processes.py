@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -94,13 +95,53 @@ def tree(pid: int) -> list[Process]:
         return []
 
 
+NOTES = Path("build", ".processes")
+"""In the project: a folder for each process that has started others, and in it a file for each of these."""
+
+
+def notes(root: Path, what: str) -> Path:
+    """Return the folder in which this process notes the processes of one kind that it has started."""
+    return root / NOTES / this().label / what
+
+
+def note(folder: Path, started: Iterable[Process]) -> None:
+    """Keep which processes were started, for the day when whoever did so cannot end them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for process in started:
+        (folder / process.label).touch()
+
+
+def end_noted(folder: Path) -> list[Process]:
+    """End the processes that a folder notes, and what these have started, at once; return those that were there."""
+    noted = [process for file in folder.rglob("*") if (process := labelled(file.name)) and not process.gone]
+    here = [process for process in noted if process.host == platform.node()]
+    ended = end({each for process in here for each in tree(process.pid)}, seconds=0)
+    shutil.rmtree(folder, ignore_errors=True)
+    return ended
+
+
+def end_left(root: Path) -> list[Process]:
+    """End what outlives processes of this project that are gone; return what was there.
+
+    Most of it ends by itself within seconds, in which a worker would go on with a training that others take up.
+    """
+    ended: list[Process] = []
+    for folder in (root / NOTES).glob("*"):
+        starter = labelled(folder.name)
+        if starter is None or starter.gone:
+            ended += end_noted(folder)
+    return ended
+
+
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as shells give it."""
 
 
 @contextmanager
 def interruptible(seconds: float = 8) -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, also where a shell had us ignore that one (`pedigree up &`).
+    """Let SIGTERM, or a terminal that is closed, end the block as Ctrl-C does.
+
+    That one counts also where a shell had us ignore it (`pedigree up &`), and the terminal's end not after `nohup`.
 
     Whatever is not over `seconds` later, and everything at the second time, is ended at once, children included.
     """
@@ -119,7 +160,9 @@ def interruptible(seconds: float = 8) -> Iterator[None]:
         watchdog.start()
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         signal.signal(number, interrupt)

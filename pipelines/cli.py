@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from components import processes
-from components.errors import PedigreeError, sentence
+from components.errors import PedigreeError, last_sentence
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -211,8 +211,8 @@ def main() -> None:
     try:
         with processes.interruptible():
             app()
-    except (PedigreeError, OSError) as error:
-        text = sentence(error)
+    except Exception as error:
+        text = last_sentence(error)
         if text is None or os.environ.get(DEBUG):
             raise
         typer.echo(f"error: {text}", err=True)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from components import files, processes
-from components.adapters import mlflow_runs, ray_cluster
+from components.adapters import mlflow_runs
 from components.errors import PedigreeError
 from components.processes import Process
 from components.stages import job
@@ -29,16 +29,16 @@ def tidy(root: Path) -> None:
 
     Prefect's server and MLflow's store have to be connected; what cannot be done now is left to the next time.
     """
-    for what in (_end_ray, _end_runs, lambda root: runs.tend(root, _settle)):
+    for what in (_end_processes, _end_runs, lambda root: runs.tend(root, _settle)):
         try:
             what(root)
         except Exception as error:  # a server that is away, or is being started again
             log.warning("could not look for what was cut off (%s)", error)
 
 
-def _end_ray(root: Path) -> None:
-    if ended := ray_cluster.end_left(root):
-        log.info("ended %d processes of Ray that outlived their driver", len(ended))
+def _end_processes(root: Path) -> None:
+    if ended := processes.end_left(root):
+        log.info("ended %d processes that outlived those that had started them", len(ended))
 
 
 def _end_runs(root: Path) -> None:
@@ -85,8 +85,8 @@ def _mark(flow_run_id: str, record: runs.Record) -> str | None:
         state, current = flow_run.state.type, flow_run_id == record.flow_run
         if state in {StateType.RUNNING, StateType.PENDING, StateType.CANCELLING}:
             since = datetime.now(UTC) - flow_run.state.timestamp
-            if current and flow_run.state.timestamp > record.begun and abs(since) < GRACE:
-                return None  # a process that has just been started says so before it has its folder
+            if flow_run.state.timestamp > record.begun and (not current or abs(since) < GRACE):
+                return None  # a process that has been started again, which says so before it has its folder
             log.info("the flow run %s of %s was cut off: it is marked as such", flow_run.name, record.task)
             message = "Its process ended without a word."
             ended: State[Any] = (Cancelled if state == StateType.CANCELLING else Crashed)(message=message)
@@ -110,7 +110,8 @@ def end_children(root: Path) -> None:
     """End what an earlier `pedigree up` has left that was killed and could not do so itself."""
     family = _read(root)
     if family and family[0].gone:
-        ended = processes.end(family[1:])
+        grown = {each for process in family[1:] if not process.gone for each in processes.tree(process.pid)}
+        ended = processes.end(grown)
         if ended:
             log.info("ended %d processes that an earlier `pedigree up` had left", len(ended))
 
@@ -118,7 +119,10 @@ def end_children(root: Path) -> None:
 def note_children(root: Path, family: set[Process]) -> None:
     """Keep which processes are ours, for the next start to end them if we cannot."""
     rest = sorted(family, key=lambda process: process.pid)
-    files.write_json(root / CHILDREN, [process.model_dump() for process in (processes.this(), *rest)])
+    try:
+        files.write_json(root / CHILDREN, [process.model_dump() for process in (processes.this(), *rest)])
+    except OSError as error:  # a full disk ends no flow that runs
+        log.warning("could not note what was started (%s)", error)
 
 
 def _read(root: Path) -> list[Process]:

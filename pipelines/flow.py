@@ -79,6 +79,7 @@ def build(name: str, root: Path) -> Flow[..., Result]:
         given = {section: value.model_dump(by_alias=True) for section, value in sections.items()}
         values = task.params.model_validate(given)
         logging.getLogger("pedigree").setLevel(logging.INFO)  # a worker starts this in a process of its own
+        runs.announce(root, task, values, str(flow_run.id))
         with mlflow_store.answering():
             mlflow_store.connect(root)
         crashed.tidy(root)  # a worker of a pool has no `pedigree up` that does so

@@ -32,9 +32,7 @@ def run(root: Path, names: list[str], profile: str | None, settings: list[str]) 
         raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
     # A terminal shows our own lines; Prefect's pages have the rest.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    from components.adapters import mlflow_store
-
-    with server.connected(), mlflow_store.answering():
+    with server.connected():
         _show([_run_flow(root, name, chosen[name]) for name in names])
 
 

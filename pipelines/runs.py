@@ -35,7 +35,7 @@ class Record(BaseModel):
     earlier: list[str] = Field(description="Ids of flow runs that had it before and whose state may not be true")
     process: Process
     begun: datetime
-    attempts: int = Field(description="How often the flow was begun or taken up")
+    attempts: int = Field(description="How often the flow was begun or taken up; 0 until it has a folder")
     retries: int = Field(description="How often it is taken up by itself after its process died")
     done: bool
     settled: bool = Field(default=False, description="It was cut off, and Prefect has been told")
@@ -46,6 +46,30 @@ def key(task: Task[Any], values: TaskParams) -> str:
     return lineage.digest([task.name, job.essential(values), source_now()])
 
 
+def announce(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> None:
+    """Keep which process a flow run is in, before it does anything else: should it die, others know."""
+    place = root / RUNS / flow_run
+    with beginning(root):
+        before = _read(place)
+        if before is None or before.flow_run == flow_run:
+            attempts = before.attempts if before else 0
+            _write(place, _record(task, values, flow_run, before.earlier if before else [], attempts))
+
+
+def _record(task: Task[Any], values: TaskParams, flow_run: str, earlier: list[str], attempts: int) -> Record:
+    return Record(
+        task=task.name,
+        key=key(task, values),
+        flow_run=flow_run,
+        earlier=earlier,
+        process=processes.this(),
+        begun=datetime.now(UTC),
+        attempts=attempts,
+        retries=values.train.retries,
+        done=False,
+    )
+
+
 @contextmanager
 def folder(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> Iterator[Path]:
     """Give the folder that a flow run works in while the block runs: its own, or that of the same flow cut off.
@@ -53,9 +77,13 @@ def folder(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> It
     Nobody else has it meanwhile. When the block ends well the flow is over, and else it can go on.
     """
     its_key, runs = key(task, values), root / RUNS
+    own = runs / flow_run
     with ExitStack() as stack:
         with beginning(root):
-            place = _cut_off(runs, its_key, flow_run) or runs / flow_run
+            place = _cut_off(runs, its_key, flow_run) or own
+            announced = _read(own) if place != own else None
+            if announced and not announced.attempts:
+                files.remove(own)
             alone, busy = (
                 locks.alone(_lock(place), f"the flow of {task.name} in {place.name}"),
                 locks.held(_lock(place)),
@@ -66,17 +94,9 @@ def folder(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> It
             stack.enter_context(alone)
         before = _read(place)
         mine = before is not None and before.flow_run == flow_run
-        record = Record(
-            task=task.name,
-            key=its_key,
-            flow_run=flow_run,
-            earlier=[] if before is None else before.earlier if mine else [*before.earlier, before.flow_run],
-            process=processes.this(),
-            begun=datetime.now(UTC),
-            attempts=before.attempts + 1 if before and mine else 1,
-            retries=values.train.retries,
-            done=False,
-        )
+        earlier = [] if before is None else [*before.earlier, before.flow_run]
+        attempts = before.attempts + 1 if before and mine else 1
+        record = _record(task, values, flow_run, [each for each in earlier if each != flow_run], attempts)
         _write(place, record)
         yield place
         _write(place, record.model_copy(update={"done": True}))
@@ -89,9 +109,10 @@ def beginning(root: Path) -> AbstractContextManager[None]:
 
 def _cut_off(runs: Path, its_key: str, flow_run: str) -> Path | None:
     """Return the latest folder of a flow with this key that is not over and that no process has."""
-    found = [(place, record) for place, record in _all(runs) if record.key == its_key and is_left(place, record)]
-    own = [(place, record) for place, record in found if record.flow_run == flow_run]
-    return max(own or found, key=lambda each: each[1].begun, default=(None, None))[0]
+    left = [(place, record) for place, record in _all(runs) if record.key == its_key and is_left(place, record)]
+    own = [(place, record) for place, record in left if record.flow_run == flow_run and record.attempts]
+    others = [(place, record) for place, record in left if record.flow_run != flow_run]
+    return max(own or others, key=lambda each: each[1].begun, default=(None, None))[0]
 
 
 def is_left(place: Path, record: Record) -> bool:

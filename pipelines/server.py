@@ -5,7 +5,9 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from components import files, processes
 from components.errors import PedigreeError, without_login
 
 log = logging.getLogger("pedigree.server")
@@ -40,23 +42,44 @@ def connected() -> Iterator[None]:
         )
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    # pyproject.toml names the address of `pedigree up`; without an address Prefect starts a server of its own.
-    unset = set() if api or answers(f"{ADDRESS}/api") else {PREFECT_API_URL}
-    with temporary_settings(restore_defaults=unset):
+    if api or answers(f"{ADDRESS}/api"):
+        yield
+        return
+    # pyproject.toml names the address of `pedigree up`; without one Prefect takes the server that it has started.
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        _start_own()
         yield
 
 
+def _start_own() -> None:
+    """Start Prefect's temporary server, which ends with this process, or is ended later where it could not."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    own = SubprocessASGIServer()
+    try:
+        own.start()
+    except RuntimeError as error:
+        raise PedigreeError(f"Prefect's server does not start: {error}") from error
+    assert own.server_process is not None, "it answers"
+    processes.note(processes.notes(Path.cwd(), "prefect"), [processes.of(own.server_process.pid)])
+
+
+ROOM = 1 << 20
+"""Bytes that Prefect's database has to have left on its disk."""
+
+
 def _check_home() -> None:
-    """A server that cannot write tries to start for three minutes before Prefect gives it up."""
+    """Ask for a folder that can be written: a server tries to start for three minutes before Prefect gives it up.
+
+    Raises:
+        OSError: it cannot, or its disk is full.
+    """
     from prefect.settings import PREFECT_HOME
 
     home = PREFECT_HOME.value()
     home.mkdir(parents=True, exist_ok=True)
-    if not os.access(home, os.W_OK):
-        raise PedigreeError(
-            f"{home}, where Prefect keeps its database, cannot be written: the file system is read-only, or the "
-            "folder is another user's; run in a folder that can be written, or set PREFECT_HOME to one"
-        )
+    with files.new_beside(home / "room") as room:
+        room.write_bytes(bytes(ROOM))
 
 
 @contextmanager

@@ -31,8 +31,7 @@ def up(root: Path) -> None:
         remedy = "is another `pedigree up` running? End what listens there and start again"
         expect_free(address, needs, remedy)
     server.settings()
-    with mlflow_store.answering():
-        mlflow_store.connect(root)
+    mlflow_store.connect(root)
     api = f"{server.ADDRESS}/api"
     env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
@@ -64,10 +63,12 @@ class _Looks:
         self._look: Thread | None = None
 
     def __call__(self) -> None:
-        if time.monotonic() - self._looked < EVERY_SECONDS or (self._look and self._look.is_alive()):
+        if time.monotonic() - self._looked < EVERY_SECONDS:
             return
         self._looked = time.monotonic()
         crashed.note_children(self._root, self._children.family())
+        if self._look and self._look.is_alive():
+            return
         with_settings = contextvars.copy_context().run  # the server's address is among them
         self._look = Thread(target=with_settings, args=(crashed.tidy, self._root), name="tidy", daemon=True)
         self._look.start()

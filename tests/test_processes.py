@@ -78,6 +78,14 @@ def test_a_second_interruption_ends_a_program_and_its_children_at_once():
     await_gone(child)
 
 
+def test_a_terminal_that_is_closed_ends_a_program_as_ctrl_c_does():
+    slow, child = begun(seconds=0.2)
+    slow.send_signal(signal.SIGHUP)
+    assert slow.stdout.readline() == "interrupted\n"
+    assert slow.wait(10) == processes.INTERRUPTED
+    await_gone(child)
+
+
 def test_a_program_that_does_not_end_when_it_is_told_to_is_ended():
     slow, child = begun(seconds=0.2)
     slow.send_signal(signal.SIGINT)

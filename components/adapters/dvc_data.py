@@ -28,6 +28,8 @@ from components.trust.lineage import NONE
 FOLDER = ".dvc"
 DATA = "data"
 PIN, LOCK = "data.dvc", "dvc.lock"
+AGAIN = 5.0
+"""Seconds until a DVC is asked again that was refused because of one that is not of this environment."""
 MOMENT = 0.5
 """Seconds, in which whoever writes a small file has done so."""
 
@@ -263,11 +265,13 @@ def alone(root: Path, doing: str = "another DVC command in this workspace") -> A
 
 
 def mend(root: Path) -> None:
-    """Put away what a DVC that was killed has left half written, and that every later one would refuse to read.
+    """End a DVC that outlives who started it, and put away what one that was killed has left half written.
 
-    To be called by whoever is `alone`. What is lost is which processes are at work, and what the stages were last
-    run on: the next `dvc repro` runs them again.
+    To be called by whoever is `alone`: every later DVC would refuse to work beside the one and to read the other.
+    What is lost is which processes are at work, and what the stages were last run on: the next `dvc repro` runs
+    them again, and a training goes on from its checkpoint.
     """
+    processes.end_left(root)
     for file, read in (
         (root / FOLDER / "tmp" / "rwlock", json.load),
         (root / LOCK, YAML(typ="safe", pure=True).load),
@@ -277,6 +281,11 @@ def mend(root: Path) -> None:
             if _torn(file, read):
                 file.replace(file.with_name(f"{file.name}.damaged"))
                 _log.warning("%s was left half written, and is put away as %s.damaged", file, file.name)
+
+
+def note(root: Path, pid: int) -> None:
+    """Keep that this process has started a DVC, which a kill of this process would leave at work."""
+    processes.note(processes.notes(root, "dvc"), [processes.of(pid)])
 
 
 def _torn(file: Path, read: Callable[[TextIO], Any]) -> bool:
@@ -293,8 +302,20 @@ def _dvc(root: Path, *arguments: str) -> None:
     with alone(root, f"dvc {' '.join(arguments)}"), _settings(root) as settings:
         mend(root)
         code, lines = _run(root, arguments, settings)
+        while code != 0 and (others := _others("\n".join(lines))):
+            _log.info("waiting for %s", others)
+            time.sleep(AGAIN)
+            code, lines = _run(root, arguments, settings)
     if code != 0:
         raise _problem(" ".join(["dvc", *arguments]), "\n".join(lines))
+
+
+def _others(output: str) -> str:
+    """Return which other DVC keeps this one from its work, or nothing where none does."""
+    if "Unable to acquire lock" not in output and "it is being blocked by" not in output:
+        return ""
+    by = [line.strip() for line in output.splitlines() if line.startswith("  (PID ")]
+    return " ".join(["another DVC command in this workspace", *by])
 
 
 def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) -> tuple[int, list[str]]:
@@ -319,6 +340,7 @@ def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) ->
         encoding="utf-8",
         errors="replace",
     ) as process:
+        note(root, process.pid)
         try:
             lines = [_passed_on(line) for line in process.stdout or ()]
         except BaseException:
@@ -340,10 +362,6 @@ def _problem(command: str, output: str) -> PedigreeError:
         return PedigreeError(stage)
     if "not inside of a DVC repository" in output:
         return PedigreeError("this folder is no DVC project: run in the project's folder, or run `dvc init` here")
-    if "Unable to acquire lock" in output or "it is being blocked by" in output:
-        by = [line.strip() for line in output.splitlines() if line.startswith("  (PID ")]
-        who = " ".join(["another DVC command", *by])
-        return PedigreeError(f"{who} is at work in this workspace: wait for its end and run the same command again")
     if command.startswith("dvc pull"):
         return PedigreeError(
             f"{command} failed ({_last_words(output)}): check that `dvc remote list` names a remote that can be "

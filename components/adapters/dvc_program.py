@@ -11,7 +11,7 @@ from pathlib import Path
 
 from components import processes
 from components.adapters import dvc_data
-from components.errors import PedigreeError, sentence
+from components.errors import PedigreeError, last_sentence
 
 WAITING = frozenset(
     "add checkout commit exp freeze gc import import-url move pull remove repro unfreeze unprotect update".split()  # noqa: SIM905
@@ -37,6 +37,7 @@ def main() -> int:
             dvc_data.mend(root)
             # As a child, so that its stage can be ended with it: DVC alone would leave that running.
             child = subprocess.Popen([sys.executable, "-m", "dvc", *sys.argv[1:]], env=os.environ | {_INSIDE: "1"})
+            dvc_data.note(root, child.pid)
             try:
                 return child.wait()
             finally:
@@ -44,5 +45,5 @@ def main() -> int:
     except KeyboardInterrupt:
         return processes.INTERRUPTED
     except (PedigreeError, OSError) as error:
-        print(f"error: {sentence(error) or error}", file=sys.stderr)
+        print(f"error: {last_sentence(error) or error}", file=sys.stderr)
         return 1

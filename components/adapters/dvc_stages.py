@@ -114,6 +114,8 @@ def _read(root: Path) -> Any:
         raise PedigreeError(
             f"{FILE} is not YAML ({str(error).splitlines()[0]}): `dvc status` names the line"
         ) from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("stages"), dict):
+        raise PedigreeError(f"{FILE} has no stages: take it from git")
     return tree
 
 

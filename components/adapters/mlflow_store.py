@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components import locks
 from components.adapters import mlflow_moved
-from components.errors import PedigreeError, without_login
+from components.errors import PedigreeError, first_line, without_login
 
 UI = "http://127.0.0.1:5000"
 """Where `pedigree up` and `make ui` serve MLflow's pages."""
@@ -120,11 +120,6 @@ def expect_absent(error: MlflowException) -> None:
             f"MLflow at {mlflow.get_tracking_uri()} does not answer as it should ({first_line(error)}): "
             "look at it, and run the same command again"
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says at first; its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def spaced(markdown: str) -> str:

@@ -21,9 +21,9 @@ from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, Para
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from components import files, locks
-from components.adapters.mlflow_store import base, expect_absent, first_line, spaced
+from components.adapters.mlflow_store import base, expect_absent, spaced
 from components.contracts import Kind, Served
-from components.errors import DamagedError, PedigreeError
+from components.errors import DamagedError, PedigreeError, first_line
 from components.trust import lineage
 
 CHAMPION, CHALLENGER = "champion", "challenger"

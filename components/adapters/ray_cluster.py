@@ -35,15 +35,13 @@ import ray.train
 import ray.train.torch
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
-from components import files, processes
+from components import processes
 from components.errors import PedigreeError
 from components.processes import Process
 
 logging.getLogger("ray").setLevel(logging.WARNING)
 log = logging.getLogger("pedigree.ray")
 
-NOTES = Path("build", ".ray")
-"""In the project: a folder for each process that has a Ray of its own, with a file for each process of that."""
 SOURCE = Path(__file__).resolve().parents[2]
 
 
@@ -162,41 +160,10 @@ class _Meeting(_TorchBackend):
         ray.get([start(rank, _setup_torch_process_group, world_rank=rank, **meeting) for rank in ranks])
 
 
-def notes() -> Path:
-    """Return the folder in which this process notes what it has started."""
-    return Path.cwd() / NOTES / processes.this().label
-
-
-def end_left(root: Path) -> list[Process]:
-    """End what of Ray outlives drivers of this project that were killed; return the processes that were there.
-
-    Most end by themselves within seconds, in which a worker would go on with a training that others take up; agents
-    of the raylet do not.
-    """
-    ended: list[Process] = []
-    for folder in (root / NOTES).glob("*"):
-        driver = processes.labelled(folder.name)
-        if driver is None or driver.gone:
-            ended += end_noted(folder)
-    return ended
-
-
-def end_noted(folder: Path) -> list[Process]:
-    """End the processes that a folder notes, at once; return those that were there."""
-    left = [process for note in folder.glob("*") if (process := processes.labelled(note.name))]
-    ended = processes.end(left, seconds=0)
-    files.remove(folder)
-    return ended
-
-
-def started() -> list[int]:
-    """Return the programs that Ray has started for this process."""
+def started() -> list[Process]:
+    """Return the programs that Ray has started for this process, and what these have started."""
     node = ray._private.worker._global_node
-    return [info.process.pid for infos in node.all_processes.values() for info in infos] if node else []
-
-
-def note(folder: Path, pid: int) -> None:
-    """Keep which processes descend from this one, for the day when their driver cannot end them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for process in processes.tree(pid):
-        (folder / process.label).touch()
+    if node is None:
+        return []
+    infos = [info for infos in node.all_processes.values() for info in infos]
+    return [process for info in infos for process in processes.tree(info.process.pid)]

@@ -25,6 +25,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from components import processes
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
 
@@ -63,9 +64,13 @@ def run(
                 raise _cause(error) from error
             log.warning("Ray itself ended (%s): it is started again", str(error).strip().split("\n")[0][:200])
             ray.shutdown()
-            ray_cluster.end_noted(ray_cluster.notes())
+            processes.end_noted(_notes())
         else:
             return
+
+
+def _notes() -> Path:
+    return processes.notes(Path.cwd(), "ray")
 
 
 def _of_ray(error: Exception) -> bool:
@@ -78,10 +83,9 @@ def _run(
 ) -> None:
     storage = folder / ".ray"
     gpus = ray_cluster.connect(workers)
-    notes = ray_cluster.notes() if workers and ray_cluster.ours() else None
+    notes = _notes() if workers and ray_cluster.ours() else None
     if notes:
-        for each in ray_cluster.started():
-            ray_cluster.note(notes, each)
+        processes.note(notes, ray_cluster.started())
     cpus = ray_cluster.cpus_each(workers) if workers else 0
     trainer = ray.train.torch.TorchTrainer(
         _worker,
@@ -156,7 +160,7 @@ def _worker(config: dict[str, Any]) -> None:
             file.write(f"\n{json.dumps(event)}\n")
 
     if config["notes"]:
-        ray_cluster.note(Path(config["notes"]), os.getpid())
+        processes.note(Path(config["notes"]), processes.tree(os.getpid()))
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))

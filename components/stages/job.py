@@ -3,8 +3,8 @@
 import json
 import logging
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components import files, locks
 from components.adapters import mlflow_runs
 from components.contracts import Event, Manifest, Task
-from components.params import TaskParams
+from components.params import TaskParams, flat
 from components.stages.origin import Beginning
 from components.trust import lineage
 
@@ -79,7 +79,17 @@ def essential(params: TaskParams) -> dict[str, Any]:
 def key(task: Task[Any], params: TaskParams, manifest: Manifest, code: str) -> str:
     """Return what two trainings share that make the same weights: task, parameters, data and code."""
     data = manifest.model_dump(mode="json", exclude={"refused"})
-    return lineage.digest([task.name, essential(params)["train"], data, code])
+    train = essential(params)["train"]
+    named = {name: files.sha256(file) for name, file in named_files(flat(train), Path.cwd())}
+    return lineage.digest([task.name, train, data, code, named])
+
+
+def named_files(values: Mapping[str, Any], root: Path) -> Iterator[tuple[str, Path]]:
+    """Give the parameters that name a file, such as a checkpoint, and that file."""
+    for name, value in values.items():
+        with suppress(OSError):  # of a text that is too long for a name
+            if isinstance(value, str) and value and (root / value).is_file():
+                yield name, root / value
 
 
 @contextmanager

@@ -9,11 +9,14 @@ from pydantic import BaseModel, ConfigDict
 from components import files
 from components.adapters import dvc_data, git, mlflow_runs
 from components.contracts import Event, Manifest
+from components.errors import PedigreeError
 from components.training.saved import Saved
 from components.trust import lineage
 from components.trust.lineage import NONE, Code, Data, Lineage, Machine, Runs
 
 _COMPONENTS = Path(__file__).resolve().parents[1]
+_LOADED = lineage.of_source(_COMPONENTS)
+"""The hash of the source as it was when Python read it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,16 @@ class Beginning(BaseModel):
 
 
 def beginning(root: Path, manifest: Manifest) -> Beginning:
-    """Look at the project as it is when a training begins."""
+    """Look at the project as it is when a training begins.
+
+    Raises:
+        PedigreeError: components/ is not what this process runs any more.
+    """
+    if source_now() != _LOADED:
+        raise PedigreeError(
+            "components/ was edited since this command began, which runs what was there then: run the same command "
+            "again, which takes what is there now"
+        )
     started = datetime.now(UTC).isoformat(timespec="seconds")
     code, diff = _code(root)
     return Beginning(started=started, code=code, diff=diff, data=_data(root, manifest))

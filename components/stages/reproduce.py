@@ -14,7 +14,7 @@ from components.adapters import git, mlflow_store, mlflow_versions
 from components.adapters.mlflow_versions import Kept, Version
 from components.errors import PedigreeError
 from components.params import FILE, flat
-from components.stages import data, evaluate, registry
+from components.stages import data, evaluate, job, registry
 from components.trust import lineage
 from components.trust.lineage import NONE, Change, Lineage
 
@@ -98,12 +98,12 @@ def _source(version: Version, made: Lineage, kept: Kept, root: Path, here: bool)
 
 def _link_named_files(made: Lineage, root: Path, place: Path) -> None:
     """Let files that parameters name by their way from the project, such as a checkpoint, be found from `place`."""
-    for value in flat(made.params).values():
-        named = Path(value) if isinstance(value, str) else Path("/")
-        if named.is_absolute() or ".." in named.parts or not (root / named).is_file() or (place / named).exists():
+    for _, file in job.named_files(flat(made.params), root):
+        named = place / file.relative_to(root) if file.is_relative_to(root) else file
+        if ".." in named.parts or named.exists():
             continue
-        (place / named).parent.mkdir(parents=True, exist_ok=True)
-        (place / named).symlink_to(root / named)
+        named.parent.mkdir(parents=True, exist_ok=True)
+        named.symlink_to(file)
 
 
 def _run(task: str, stage: str, place: Path, source: Path) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components import files, locks
+from components import files, locks, processes
 from components.adapters import mlflow_runs, mlflow_store, ray_cluster, ray_train
 from components.contracts import Event, Prepared, Task, Trained, Workers
 from components.errors import PedigreeError
@@ -84,7 +84,7 @@ def train(
 
             work = partial(_fit, known.code.components, task, params, prepared, its_job.folder)
             tell = _told([on_event, progress.tell, *listeners])
-            ray_cluster.end_left(origin.root)
+            processes.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
                 ray_train.run(work, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)

@@ -7,6 +7,7 @@ huggingface.co/docs/safetensors), so that nothing that is read can run code.
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -77,8 +78,17 @@ def save(folder: Path, place: Place, tensors: dict[str, Tensor]) -> None:
     with files.new_beside(target / "checkpoint") as new:
         with saved.written(new):
             save_file(own, new, {_STATE: place.model_dump_json()})
-        files.publish(new, target / f"{place.update:09d}-{place.epoch:06d}-{files.sha256(new)}.safetensors")
+        file = target / f"{place.update:09d}-{place.epoch:06d}-{files.sha256(new)}.safetensors"
+        files.publish(new, file)
+    for passed_over in _files(folder):  # damaged ones, from before which the training has gone on
+        if passed_over != file and _moment(passed_over) >= _moment(file):
+            passed_over.unlink()
     _let_go(folder)
+
+
+def _moment(file: Path) -> str:
+    """Return what of a name is in the order of time: update and epoch."""
+    return file.name.rpartition("-")[0]
 
 
 def _let_go(folder: Path) -> None:
@@ -97,8 +107,9 @@ def latest(folder: Path) -> str:
     One that is damaged, or whose best weights are, is passed over for the one before it.
     """
     for file in _files(folder):
-        if _whole(file) and (place := _place(file)) and _intact(folder, place):
-            return file.name
+        with suppress(OSError):  # a bad sector is damage, too
+            if _whole(file) and (place := _place(file)) and _intact(folder, place):
+                return file.name
         log.warning("%s is damaged, so it is not used", file)
     return ""
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ import pytest
 import zc.lockfile
 
 import components
+from components import processes
 from components.adapters import dvc_data
 from components.errors import PedigreeError
 
@@ -290,22 +292,39 @@ def test_a_failure_without_a_sentence_is_told_in_dvcs(pinned, monkeypatch, stage
         dvc_data.repro(pinned, stage)
 
 
-def test_a_workspace_that_another_dvc_has_locked_is_one_sentence(pinned):
+def waits_until(ends: Callable[[], object], pinned: Path, monkeypatch, caplog) -> str:
+    """Add data while another DVC is at work, which ends when ours has said that it waits; return what it said."""
+    monkeypatch.setattr(dvc_data.time, "sleep", lambda seconds: ends())
+    with caplog.at_level(logging.INFO, "pedigree"):
+        dvc_data.add(pinned)
+    return caplog.text
+
+
+def test_of_two_dvc_the_second_waits_though_the_first_is_not_of_this_environment(pinned, monkeypatch, caplog):
     (pinned / ".dvc" / "tmp").mkdir(exist_ok=True)
     lock = zc.lockfile.LockFile(str(pinned / ".dvc" / "tmp" / "lock"))
-    try:
-        with pytest.raises(PedigreeError, match=r"^another DVC command is at work in this workspace: wait"):
-            dvc_data.add(pinned)
-    finally:
-        lock.close()
+    said = waits_until(lock.close, pinned, monkeypatch, caplog)
+    assert "waiting for another DVC command in this workspace" in said
 
 
-def test_data_that_another_dvc_reads_is_one_sentence_with_its_process(pinned):
+def test_whoever_waits_for_data_that_another_dvc_reads_says_for_which_process(pinned, monkeypatch, caplog):
     (pinned / ".dvc" / "tmp").mkdir(exist_ok=True)
     reader = {"pid": os.getpid(), "cmd": "dvc push"}
-    (pinned / ".dvc" / "tmp" / "rwlock").write_text(json.dumps({"read": {str(pinned / "data"): [reader]}}))
-    with pytest.raises(PedigreeError, match=rf"^another DVC command \(PID {os.getpid()}\): dvc push is at work"):
-        dvc_data.add(pinned)
+    rwlock = pinned / ".dvc" / "tmp" / "rwlock"
+    rwlock.write_text(json.dumps({"read": {str(pinned / "data"): [reader]}}))
+    said = waits_until(lambda: rwlock.write_text("{}"), pinned, monkeypatch, caplog)
+    assert f"waiting for another DVC command in this workspace (PID {os.getpid()}): dvc push" in said
+
+
+def test_a_dvc_that_outlives_its_killed_parent_is_ended_with_its_stage_before_the_next_one(pinned, monkeypatch):
+    monkeypatch.setenv("MODE", "quick")
+    process, _ = start_slow_repro(pinned, seconds=600)
+    left = processes.tree(process.pid)[1:]
+    process.kill()
+    process.wait()
+    assert any(not each.gone for each in left)
+    dvc_data.repro(pinned, "prepare@vision")
+    assert all(each.gone for each in left)
 
 
 def start_slow_repro(root, seconds):

@@ -66,6 +66,8 @@ def test_the_doctor_of_another_checkout_does_not_judge_this_one(checkout):
     ("text", "said"),
     [
         ("stages: [", "dvc.yaml is not YAML"),
+        ("", "dvc.yaml has no stages"),
+        ("stages:\n", "dvc.yaml has no stages"),
         ("stages:\n  train:\n    cmd: python -m components vision train\n", "dvc.yaml: train has no `foreach`"),
         (None, "there is no dvc.yaml"),
     ],

@@ -22,7 +22,7 @@ ROWS = {
         corruption.blow_files,
     ),
     "hosts": Row("a host of two lost and back (network namespaces)", 5, lost_host.blow_hosts),
-    "storage": Row("broken storage: servers away, disks full, locks, closed folders", 7, storage.blow_storage),
+    "storage": Row("broken storage: servers away, disks full, locks, closed folders", 8, storage.blow_storage),
     "everything": Row("everything at once for 20 minutes", 1, everything.blow_everything),
 }
 """A blow is added by a line here."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components import params, tasks
+from components import locks, params, tasks
 from components.adapters import dvc_data, mlflow_store, mlflow_versions
 from components.errors import sentence
 from components.stages import compare, data, evaluate, prepare, register, registry, train
@@ -153,6 +153,7 @@ def _reproduce(chain: Chain, root: Path) -> Any:
 
 
 def _alone(root: Path) -> Any:
+    locks.holder(root / "build" / ".dvc-repro.lock")  # as whoever waits reads it, whatever it says
     with dvc_data.alone(root):
         return "alone"
 

@@ -22,14 +22,17 @@ from tests.chaos.results import Result
 from tests.conftest import TASKS, commit, copy_project
 from tests.running import Up, free_ports, up, with_ports
 
-EPOCHS = 12
+EPOCHS = 40
 MOST_SECONDS = 400
 """That a flow may take with all of its blows."""
 BLOWS = 5
 """That a flow gets, at most."""
 APART = 15.0
 """Seconds between two blows to one of `up`'s programs, which is given up when it ends five times a minute."""
-STAGES = ("prepare", "train", "evaluate", "register")
+STAGES = {"prepare": 1.0, "train": 8.0, "evaluate": 1.5, "register": 1.0}
+"""And in how many seconds of each a blow falls, at the latest."""
+PLANNED = (2, 4, 1, 1)
+"""How often a blow is meant for each stage; one that comes too late falls into a later one."""
 OF_UP = ("the serving process", "Prefect's server")
 ANYWHERE = ("the driver", *OF_UP)
 IN_TRAINING = ("a training worker", "the raylet")
@@ -105,21 +108,22 @@ def _under_fire(
 ) -> tuple[list[str], float]:
     """Deal blows to a flow until it is through; return what went wrong, and its seconds."""
     began, mine, last = time.monotonic(), 0, dict[str, float]()
-    stage = chance.choice(STAGES)
+    order = list(STAGES)
+    plan = sorted(chance.choices(order, PLANNED, k=most), key=order.index)
     place = running.folder / "build" / "runs" / flow
     until = None
     while (state := running.state(flow)) != "COMPLETED":
         if time.monotonic() - began > MOST_SECONDS:
             return [f"not through after {MOST_SECONDS} s, {state}: {running.log()[-1500:]}"], MOST_SECONDS
-        if mine < most and (now := _stage(place)) is not None and STAGES.index(now) >= STAGES.index(stage):
-            until = until or time.monotonic() + chance.random() * (6 if now == "train" else 1.5)
+        if mine < most and (now := _stage(place)) is not None and order.index(now) >= order.index(plan[mine]):
+            until = until or time.monotonic() + chance.random() * STAGES[now]
             if time.monotonic() >= until:
                 what = chance.choice(ANYWHERE + (2 * IN_TRAINING if now == "train" else ()))
                 apart = time.monotonic() - last.get(what, -math.inf) > APART
                 if (apart or what not in OF_UP) and kill(running, place, what):
                     mine, last[what] = mine + 1, time.monotonic()
                     dealt[f"{what} in {now}"] += 1
-                    stage, until = chance.choice(STAGES[STAGES.index(now) :]), None
+                    until = None
         time.sleep(0.1)
     return [], time.monotonic() - began
 
@@ -137,10 +141,10 @@ def _stage(place: Path) -> str | None:
 def kill(running: Up, place: Path, what: str) -> bool:
     """Kill a process; tell whether it was there."""
     try:
-        note = json.loads(place.with_name(f".{place.name}.lock.json").read_text())
-        if Process.model_validate(note).gone:
+        process = Process.model_validate(json.loads((place / "run.json").read_text())["process"])
+        if process.gone:
             return False
-        driver = note["pid"]
+        driver = process.pid
         if what == "the driver":
             victims = [psutil.Process(driver)]
         elif what in IN_TRAINING:

@@ -17,9 +17,10 @@ def day(tmp_path_factory):
     folder.mkdir()
     ports = kills.project(folder)
     everything.prepare_all(folder)
+    expected = everything.undisturbed(folder)
     (ui,) = free_ports(1)
     with up(folder, ports) as running, everything.pages(folder, ui):
-        day = everything.Day(running)
+        day = everything.Day(running, expected)
         everything.while_it_lasts(0, day, ui, random.Random(0), blows=2)
     return day
 
@@ -36,10 +37,9 @@ def test_of_two_dvc_repro_one_waits_and_says_for_which(day):
 
 
 def test_flows_that_were_killed_leave_one_run_each_with_every_step_once(day):
-    flows = [file.parent.name for file in (day.folder / "build" / "runs").glob("*/registered.json")]
-    assert len(flows) == len(TASKS)
-    for flow in flows:
-        assert kills.wrong(day.folder, flow, kills.weights(day.folder, flow)) == []
+    assert len(day.flows) == len(TASKS)
+    for flow, name in day.flows.items():
+        assert kills.wrong(day.folder, flow, day.expected[name]) == []
 
 
 def test_no_process_is_left_when_up_is_taken_down(day):

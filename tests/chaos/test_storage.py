@@ -1,4 +1,4 @@
-"""The blow to storage that takes seconds; the others are dealt by `make chaos`."""
+"""The blows to storage that take seconds; the others are dealt by `make chaos`."""
 
 import os
 import shutil
@@ -8,8 +8,13 @@ import pytest
 from tests.chaos import storage
 from tests.conftest import copy_project
 
+MOUNTS = pytest.mark.skipif(
+    os.getuid() != 0 or not shutil.which("unshare"), reason="it needs root, for a mount of its own"
+)
 
-@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="it needs root, for a mount of its own")
-def test_a_read_only_checkout_is_a_sentence_for_a_stage_and_for_a_flow(tmp_path):
+
+@MOUNTS
+@pytest.mark.parametrize("blow", [storage.read_only, storage.full_home])
+def test_a_checkout_in_which_nothing_can_be_written_is_a_sentence_at_once(tmp_path, blow):
     copy_project(tmp_path / "project")
-    assert storage.read_only(tmp_path / "project", expected="") == []
+    assert blow(tmp_path / "project", expected="") == []

@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from components import processes
 from pipelines import cli
 from tests.conftest import run_in
 
@@ -216,6 +219,22 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace):
     last = done.stderr[done.stderr.rindex("error: ") :]
     assert "refused" in last
     assert "train/stray.png: outside the class folders" in last
+
+
+@pytest.mark.long
+def test_a_server_that_a_killed_run_leaves_is_ended_by_the_next_command(workspace):
+    run = subprocess.Popen([sys.executable, *PEDIGREE, "run", "vision"], cwd=workspace)
+    end = time.monotonic() + 100
+    while not list((workspace / processes.NOTES).glob("*/prefect/*")):
+        assert time.monotonic() < end
+        assert run.poll() is None
+        time.sleep(0.1)
+    (server,) = [each for each in processes.tree(run.pid) if "uvicorn" in psutil.Process(each.pid).cmdline()]
+    run.kill()
+    run.wait()
+    assert not server.gone
+    processes.end_left(workspace)
+    assert server.gone
 
 
 def test_help_names_every_command():

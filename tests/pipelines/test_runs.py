@@ -8,6 +8,7 @@ import pytest
 
 from components import params, tasks
 from pipelines import runs
+from tests.conftest import ROOT
 
 
 class KilledError(Exception):
@@ -56,6 +57,44 @@ def test_a_flow_that_was_cut_off_goes_on_in_its_folder_whoever_asks_for_it(tmp_p
     assert left(tmp_path) == []
     with runs.folder(tmp_path, *vision, "third") as new:
         assert new != place
+
+
+ANNOUNCE = """
+import sys
+from pathlib import Path
+from components import params, tasks
+from pipelines import runs
+vision = tasks.load("vision")
+values = params.validate(vision.params, params.read(Path(sys.argv[1], params.FILE)), ("tasks", "vision"))
+runs.announce(Path(sys.argv[2]), vision, values, "first")
+"""
+
+
+def test_a_flow_run_whose_process_died_before_it_had_a_folder_is_known(project, tmp_path, vision):
+    subprocess.run([sys.executable, "-c", ANNOUNCE, str(project), str(tmp_path)], cwd=ROOT, check=True)
+    assert [(record.flow_run, record.attempts) for record in left(tmp_path)] == [("first", 0)]
+    cut_off(tmp_path, vision, "second")
+    assert [(record.flow_run, record.earlier) for record in left(tmp_path)] == [("second", ["first"])]
+
+
+def test_a_flow_run_that_takes_up_another_leaves_nothing_of_its_own_beginning(tmp_path, vision):
+    place = cut_off(tmp_path, vision, "first")
+    runs.announce(tmp_path, *vision, "second")
+    assert (place.parent / "second").exists()
+    with runs.folder(tmp_path, *vision, "second") as taken:
+        assert taken == place
+        assert not (place.parent / "second").exists()
+
+
+def test_a_flow_run_that_comes_back_to_a_folder_that_another_had_meanwhile_is_not_taken_for_a_dead_one(
+    tmp_path, vision
+):
+    runs.announce(tmp_path, *vision, "first")
+    place = cut_off(tmp_path, vision, "first")
+    assert cut_off(tmp_path, vision, "second") == place
+    runs.announce(tmp_path, *vision, "first")
+    assert cut_off(tmp_path, vision, "first") == place
+    assert [(record.flow_run, record.earlier) for record in left(tmp_path)] == [("first", ["second"])]
 
 
 def test_another_parameter_is_another_flow(tmp_path, vision):

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from components import files, params
 from components.adapters import mlflow_versions
 from components.errors import PedigreeError
-from components.stages import register, train
+from components.stages import job, origin, register, train
 from components.stages.job import UNFINISHED
 from components.stages.origin import Origin
 from components.training import loop, saved
@@ -82,6 +82,23 @@ def test_a_worker_does_not_train_with_other_code_than_the_training_began_with(ch
     with pytest.raises(PedigreeError, match=r"components/ was edited, .* since the training of vision began"):
         train.train(chain.task, chain.values, chain.prepared, tmp_path / "model", Origin(chain.root))
     assert not (tmp_path / "model").exists()
+
+
+def test_code_that_was_edited_since_the_command_began_is_not_said_to_have_trained(chain, tmp_path, monkeypatch):
+    monkeypatch.setattr(origin, "_LOADED", "of code that was edited meanwhile")
+    with pytest.raises(PedigreeError, match="components/ was edited since this command began"):
+        train.train(chain.task, chain.values, chain.prepared, tmp_path / "model", Origin(chain.root))
+
+
+def test_another_file_under_the_name_that_a_parameter_gives_is_another_training(chain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = chain.values.train.model.model_copy(update={"checkpoint": "resnet18.pth"})
+    values = chain.values.model_copy(update={"train": chain.values.train.model_copy(update={"model": model})})
+    keys = set()
+    for content in (b"one", b"two", b"two"):
+        (tmp_path / "resnet18.pth").write_bytes(content)
+        keys.add(job.key(chain.task, values, chain.prepared.manifest, "code"))
+    assert len(keys) == 2
 
 
 def test_a_registration_that_was_cut_off_is_taken_up_by_the_same_version(chain, tmp_path, monkeypatch):

@@ -120,6 +120,30 @@ def test_damage_costs_the_last_stretch_and_never_a_bit_of_the_weights(tmp_path, 
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
+@pytest.mark.parametrize("what", ["checkpoints/*", "best-*"])
+def test_a_training_that_went_back_behind_damage_can_be_killed_once_more(tmp_path, what):
+    whole, _ = fit(tmp_path / "whole", task(), **SETTINGS)
+    folder = tmp_path / "killed"
+    with pytest.raises(KilledError):
+        fit(folder, killed_at(9), **SETTINGS)
+    for file in folder.glob(what):
+        damage(file, "torn")
+    with pytest.raises(KilledError):
+        fit(folder, killed_at(4), **SETTINGS)
+    assert last(folder).update == 3
+    assert all(checkpoint.load(folder, file.name) for file in (folder / checkpoint.FOLDER).iterdir())
+    again, _ = fit(folder, task(), **SETTINGS)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_passed_over(tmp_path):
+    fit(tmp_path, task(), **SETTINGS)
+    newest = tmp_path / checkpoint.FOLDER / checkpoint.latest(tmp_path)
+    newest.unlink()
+    newest.symlink_to(newest.name)  # as a bad sector does, it gives an OSError
+    assert checkpoint.latest(tmp_path) not in ("", newest.name)
+
+
 @pytest.mark.parametrize("how", ["torn", "flipped", "not there yet"])
 def test_a_worker_that_does_not_see_the_checkpoint_that_rank_0_found_trains_on_no_other(tmp_path, how):
     fit(tmp_path, task(), **SETTINGS)

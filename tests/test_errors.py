@@ -1,0 +1,37 @@
+"""What people meet when something is wrong that nobody has thought of."""
+
+import errno
+import os
+
+import httpx
+import pytest
+from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy.exc import OperationalError
+
+from components.errors import last_sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO), "build/x"), "build/x: Input/output error: look at it"),
+        (FileExistsError(errno.EEXIST, "File exists", "build"), "build: File exists: look at it"),
+        (OSError(errno.ENOSPC, "full", "build/x"), "build/x: the disk is full: free some space"),
+        (
+            RestException({"error_code": "PERMISSION_DENIED", "message": "no"}),
+            "MLflow does not do as it is told (PERM",
+        ),
+        (MlflowException("http://ann:word@host is away\nmore"), "(http://host is away): look at it"),
+        (OperationalError("select", {}, Exception("locked")), "the database does not do as it is told (("),
+        (httpx.ConnectError("refused"), "Prefect's server does not do as it is told (refused)"),
+    ],
+)
+def test_what_a_tool_or_a_disk_refuses_is_a_sentence(error, said):
+    told = last_sentence(error)
+    assert told is not None
+    assert said in told
+    assert "\n" not in told
+
+
+def test_a_mistake_of_our_own_is_no_sentence():
+    assert last_sentence(KeyError("x")) is None
