@@ -111,6 +111,17 @@ def note(folder: Path, started: Iterable[Process]) -> None:
         (folder / process.label).touch()
 
 
+@contextmanager
+def noted(folder: Path, pid: int) -> Iterator[None]:
+    """Keep that a process was started, until the block that waits for its end is over."""
+    process = of(pid)
+    note(folder, [process])
+    try:
+        yield
+    finally:
+        (folder / process.label).unlink(missing_ok=True)
+
+
 def end_noted(folder: Path) -> list[Process]:
     """End the processes that a folder notes, and what these have started, at once; return those that were there."""
     noted = [process for file in folder.rglob("*") if (process := labelled(file.name)) and not process.gone]

@@ -36,6 +36,7 @@ class Record(BaseModel):
     process: Process
     begun: datetime
     attempts: int = Field(description="How often the flow was begun or taken up; 0 until it has a folder")
+    begins: bool = Field(default=False, description="Its process has not come to the folder yet")
     retries: int = Field(description="How often it is taken up by itself after its process died")
     done: bool
     settled: bool = Field(default=False, description="It was cut off, and Prefect has been told")
@@ -53,10 +54,13 @@ def announce(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> 
         before = _read(place)
         if before is None or before.flow_run == flow_run:
             attempts = before.attempts if before else 0
-            _write(place, _record(task, values, flow_run, before.earlier if before else [], attempts))
+            earlier = before.earlier if before else []
+            _write(place, _record(task, values, flow_run, earlier, attempts, begins=True))
 
 
-def _record(task: Task[Any], values: TaskParams, flow_run: str, earlier: list[str], attempts: int) -> Record:
+def _record(
+    task: Task[Any], values: TaskParams, flow_run: str, earlier: list[str], attempts: int, begins: bool = False
+) -> Record:
     return Record(
         task=task.name,
         key=key(task, values),
@@ -65,6 +69,7 @@ def _record(task: Task[Any], values: TaskParams, flow_run: str, earlier: list[st
         process=processes.this(),
         begun=datetime.now(UTC),
         attempts=attempts,
+        begins=begins,
         retries=values.train.retries,
         done=False,
     )
@@ -120,7 +125,7 @@ def is_left(place: Path, record: Record) -> bool:
     # A process that has raised lets go of its folder before it has told Prefect.
     return (
         not record.done
-        and (record.process.gone or record.process == processes.this())
+        and (record.process.gone or (record.process == processes.this() and not record.begins))
         and not locks.held(_lock(place))
     )
 

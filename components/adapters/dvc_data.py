@@ -283,9 +283,9 @@ def mend(root: Path) -> None:
                 _log.warning("%s was left half written, and is put away as %s.damaged", file, file.name)
 
 
-def note(root: Path, pid: int) -> None:
-    """Keep that this process has started a DVC, which a kill of this process would leave at work."""
-    processes.note(processes.notes(root, "dvc"), [processes.of(pid)])
+def noted(root: Path, pid: int) -> AbstractContextManager[None]:
+    """Keep that this process waits for a DVC, which a kill of this process would leave at work."""
+    return processes.noted(processes.notes(root, "dvc"), pid)
 
 
 def _torn(file: Path, read: Callable[[TextIO], Any]) -> bool:
@@ -329,18 +329,20 @@ def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) ->
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
     # In our own process group: Prefect cancels a run by ending that group, and so ends DVC and its stage too.
-    with subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=root,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        note(root, process.pid)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+        noted(root, process.pid),
+    ):
         try:
             lines = [_passed_on(line) for line in process.stdout or ()]
         except BaseException:

@@ -37,11 +37,11 @@ def main() -> int:
             dvc_data.mend(root)
             # As a child, so that its stage can be ended with it: DVC alone would leave that running.
             child = subprocess.Popen([sys.executable, "-m", "dvc", *sys.argv[1:]], env=os.environ | {_INSIDE: "1"})
-            dvc_data.note(root, child.pid)
-            try:
-                return child.wait()
-            finally:
-                processes.end(processes.tree(child.pid), seconds=5)
+            with dvc_data.noted(root, child.pid):
+                try:
+                    return child.wait()
+                finally:
+                    processes.end(processes.tree(child.pid), seconds=5)
     except KeyboardInterrupt:
         return processes.INTERRUPTED
     except (PedigreeError, OSError) as error:

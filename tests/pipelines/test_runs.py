@@ -81,6 +81,7 @@ def test_a_flow_run_that_takes_up_another_leaves_nothing_of_its_own_beginning(tm
     place = cut_off(tmp_path, vision, "first")
     runs.announce(tmp_path, *vision, "second")
     assert (place.parent / "second").exists()
+    assert [record.flow_run for record in left(tmp_path)] == ["first"], "the second one has just begun"
     with runs.folder(tmp_path, *vision, "second") as taken:
         assert taken == place
         assert not (place.parent / "second").exists()
