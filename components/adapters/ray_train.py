@@ -112,6 +112,9 @@ def _run(
         try:
             _interruptibly(trainer.fit) if workers else trainer.fit()
         except ray.train.TrainingFailedError as error:
+            # Of workers that died while they were started Ray keeps the CPUs, and the next training would wait for
+            # these for ever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).
+            ray.shutdown()
             raise _cause(error) from error
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, or Prefect's word for it: no worker goes on without us

@@ -121,11 +121,18 @@ def die(workers: Workers) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("work", "said"), [(fail_for_people, "^worker 0 says what to do$"), (die, "worker")])
-def test_what_ends_a_worker_reaches_the_person_as_a_sentence(tmp_path, work, said):
-    with pytest.raises(PedigreeError, match=said) as caught:
-        ray_train.run(work, 1, tmp_path, lambda event: None, "one")
-    assert "\n" not in str(caught.value)
+def test_what_a_worker_says_to_people_reaches_them(tmp_path):
+    with pytest.raises(PedigreeError, match="^worker 0 says what to do$"):
+        ray_train.run(fail_for_people, 1, tmp_path, lambda event: None, "one")
+
+
+def test_a_training_whose_workers_died_leaves_the_cpus_to_the_next_one(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(PedigreeError, match="worker") as caught:
+        ray_train.run(die, 2, tmp_path / "first", lambda event: None, "first")
+    assert "\n" not in str(caught.value), "a sentence"
+    ray_train.run(print, 2, tmp_path / "second", lambda event: None, "second")
 
 
 def test_more_workers_than_this_machine_has_cpus_is_a_sentence_and_no_endless_wait(tmp_path, monkeypatch):
