@@ -122,7 +122,7 @@ def die(workers: Workers) -> None:
 
 
 def test_what_a_worker_says_to_people_reaches_them(tmp_path):
-    with pytest.raises(PedigreeError, match="^worker 0 says what to do$"):
+    with pytest.raises(PedigreeError, match=r"^worker 0 says what to do$"):
         ray_train.run(fail_for_people, 1, tmp_path, lambda event: None, "one")
 
 

@@ -197,6 +197,7 @@ def weights(folder: Path) -> str:
     return files.sha256(folder / "build" / "vision" / "model" / saved.WEIGHTS)
 
 
+@pytest.mark.long
 def test_killed_workers_and_a_killed_driver_leave_no_trace_in_the_weights(long):
     whole = start(long)
     assert whole.wait(200) == 0, whole.stderr.read()
