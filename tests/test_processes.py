@@ -1,6 +1,5 @@
 """Processes are told apart by birth, and ended with their children."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -42,8 +41,9 @@ def test_processes_are_ended_the_hard_way_when_they_do_not_go():
 
 
 SLOW = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from components import processes
+signal.signal(signal.SIGHUP, signal.{hangup})
 with processes.interruptible(seconds={seconds}):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:
@@ -62,9 +62,9 @@ def await_gone(pid: int) -> None:
         time.sleep(0.01)
 
 
-def begun(seconds: float) -> tuple[subprocess.Popen[str], int]:
+def begun(seconds: float, hangup: str = "SIG_DFL") -> tuple[subprocess.Popen[str], int]:
     slow = subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(seconds=seconds)], stdout=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-c", SLOW.format(seconds=seconds, hangup=hangup)], stdout=subprocess.PIPE, text=True
     )
     return slow, int(slow.stdout.readline())
 
@@ -84,6 +84,19 @@ def test_a_terminal_that_is_closed_ends_a_program_as_ctrl_c_does():
     assert slow.stdout.readline() == "interrupted\n"
     assert slow.wait(10) == processes.INTERRUPTED
     await_gone(child)
+
+
+def test_a_terminal_that_is_closed_ends_no_program_that_nohup_began():
+    slow, child = begun(seconds=600, hangup="SIG_IGN")
+    slow.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    slow.terminate()
+    assert slow.stdout.readline() == "interrupted\n"
+    time.sleep(0.3)
+    assert slow.poll() is None, "SIGTERM was the first to interrupt it"
+    slow.kill()
+    slow.wait()
+    processes.end([processes.of(child)])
 
 
 def test_a_program_that_does_not_end_when_it_is_told_to_is_ended():
