@@ -2,19 +2,23 @@
 
 import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from components import files, processes
+from components import files, params, processes, tasks
 from components.adapters import mlflow_runs
 from components.errors import PedigreeError
 from components.processes import Process
 from components.stages import job
 from components.training import saved
 from pipelines import runs
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 log = logging.getLogger("pedigree.crashed")
 
@@ -29,7 +33,17 @@ def tidy(root: Path) -> None:
 
     Prefect's server and MLflow's store have to be connected; what cannot be done now is left to the next time.
     """
-    for what in (_end_processes, _end_runs, lambda root: runs.tend(root, _settle)):
+    _try(root, _end_processes, _end_runs, lambda root: runs.tend(root, _settle))
+
+
+def tidy_own_server(root: Path) -> None:
+    """Do so where the server is this checkout's own, with nobody else's flows: no flow run is forgotten."""
+    tidy(root)
+    _try(root, _begin_again)
+
+
+def _try(root: Path, *work: Callable[[Path], None]) -> None:
+    for what in work:
         try:
             what(root)
         except Exception as error:  # a server that is away, or is being started again
@@ -104,6 +118,42 @@ def _mark(flow_run_id: str, record: runs.Record) -> str | None:
             client.set_flow_run_state(flow_run.id, again, force=True)
             return SCHEDULED
     return str(state.value)
+
+
+YOUNG = timedelta(minutes=10)
+"""Within which a flow run that died at its very beginning is begun again."""
+
+
+def _begin_again(root: Path) -> None:
+    """Schedule again the flow runs that crashed before they had a record, as when the serving process dies."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import AwaitingRetry
+
+    crashed = filters.FlowRunFilterStateType(any_=[StateType.CRASHED])
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(
+            flow_run_filter=filters.FlowRunFilter(state=filters.FlowRunFilterState(type=crashed)),
+            deployment_filter=filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=["local"])),
+        ):
+            now = datetime.now(UTC)
+            if (
+                flow_run.state is None
+                or now - flow_run.state.timestamp > YOUNG
+                or runs.knows(root, str(flow_run.id))
+            ):
+                continue
+            name = client.read_flow(flow_run.flow_id).name
+            if flow_run.run_count <= _retries(root, name, flow_run.parameters):
+                log.info("the flow run %s of %s died at its beginning: it begins again", flow_run.name, name)
+                again: State[Any] = AwaitingRetry(scheduled_time=now, message="It begins again.")
+                client.set_flow_run_state(flow_run.id, again, force=True)
+
+
+def _retries(root: Path, name: str, given: dict[str, Any]) -> int:
+    values = params.validate(tasks.load(name).params, params.read(root / params.FILE), ("tasks", name))
+    return int((given.get("train") or {}).get("retries", values.train.retries))
 
 
 def end_children(root: Path) -> None:

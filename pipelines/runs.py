@@ -143,6 +143,11 @@ def tend(root: Path, settle: Callable[[Path, Record], Record]) -> None:
                     _write(place, settled)
 
 
+def knows(root: Path, flow_run: str) -> bool:
+    """Tell whether a flow run has, or had, a folder."""
+    return any(flow_run in (record.flow_run, *record.earlier, place.name) for place, record in _all(root / RUNS))
+
+
 def _all(runs: Path) -> list[tuple[Path, Record]]:
     found = [(file.parent, _read(file.parent)) for file in sorted(runs.glob(f"*/{_RECORD}"))]
     return [(place, record) for place, record in found if record is not None]

@@ -45,7 +45,7 @@ def up(root: Path) -> None:
         children.start("MLflow's pages", pages, f"{UI}/health")
         with server.at(api):
             server.set_up()
-            crashed.tidy(root)  # before anything new is begun
+            crashed.tidy_own_server(root)  # before anything new is begun
             children.start("the deployments", ["-m", "pipelines.serve"])
             typer.echo(f"Prefect      {server.ADDRESS}")
             typer.echo(f"MLflow       {UI}")
@@ -70,5 +70,7 @@ class _Looks:
         if self._look and self._look.is_alive():
             return
         with_settings = contextvars.copy_context().run  # the server's address is among them
-        self._look = Thread(target=with_settings, args=(crashed.tidy, self._root), name="tidy", daemon=True)
+        self._look = Thread(
+            target=with_settings, args=(crashed.tidy_own_server, self._root), name="tidy", daemon=True
+        )
         self._look.start()

@@ -29,7 +29,7 @@ BLOWS = 5
 """That a flow gets, at most."""
 APART = 15.0
 """Seconds between two blows to one of `up`'s programs, which is given up when it ends five times a minute."""
-STAGES = {"prepare": 1.0, "train": 8.0, "evaluate": 1.5, "register": 1.0}
+STAGES = {"prepare": 1.0, "train": 25.0, "evaluate": 1.5, "register": 1.0}
 """And in how many seconds of each a blow falls, at the latest."""
 PLANNED = (2, 4, 1, 1)
 """How often a blow is meant for each stage; one that comes too late falls into a later one."""
@@ -152,14 +152,22 @@ def kill(running: Up, place: Path, what: str) -> bool:
             family = psutil.Process(driver).children(recursive=True)
             victims = [each for each in family if word in " ".join(each.cmdline()[:1])]
         else:
-            word = "pipelines.serve" if what == "the serving process" else "prefect server start"
-            family = psutil.Process(running.process.pid).children()
-            victims = [each for each in family if word in " ".join(each.cmdline())]
+            return kill_child(running, what)
         for victim in victims[:1]:
             victim.send_signal(signal.SIGKILL)
     except (psutil.Error, OSError, ValueError):
         return False
     return bool(victims)
+
+
+def kill_child(running: Up, what: str) -> bool:
+    """Kill one of the programs of `pedigree up`; tell whether it was there."""
+    word = "pipelines.serve" if what == "the serving process" else "prefect server start"
+    for each in psutil.Process(running.process.pid).children():
+        if word in " ".join(each.cmdline()):
+            each.send_signal(signal.SIGKILL)
+            return True
+    return False
 
 
 def weights(folder: Path, flow: str) -> str:
