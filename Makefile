@@ -14,7 +14,7 @@ run: .venv/installed ## from raw data to registered models, all tasks
 	pedigree data
 	pedigree run
 
-test: .venv/installed ## the tests, about 10 minutes on two cores
+test: .venv/installed ## the tests that take seconds each
 	python -m pytest
 
 test-long: .venv/installed ## the tests that take minutes each: a team's servers, two hosts, everything at once
