@@ -25,8 +25,8 @@ on, and says that the bits will differ). How this is done:
 [architecture](architecture.md#what-was-interrupted-goes-on).
 
 `make chaos` deals the blows below to the product itself, none of them simulated, and writes this page; `make chaos
-ROWS="fuzz corruption"` deals some, and keeps what was found of the others. A part of each runs in `make test` or `make test-long`.
-A row that says **failed** is a defect.
+ROWS="fuzz corruption"` deals some, and keeps what was found of the others. A part of each runs in
+`make test` or `make test-long`. A row that says **failed** is a defect.
 """
 
 
