@@ -125,24 +125,26 @@ YOUNG = timedelta(minutes=10)
 
 
 def _begin_again(root: Path) -> None:
-    """Schedule again the flow runs that crashed before they had a record, as when the serving process dies."""
+    """Schedule again the flow runs that ended before they had a record, as when the serving process dies.
+
+    One that is pending for long has no process: a process announces itself before it does anything else.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas import filters
     from prefect.client.schemas.objects import StateType
     from prefect.states import AwaitingRetry
 
-    crashed = filters.FlowRunFilterStateType(any_=[StateType.CRASHED])
+    unbegun = filters.FlowRunFilterStateType(any_=[StateType.CRASHED, StateType.PENDING])
     with get_client(sync_client=True) as client:
         for flow_run in client.read_flow_runs(
-            flow_run_filter=filters.FlowRunFilter(state=filters.FlowRunFilterState(type=crashed)),
+            flow_run_filter=filters.FlowRunFilter(state=filters.FlowRunFilterState(type=unbegun)),
             deployment_filter=filters.DeploymentFilter(name=filters.DeploymentFilterName(any_=["local"])),
         ):
             now = datetime.now(UTC)
-            if (
-                flow_run.state is None
-                or now - flow_run.state.timestamp > YOUNG
-                or runs.knows(root, str(flow_run.id))
-            ):
+            if flow_run.state is None or runs.knows(root, str(flow_run.id)):
+                continue
+            since = now - flow_run.state.timestamp
+            if since > YOUNG or (flow_run.state.type == StateType.PENDING and since < GRACE):
                 continue
             name = client.read_flow(flow_run.flow_id).name
             if flow_run.run_count <= _retries(root, name, flow_run.parameters):

@@ -111,19 +111,22 @@ def _under_fire(
     order = list(STAGES)
     plan = sorted(chance.choices(order, PLANNED, k=most), key=order.index)
     place = running.folder / "build" / "runs" / flow
-    until = None
+    until, what = None, ""
     while (state := running.state(flow)) != "COMPLETED":
         if time.monotonic() - began > MOST_SECONDS:
             return [f"not through after {MOST_SECONDS} s, {state}: {running.log()[-1500:]}"], MOST_SECONDS
         if mine < most and (now := _stage(place)) is not None and order.index(now) >= order.index(plan[mine]):
-            until = until or time.monotonic() + chance.random() * STAGES[now]
+            victims = ANYWHERE + (2 * IN_TRAINING if now == "train" else ())
+            if until is None or what not in victims:
+                until, what = time.monotonic() + chance.random() * STAGES[now], chance.choice(victims)
             if time.monotonic() >= until:
-                what = chance.choice(ANYWHERE + (2 * IN_TRAINING if now == "train" else ()))
                 apart = time.monotonic() - last.get(what, -math.inf) > APART
                 if (apart or what not in OF_UP) and kill(running, place, what):
                     mine, last[what] = mine + 1, time.monotonic()
                     dealt[f"{what} in {now}"] += 1
                     until = None
+                else:
+                    until += chance.random() * STAGES[now] / 5  # it is not there yet
         time.sleep(0.1)
     return [], time.monotonic() - began
 

@@ -1,6 +1,7 @@
 """Everything at once in one checkout, once round, with two blows among it."""
 
 import random
+import time
 
 import pytest
 
@@ -44,3 +45,18 @@ def test_flows_that_were_killed_leave_one_run_each_with_every_step_once(day):
 
 def test_no_process_is_left_when_up_is_taken_down(day):
     assert kills.left(day.folder) == []
+
+
+def test_a_flow_run_whose_serving_process_dies_before_it_has_done_anything_begins_again(tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    with up(folder, kills.project(folder)) as running:
+        flow_run = running.submit(TASKS[0], {"train": {"epochs": 1}})
+        while running.state(flow_run) == "SCHEDULED":
+            time.sleep(0.05)
+        assert not (folder / "build" / "runs" / flow_run).exists()
+        assert kills.kill_child(running, "the serving process")
+        end = time.monotonic() + 200
+        while (state := running.state(flow_run)) != "COMPLETED":
+            assert time.monotonic() < end, (state, running.log()[-3000:])
+            time.sleep(0.5)
