@@ -50,10 +50,8 @@ def ours() -> bool:
     return "RAY_ADDRESS" not in os.environ
 
 
-def connect(workers: int) -> float:
+def connect() -> float:
     """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
-    if workers == 0:
-        return 0
     if not ray.is_initialized():
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -43,7 +43,7 @@ def run(
 
     Args:
         work: A module-level function, or a partial of one: it is sent to the workers.
-        workers: How many; 0 runs it in this very process.
+        workers: How many, at least 1.
         folder: Absolute, seen by all workers; holds the events and Ray's own files.
         on_event: Called in a thread of this process.
         name: Of Ray's run. One that was used before in this folder would silently be resumed.
@@ -58,7 +58,7 @@ def run(
         try:
             _run(work, workers, own, on_event, name, retries)
         except Exception as error:
-            if workers == 0 or not _of_ray(error):
+            if not _of_ray(error):
                 raise
             if attempt == retries:
                 raise _cause(error) from error
@@ -82,11 +82,12 @@ def _run(
     work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int
 ) -> None:
     storage = folder / ".ray"
-    gpus = ray_cluster.connect(workers)
-    notes = _notes() if workers and ray_cluster.ours() else None
+    gpus = ray_cluster.connect()
+    notes = _notes() if ray_cluster.ours() else None
     if notes:
         processes.note(notes, ray_cluster.started())
-    cpus = ray_cluster.cpus_each(workers) if workers else 0
+    with_gpu = gpus >= workers
+    cpus = ray_cluster.cpus_each(workers)
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={
@@ -97,8 +98,8 @@ def _run(
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=gpus >= workers > 0,
-            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpus >= workers > 0 else {}) if workers else None,
+            use_gpu=with_gpu,
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if with_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -110,7 +111,7 @@ def _run(
     )
     with _following(folder / EVENTS, on_event):
         try:
-            _interruptibly(trainer.fit) if workers else trainer.fit()
+            _interruptibly(trainer.fit)
         except ray.train.TrainingFailedError as error:
             # Of workers that died while they were started Ray keeps the CPUs, and the next training would wait for
             # these for ever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).

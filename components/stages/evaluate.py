@@ -11,11 +11,11 @@ import numpy as np
 from safetensors.torch import load_file
 
 from components import figures, files
-from components.adapters import mlflow_runs, mlflow_store, ray_train
+from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Batch, Evaluated, Outcomes, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
-from components.stages import prepare, train
+from components.stages import prepare, train, work
 from components.training import inference, saved
 from components.trust import bootstrap
 
@@ -48,8 +48,8 @@ def predictions(
 ) -> Batch:
     """Return what a saved network says of the whole test split, computed on evaluation's workers."""
     file = scratch / "predictions.safetensors"
-    work = partial(inference.predict_to_file, task, model, prepared, params.evaluate.batch_size, file)
-    ray_train.run(work, params.evaluate.workers, scratch, lambda event: None, name)
+    predict = partial(inference.predict_to_file, task, model, prepared, params.evaluate.batch_size, file)
+    work.run(predict, params.evaluate.workers, scratch, lambda event: None, name)
     return load_file(file)
 
 

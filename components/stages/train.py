@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from components import files, locks, processes
-from components.adapters import mlflow_runs, mlflow_store, ray_cluster, ray_train
+from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Event, Prepared, Task, Trained, Workers
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
-from components.stages import job, prepare
+from components.stages import job, prepare, work
 from components.stages.origin import Origin, beginning, source_now, write
 from components.training import loop, saved
 from components.trust.lineage import Runs
@@ -52,7 +52,7 @@ def train(
     files.check_seal(prepared.folder, "prepare")
     task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
     before = _stamp(out)
-    with _accelerator(origin.root, task.name), ExitStack() as stack:
+    with _accelerator(origin.root, task.name, params.train.workers), ExitStack() as stack:
         known = beginning(origin.root, prepared.manifest)  # whoever waits runs the code that there is afterwards
         its_key = job.key(task, params, prepared.manifest, known.code.components)
         its_job = stack.enter_context(job.taken_up(out, its_key, task.name, known))
@@ -82,11 +82,11 @@ def train(
                 elif event["kind"] == "epoch":
                     on_epoch(event["metrics"])
 
-            work = partial(_fit, known.code.components, task, params, prepared, its_job.folder)
+            fit = partial(_fit, known.code.components, task, params, prepared, its_job.folder)
             tell = _told([on_event, progress.tell, *listeners])
             processes.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
-                ray_train.run(work, params.train.workers, scratch, tell, run_id, params.train.retries)
+                work.run(fit, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
         rows = [history[epoch] for epoch in sorted(history)]
         described = _describe(task, params, prepared, new, rows, run_id, its_key)
@@ -111,9 +111,9 @@ def _fit(
     loop.fit(task, params, prepared, folder, workers)
 
 
-def _accelerator(root: Path, name: str) -> AbstractContextManager[None]:
+def _accelerator(root: Path, name: str, workers: int) -> AbstractContextManager[None]:
     """Wait for this machine's accelerator; those of a cluster are Ray's to give."""
-    return locks.alone(root / ACCELERATOR, f"the training of {name}") if ray_cluster.ours() else nullcontext()
+    return locks.alone(root / ACCELERATOR, f"the training of {name}") if work.here(workers) else nullcontext()
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

@@ -13,6 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from components.contracts import Batch
 
 
+def default() -> torch.device:
+    """Return the device of this process: the GPU that torch has chosen, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def described(device: torch.device) -> str:
     """Return what of a device the last bits of a training may depend on."""
     if device.type == "cuda":

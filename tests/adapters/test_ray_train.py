@@ -78,7 +78,7 @@ JOIN = """
 from components.adapters import ray_cluster
 from components.errors import PedigreeError
 try:
-    ray_cluster.connect(1)
+    ray_cluster.connect()
 except PedigreeError as error:
     print(error)
 else:
@@ -95,7 +95,7 @@ else:
     ],
 )
 def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, monkeypatch, tmp_path):
-    ray_cluster.connect(1)
+    ray_cluster.connect()
     own = os.environ["RAY_AUTH_TOKEN"]
     assert len(own) == 64, "made by this process"
     monkeypatch.setenv("RAY_ADDRESS", ray_train.ray.get_runtime_context().gcs_address)
@@ -164,7 +164,7 @@ def tell_a_lot(workers: Workers) -> None:
 
 def test_no_event_is_lost_or_out_of_order(tmp_path):
     told = []
-    ray_train.run(tell_a_lot, 0, tmp_path, told.append, "many")
+    ray_train.run(tell_a_lot, 1, tmp_path, told.append, "many")
     assert [event["number"] for event in told] == list(range(2000))
 
 
@@ -179,7 +179,7 @@ def tell_though_the_folder_is_away(folder: Path, workers: Workers) -> None:
 def test_a_folder_that_is_away_for_a_while_costs_no_event(tmp_path):
     told, folder = [], tmp_path / "run"
     folder.mkdir()
-    ray_train.run(partial(tell_though_the_folder_is_away, folder), 0, folder, told.append, "away")
+    ray_train.run(partial(tell_though_the_folder_is_away, folder), 1, folder, told.append, "away")
     assert [event["number"] for event in told] == [0, 1]
 
 
