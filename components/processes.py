@@ -82,7 +82,7 @@ def end(processes: Iterable[Process], seconds: float = 8) -> list[Process]:
     for each in alive:
         with suppress(psutil.NoSuchProcess):
             each.kill()
-    psutil.wait_procs(alive, timeout=seconds)
+    psutil.wait_procs(alive, timeout=8)  # the kernel takes a moment, and longer for one that writes to a disk
     return there
 
 

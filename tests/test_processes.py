@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from components import processes
 from components.processes import Process
 
@@ -29,14 +31,16 @@ def test_a_process_that_ended_is_gone_even_before_anybody_has_waited_for_it():
             time.sleep(0.01)
 
 
-def test_processes_are_ended_the_hard_way_when_they_do_not_go():
+@pytest.mark.parametrize("seconds", [0, 0.1])
+def test_processes_are_ended_the_hard_way_when_they_do_not_go(seconds):
     stubborn = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "much = b'1' * 2**29; print(flush=True); time.sleep(600)"  # whose end takes the kernel a moment
     )
     with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, text=True) as child:
         child.stdout.readline()
         (known,) = processes.tree(child.pid)
-        assert processes.end([known], seconds=0.1) == [known]
+        assert processes.end([known], seconds=seconds) == [known]
         assert known.gone
 
 
