@@ -55,16 +55,19 @@ class Up:
                     raise
                 time.sleep(0.5)
 
-    def submit(self, name: str, parameters: dict) -> str:
-        """Ask for a flow run of a task's deployment; return its id."""
+    def deployment(self, task: str, name: str = "local") -> dict:
+        """Return what Prefect has of a task's deployment, once it is there: a few seconds after the servers are."""
         end = time.monotonic() + UP_SECONDS
-        while True:  # the deployment is there a few seconds after the servers are
+        while True:
             try:
-                deployment = self.api(f"deployments/name/{name}/local", seconds=0)
-                break
+                return self.api(f"deployments/name/{task}/{name}", seconds=0)
             except OSError:
                 assert time.monotonic() < end, self.log()
                 time.sleep(0.5)
+
+    def submit(self, name: str, parameters: dict) -> str:
+        """Ask for a flow run of a task's deployment; return its id."""
+        deployment = self.deployment(name)
         made = self.api(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
         return str(made["id"])
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
@@ -141,13 +142,19 @@ def _dataset(manifest: Manifest, split: str, source: Path) -> DatasetInput:
 
 def environment() -> dict[str, Any]:
     """Return what is installed here, and on what it runs."""
-    packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "packages": dict(sorted(packages.items())),
+        "packages": dict(_packages()),
     }
+
+
+@cache
+def _packages() -> Mapping[str, str]:
+    """Return the version of each package, read once: there are hundreds, and each has a page of headers."""
+    read = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    return dict(sorted((headers["Name"], headers["Version"]) for headers in read))
 
 
 class _Row(NamedTuple):

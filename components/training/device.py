@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import torch
@@ -76,8 +77,9 @@ def flops(forward_and_backward: Callable[[], None]) -> int:
     return int(counter.get_total_flops())
 
 
+@cache
 def peak_flops(device: torch.device, precision: str, seconds: float = 0.3) -> float:
-    """Measure the most FLOP/s that this device gives to a large matrix product or a 3x3 convolution."""
+    """Measure the most FLOP/s that this device gives to a large matrix product or a 3x3 convolution, once."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     side = 8192 if device.type == "cuda" else 1024
     matrix = torch.randn(side, side, device=device, dtype=dtype)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from components import __main__ as door
 from components import processes
 from pipelines import cli
 from tests.conftest import run_in
@@ -60,23 +61,32 @@ def failed(done: subprocess.CompletedProcess[str], said: str, code: int = 1) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistyped_parameter_stops_every_door_with_its_line(workspace):
+@pytest.fixture
+def stage(workspace, monkeypatch, capsys):
+    """Run a stage by hand, as `python -m components` does, in this process: each start of one takes seconds."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(workspace)
+        code = door.main(list(arguments))
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
+
+
+def test_a_mistyped_parameter_stops_every_door_with_its_line(workspace, stage):
     before = results(workspace)
     edit(workspace / "params.yaml", "epochs:", "epohcs:")
-    for door in (
-        pedigree(workspace, "run", "vision"),
-        run_in(workspace, "components", "vision", "train"),
-    ):
-        failed(door, "tasks.vision.train.epohcs is not a parameter; did you mean epochs?")
-        assert "params.yaml:" in door.stderr
+    for done in (pedigree(workspace, "run", "vision"), stage("vision", "train")):
+        failed(done, "tasks.vision.train.epohcs is not a parameter; did you mean epochs?")
+        assert "params.yaml:" in done.stderr
     assert results(workspace) == before
 
 
-def test_wrong_usage_is_exit_code_2(workspace):
+def test_wrong_usage_is_exit_code_2(workspace, stage):
     failed(pedigree(workspace, "rnu"), "No such command", code=2)
     failed(pedigree(workspace, "run", "--no-such-option"), "No such option", code=2)
-    failed(run_in(workspace, "components", "vision"), "usage:", code=2)
-    failed(run_in(workspace, "components", "vision", "trian"), "did you mean train?", code=2)
+    failed(stage("vision"), "usage:", code=2)
+    failed(stage("vision", "trian"), "did you mean train?", code=2)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "register"])
@@ -107,10 +117,10 @@ def test_an_unknown_profile_is_named_with_the_nearest(workspace):
     failed(pedigree(workspace, "run", "--profile", "cifar"), "did you mean cifar10?")
 
 
-def test_no_data_is_said_with_the_command_that_brings_it(workspace):
+def test_no_data_is_said_with_the_command_that_brings_it(workspace, stage):
     shutil.rmtree(workspace / "data")
     failed(pedigree(workspace, "run", "vision"), "run `pedigree data`")
-    failed(run_in(workspace, "components", "vision", "prepare"), "run `pedigree data`")
+    failed(stage("vision", "prepare"), "run `pedigree data`")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +132,7 @@ def test_no_data_is_said_with_the_command_that_brings_it(workspace):
         ("all corrupt", "refused"),
     ],
 )
-def test_data_that_cannot_be_learnt_from_is_refused_and_earlier_results_stay(workspace, harm, said):
+def test_data_that_cannot_be_learnt_from_is_refused_and_earlier_results_stay(workspace, stage, harm, said):
     before = results(workspace)
     raw = workspace / "data" / "vision"
     if harm == "empty class":
@@ -137,14 +147,14 @@ def test_data_that_cannot_be_learnt_from_is_refused_and_earlier_results_stay(wor
     else:
         for file in (raw / "train" / "1").iterdir():
             file.write_bytes(file.read_bytes()[:60])
-    failed(run_in(workspace, "components", "vision", "prepare"), said)
+    failed(stage("vision", "prepare"), said)
     after = results(workspace)
     after.pop("build/vision/refused.json", None)
     assert after == before
 
 
 @pytest.mark.parametrize("kind", ["missing", "foreign", "pickle"])
-def test_a_checkpoint_that_is_none_stops_training_before_it_starts(workspace, kind):
+def test_a_checkpoint_that_is_none_stops_training_before_it_starts(workspace, stage, kind):
     import torch
 
     before = results(workspace)
@@ -154,7 +164,7 @@ def test_a_checkpoint_that_is_none_stops_training_before_it_starts(workspace, ki
     elif kind == "pickle":
         torch.save({"run": Path("x")}, checkpoint)
     _pretrained(workspace)
-    failed(run_in(workspace, "components", "vision", "train"), "resnet18.pth")
+    failed(stage("vision", "train"), "resnet18.pth")
     assert results(workspace) == before
 
 

@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -62,11 +60,10 @@ def test_dvc_repro_builds_a_new_tasks_four_stages_and_a_second_one_does_nothing(
     second = run_in(workspace, "dvc", "repro", "register@toy")
     assert "Data and pipelines are up to date." in second.stdout
     assert versions(workspace) == [1]
-    for what in ("metrics", "plots"):
-        shown = run_in(workspace, "dvc", what, "show", *(["--json"] if what == "plots" else []))
+    for what, said in (("metrics", "squared_error"), ("plots", "history.csv")):
+        shown = run_in(workspace, "dvc", what, "show", "--json")
         assert shown.returncode == 0, shown.stderr
-    shown = run_in(workspace, "dvc", "metrics", "show")
-    assert "squared_error" in shown.stdout
+        assert said in shown.stdout
 
 
 def test_dvc_repro_means_four_stages_for_each_task(workspace):
@@ -141,18 +138,14 @@ def up(its):
     return its.process
 
 
-def deployment_run(workspace, *arguments: str) -> subprocess.CompletedProcess[str]:
-    end = time.monotonic() + 60
-    while True:  # the deployment is there a few seconds after the servers are
-        done = run_in(workspace, "prefect", "--no-prompt", "deployment", "run", "toy/local", *arguments)
-        if "not found" not in (done.stdout + done.stderr).lower() or time.monotonic() > end:
-            return done
-        time.sleep(1)
+def deployment_run(its, *arguments: str) -> subprocess.CompletedProcess[str]:
+    its.deployment("toy")  # it is there a few seconds after the servers are
+    return run_in(its.folder, "prefect", "--no-prompt", "deployment", "run", "toy/local", *arguments)
 
 
-def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, up, ports, its):
+def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, its):
     before = versions(workspace)
-    done = deployment_run(workspace, "-p", 'train={"epochs": 2}', "--watch")
+    done = deployment_run(its, "-p", 'train={"epochs": 2}', "--watch")
     assert done.returncode == 0, done.stdout + done.stderr + (workspace / "up.log").read_text()
     new = max(before, default=0) + 1
     assert versions(workspace) == [*before, new]
@@ -178,29 +171,26 @@ def test_all_that_is_up_listens_on_loopback_alone(up):
     assert listening(up.pid) == {"127.0.0.1"}
 
 
-def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, up):
+def test_a_parameter_out_of_bounds_is_refused_before_anything_runs(workspace, its):
     before = versions(workspace)
-    done = deployment_run(workspace, "-p", 'train={"epochs": 0}')
+    done = deployment_run(its, "-p", 'train={"epochs": 0}')
     assert done.returncode == 1
     assert "train.epochs" in done.stdout
     assert "less than the minimum of 1" in " ".join(done.stdout.split())
     assert versions(workspace) == before
 
 
-def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(up, ports):
-    address = f"http://127.0.0.1:{ports[0]}/api/deployments/name/toy/local"
-    deployment = json.load(urllib.request.urlopen(address))
-    text = json.dumps(deployment["parameter_openapi_schema"])
+def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(its):
+    text = json.dumps(its.deployment("toy")["parameter_openapi_schema"])
     assert "Passes over the training part" in text
     assert '"default": 30' in text
 
 
-def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, up, ports):
+def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, its):
     for command in (["work-pool", "create", "local", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
         done = run_in(workspace, "prefect", *command)
         assert done.returncode == 0, done.stdout + done.stderr
-    address = f"http://127.0.0.1:{ports[0]}/api/deployments/name/vision"
-    pool, local = (json.load(urllib.request.urlopen(f"{address}/{name}")) for name in ("pool", "local"))
+    pool, local = (its.deployment("vision", name) for name in ("pool", "local"))
     assert pool["parameter_openapi_schema"] == local["parameter_openapi_schema"]
     assert (pool["work_pool_name"], pool["entrypoint"]) == ("local", "pipelines/flow.py:vision")
 

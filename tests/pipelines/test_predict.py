@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,10 +182,6 @@ def test_all_files_good_is_exit_code_0_and_nothing_but_answers(chain_of, moved_o
     (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(answer) == ["file", "continuation", "tokens", "log_probabilities"]
     assert (answer["file"], len(answer["tokens"])) == ("prompt.txt", 7)
-    table = pedigree(moved_on, "predict", "language/1", *settings, "prompt.txt", "--format", "table")
-    assert (table.returncode, table.stderr) == (0, "")
-    for said in ("file", "log_probabilities", "prompt.txt", "…"):
-        assert said in table.stdout
 
 
 @pytest.mark.parametrize(
@@ -323,6 +320,21 @@ def test_a_version_whose_process_dies_is_a_sentence():
         pytest.raises(PedigreeError, match="vision version 1 ended with exit code -9: look whether memory"),
     ):
         Answering("vision version 1", "image", True, {}, process).ask([b"x"])
+
+
+def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(predict.served_files, "answering", lambda *_: nullcontext(Fake()))
+    for name in ("good", "bad", "[better]"):
+        (tmp_path / name).write_text(name)
+    names = ["good", "bad", "[better]"]
+    assert not predict.predict(chain.root, tmp_path, "vision", names, {}, "table", debug=False)
+    told = capsys.readouterr()
+    assert [line.split() for line in told.out.splitlines() if line.strip(" ─")] == [
+        ["file", "answer"],
+        ["good", "good"],
+        ["[better]", "[better]"],
+    ]
+    assert told.err == "bad: it is bad; send another\n"
 
 
 def test_a_cell_of_the_table_shows_the_first_of_many():

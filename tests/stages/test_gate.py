@@ -1,6 +1,7 @@
 """The gate before models that were trained to be worse, better, and better but for one class."""
 
 import shutil
+from functools import cache
 
 import pytest
 
@@ -20,24 +21,39 @@ def raw(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def register_as(chain, raw, tmp_path):
-    """Train on so many images of each class and register the model."""
+def changed(chain, **sections):
+    tree = params.Values(sections, {}).over(params.Values(chain.values.model_dump(by_alias=True), {})).tree
+    return chain.task.params.model_validate(tree)
 
-    def make(name, *images, epochs=5, digits=raw, margin=1.0):
-        folder = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+
+@pytest.fixture(scope="module")
+def model(chain, tmp_path_factory):
+    """Train on so many images of each class, once."""
+
+    @cache
+    def make(*images, epochs, digits):
+        folder = tmp_path_factory.mktemp("gate")
         shutil.copytree(digits, folder / "raw")
         for label, count in enumerate(images):
             for file in sorted((folder / "raw" / "train" / str(label)).iterdir())[count:]:
                 file.unlink()
-        changes = {"train": {"epochs": epochs}, "register": {"name": name, "gate": {"class_margin": margin}}}
-        tree = params.Values(changes, {}).over(params.Values(chain.values.model_dump(by_alias=True), {})).tree
-        values = chain.task.params.model_validate(tree)
+        values = changed(chain, train={"epochs": epochs})
         prepared = prepare.prepare(chain.task, values, folder / "raw", folder / "prepared")
         trained = train.train(chain.task, values, prepared, folder / "model", Origin(chain.root))
-        evaluated = evaluate.evaluate(chain.task, values, prepared, trained, folder / "evaluation")
-        registered = register.register(chain.task, values, prepared, trained, evaluated, folder / "registered.json")
-        return registered, evaluated.metrics["accuracy"]
+        return prepared, trained, evaluate.evaluate(chain.task, values, prepared, trained, folder / "evaluation")
+
+    return make
+
+
+@pytest.fixture
+def register_as(chain, raw, model, tmp_path):
+    """Register the model of so many images of each class."""
+
+    def make(name, *images, epochs=5, digits=raw, margin=1.0):
+        parts = model(*images, epochs=epochs, digits=digits)
+        values = changed(chain, register={"name": name, "gate": {"class_margin": margin}})
+        registered = register.register(chain.task, values, *parts, tmp_path / "registered.json")
+        return registered, parts[-1].metrics["accuracy"]
 
     return make
 

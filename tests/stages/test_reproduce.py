@@ -67,6 +67,7 @@ def test_a_version_trained_again_from_its_commit_has_bitwise_the_same_weights(ed
     assert [(version.name, version.version) for version in MlflowClient().search_model_versions()] == before
 
 
+@pytest.mark.long
 def test_one_line_changed_in_the_model_makes_other_weights_and_the_reason_is_the_code(edited, capsys):
     assert not door.reproduce(edited, "models:/vision@champion", here=True)
     said = capsys.readouterr().out
