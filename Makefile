@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The installed programs call each other by name (MLflow starts its server that way).
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where it is set, each process would compile all our modules anew, which takes it a second.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long chaos check ui bench lock

@@ -77,7 +77,9 @@ class TrainParams(Section):
     epochs: int = Field(ge=1, le=100_000, description="Passes over the training part")
     batch_size: int = Field(ge=1, le=1_000_000, description="Samples an update, over all workers")
     accumulate: int = Field(ge=1, le=4096, description="Pieces that a worker's share of a batch is computed in")
-    precision: Literal["bf16", "fp32"] = Field(description="bf16 is autocast; weights and evaluation stay in fp32")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        description="bf16 is autocast; auto is bf16 where the device has it; weights and evaluation stay in fp32"
+    )
     optimizer: OptimizerParams
     schedule: ScheduleParams
     clip_norm: float = Field(ge=0, description="Largest norm of the whole gradient; 0 clips nothing")

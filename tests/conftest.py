@@ -33,7 +33,7 @@ def tiny(name: str) -> ModuleType:
 def copy_project(folder: Path) -> Path:
     """Copy what is tracked of this project, with tiny data and parameters that make it quick."""
     for name in ("components", "pipelines", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # with its bytecode, where there is some
     (folder / "mlruns").mkdir()
     for name in ("pyproject.toml", "dvc.yaml", "prefect.yaml", ".gitignore", "mlruns/.gitignore"):
         shutil.copyfile(ROOT / name, folder / name)

@@ -19,11 +19,25 @@ def default() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def described(device: torch.device) -> str:
-    """Return what of a device the last bits of a training may depend on."""
+def precision_on(device: torch.device, asked: str) -> str:
+    """Return bf16 or fp32, which `auto` leaves to the device: bf16 where it has instructions for that.
+
+    Without them torch computes the same in software: on an AVX2 processor, 9 GFLOP/s instead of 173 in fp32.
+    """
+    if asked != "auto":
+        return asked
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = any(there for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+    return "bf16" if native else "fp32"
+
+
+def described(device: torch.device, precision: str) -> str:
+    """Return what of a device the last bits of a training in this precision may depend on."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {precision}"
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads), {precision}"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

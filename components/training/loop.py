@@ -25,7 +25,7 @@ from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Tas
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
 from components.training import checkpoint, saved
-from components.training.device import autocast, described, resident, to_device
+from components.training.device import autocast, described, precision_on, resident, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
 from components.training.optimization import build_average, build_optimizers, learning_rate
@@ -74,6 +74,10 @@ class _Run:
     @property
     def train(self) -> TrainParams:
         return self.params.train
+
+    @property
+    def precision(self) -> str:
+        return precision_on(self.workers.device, self.train.precision)
 
     @property
     def judged(self) -> nn.Module:
@@ -152,7 +156,7 @@ def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path
     workers.emit(
         {
             "kind": "start",
-            "device": described(workers.device),
+            "device": described(workers.device, run.precision),
             "world": workers.world,
             "resumed": found and {"update": run.update, "epoch": run.epoch, "world": found[0].world},
             "history": run.history,
@@ -296,7 +300,7 @@ def _update(run: _Run, batch: Batch, share: float) -> tuple[dict[str, Tensor], i
     rate = learning_rate(run.train, share)
     for number, piece in enumerate(pieces, start=1):
         with _without_exchange(run.network) if number < len(pieces) else nullcontext():
-            with autocast(run.workers.device, run.train.precision):
+            with autocast(run.workers.device, run.precision):
                 output = run.task.step(run.network, run.task.augment(piece, run.params), run.params)
             (output.loss * len(next(iter(piece.values()))) / samples).backward()
         outputs.append(output)

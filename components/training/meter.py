@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from components.contracts import Batch, Plan, Task, Workers
 from components.params import TaskParams
-from components.training.device import flops, peak_flops, to_device
+from components.training.device import flops, peak_flops, precision_on, to_device
 
 QUIET_SECONDS = 0.5
 """Between two events inside an epoch: reading the loss waits for the device."""
@@ -73,7 +73,8 @@ class Speed:
             counts.append(output.count)
 
         cost = flops(forward_and_backward)
-        return cls(cost / counts[0], workers.world * peak_flops(workers.device, params.train.precision))
+        precision = precision_on(workers.device, params.train.precision)
+        return cls(cost / counts[0], workers.world * peak_flops(workers.device, precision))
 
     def of(self, samples: int, seconds: float) -> dict[str, float]:
         """Return what an epoch reached."""

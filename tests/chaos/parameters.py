@@ -23,7 +23,7 @@ from components import params, tasks
 from components.contracts import Plan, Task
 from components.errors import PedigreeError
 from components.params import TaskParams
-from components.training.device import autocast
+from components.training.device import autocast, precision_on
 from components.training.optimization import build_average, build_optimizers, learning_rate
 from tests.chaos.results import Result
 from tests.conftest import ROOT, TASKS, tiny
@@ -242,7 +242,7 @@ def one_step(task: Task[Any], values: TaskParams, folder: Path) -> None:
     split = task.load_split(folder, "train")
     batch = task.train_batches(split, values, Plan())[0]
     model.train()
-    with autocast(CPU, train.precision):
+    with autocast(CPU, precision_on(CPU, train.precision)):
         output = task.step(model, task.augment(batch, values), values)
     output.loss.backward()
     assert output.loss.isfinite(), f"a loss of {output.loss.item()} at the first step"

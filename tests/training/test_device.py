@@ -43,6 +43,15 @@ def test_images_become_channels_last_and_labels_stay():
     assert batch["label"].shape == (2,)
 
 
+def test_the_device_has_a_say_in_the_precision_only_where_it_is_asked(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    found = [device.precision_on(CPU, asked) for asked in ("auto", "fp32", "bf16")]
+    assert found == ["fp32", "fp32", "bf16"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True})
+    found = [device.precision_on(CPU, asked) for asked in ("auto", "fp32", "bf16")]
+    assert found == ["bf16", "fp32", "bf16"]
+
+
 def test_bf16_is_autocast_and_fp32_is_left_alone():
     layer, x = nn.Linear(4, 4), torch.randn(2, 4)
     with device.autocast(CPU, "bf16"):
