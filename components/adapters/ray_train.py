@@ -74,7 +74,12 @@ def _notes() -> Path:
 
 
 def _of_ray(error: Exception) -> bool:
-    """Tell whether Ray ended, and not what it ran; when its programs do not start it raises a plain Exception."""
+    """Tell whether Ray ended, and not what it ran; when its programs do not start it raises a plain Exception.
+
+    A raylet that dies while Ray's controller asks something of a worker is an error of the controller.
+    """
+    if isinstance(error, ray.train.ControllerError):
+        return _sentence_in(error.controller_failure) is None and _of_ray(error.controller_failure)
     return isinstance(error, ray.exceptions.RayError | ConnectionError) or type(error) is Exception
 
 
@@ -116,6 +121,8 @@ def _run(
             # Of workers that died while they were started Ray keeps the CPUs, and the next training would wait for
             # these for ever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).
             ray.shutdown()
+            if _of_ray(error):
+                raise
             raise _cause(error) from error
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, or Prefect's word for it: no worker goes on without us

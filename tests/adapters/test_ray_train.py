@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 import torch.distributed as dist
 
 from components.adapters import ray_cluster, ray_train
@@ -136,6 +137,37 @@ def test_a_training_whose_workers_died_leaves_the_cpus_to_the_next_one(tmp_path)
         ray_train.run(die, 2, tmp_path / "first", lambda event: None, "first")
     assert "\n" not in str(caught.value), "a sentence"
     ray_train.run(print, 2, tmp_path / "second", lambda event: None, "second")
+
+
+LOST = ray.exceptions.ActorUnavailableError("The actor is temporarily unavailable: Connection reset by peer", None)
+MISTAKE = PedigreeError("what to do")
+
+
+@pytest.mark.parametrize(
+    ("raised", "attempts"),
+    [
+        (ray.exceptions.RayError("the raylet died"), 3),
+        (ray.train.ControllerError(LOST), 3),
+        (ray.train.ControllerError(MISTAKE), 1),
+        (ray.train.WorkerGroupError("a worker died", {0: LOST}), 1),  # which Ray has tried again by itself
+    ],
+)
+def test_ray_is_started_again_where_it_ended_by_itself_and_not_after_what_it_ran(
+    raised, attempts, tmp_path, monkeypatch
+):
+    tried = []
+
+    def fit(self):
+        tried.append(self)
+        raise raised
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    # Only the decision is asked for: each start of Ray takes seconds, and `make chaos` kills real ones.
+    for name, answer in (("connect", 0.0), ("ours", False), ("cpus_each", 1)):
+        monkeypatch.setattr(ray_cluster, name, lambda *_, answer=answer: answer)
+    with pytest.raises(PedigreeError):
+        ray_train.run(print, 1, tmp_path, lambda event: None, "lost", retries=2)
+    assert len(tried) == attempts
 
 
 def test_more_workers_than_this_machine_has_cpus_is_a_sentence_and_no_endless_wait(tmp_path, monkeypatch):
