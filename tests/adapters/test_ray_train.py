@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import ray
 import torch.distributed as dist
 
 from components.adapters import ray_cluster, ray_train
@@ -139,6 +138,7 @@ def test_a_training_whose_workers_died_leaves_the_cpus_to_the_next_one(tmp_path)
     ray_train.run(print, 2, tmp_path / "second", lambda event: None, "second")
 
 
+ray = ray_train.ray  # which reads its settings when it is imported, after ray_cluster has made them
 LOST = ray.exceptions.ActorUnavailableError("The actor is temporarily unavailable: Connection reset by peer", None)
 MISTAKE = PedigreeError("what to do")
 
