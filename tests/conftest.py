@@ -14,14 +14,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# Before torch: two processes of pytest share two cores, and what they start does, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import psutil
 import pytest
+import torch
 
 from components import tasks
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams
+from components.training import device
 
 ROOT = Path(__file__).parents[1]
+BF16 = pytest.mark.skipif(
+    device.precision_on(torch.device("cpu"), "auto") != "bf16", reason="this processor has no bf16"
+)
 TASKS = tasks.names(ROOT)
 
 

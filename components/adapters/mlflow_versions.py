@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -235,6 +236,9 @@ def fetch(version: Version, to: Path) -> Path:
             f"the files of {version.name} version {version.version} cannot be had from MLflow's store "
             f"({first_line(error)}): look whether they were deleted"
         ) from None
+    # Whoever loads a version straight from the store, as MLflow's own programs do, leaves Python's bytecode there.
+    for bytecode in list(folder.rglob("__pycache__")):
+        shutil.rmtree(bytecode)
     if version.tags.get(FILES, _digest(folder)) != _digest(folder):
         raise DamagedError(
             f"the files of {version.name} version {version.version} in MLflow's store are not those that were "

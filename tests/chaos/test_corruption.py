@@ -106,6 +106,17 @@ def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, co
     assert weights.where == registry.DAMAGED
 
 
+def test_bytecode_that_mlflow_left_beside_a_versions_code_is_no_damage_and_is_not_run(chain, copy):
+    version = MlflowClient().get_model_version("vision", str(chain.registered.version))
+    (code,) = (copy / "mlruns").glob(f"vision/models/{Path(version.source).name}/**/code/components/training")
+    (code / "__pycache__").mkdir(exist_ok=True)
+    (code / "__pycache__" / "saved.cpython-311.pyc").write_bytes(b"what Python would run")
+    version = mlflow_versions.find(f"vision/{chain.registered.version}")
+    fetched = mlflow_versions.fetch(version, copy / "build" / "fetched")
+    assert (fetched / "code" / "components" / "training" / "saved.py").is_file()
+    assert not list(fetched.rglob("__pycache__"))
+
+
 def test_a_changed_digit_in_a_versions_lineage_is_noticed(database):
     content = database.read_bytes()
     assert b'"seed":0' in content

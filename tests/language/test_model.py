@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from components.language.model import RECURRENT, LanguageModel, PlainRNN, build_model
 from components.language.params import DropoutParams
+from tests.conftest import BF16
 from tests.language.tiny import text
 from tests.language.values import prepared, tokenizer, values
 
@@ -170,6 +171,7 @@ def test_gates_start_orthogonal_and_the_forget_gate_open(tmp_path):
         assert torch.equal(biases, torch.tensor([0, 1.5, 0, 0]).repeat_interleave(16))
 
 
+@BF16
 @pytest.mark.parametrize("cell", CELLS)
 def test_bf16_computes_about_what_fp32_does(cell):
     found = model(cell).train()

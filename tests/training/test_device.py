@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from components.errors import PedigreeError
 from components.training import device
 
 CPU = torch.device("cpu")
@@ -43,13 +44,13 @@ def test_images_become_channels_last_and_labels_stay():
     assert batch["label"].shape == (2,)
 
 
-def test_the_device_has_a_say_in_the_precision_only_where_it_is_asked(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
-    found = [device.precision_on(CPU, asked) for asked in ("auto", "fp32", "bf16")]
-    assert found == ["fp32", "fp32", "bf16"]
+def test_auto_is_bf16_where_the_processor_has_it_and_else_bf16_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True})
-    found = [device.precision_on(CPU, asked) for asked in ("auto", "fp32", "bf16")]
-    assert found == ["bf16", "fp32", "bf16"]
+    assert [device.precision_on(CPU, asked) for asked in ("auto", "fp32", "bf16")] == ["bf16", "fp32", "bf16"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    assert [device.precision_on(CPU, asked) for asked in ("auto", "fp32")] == ["fp32", "fp32"]
+    with pytest.raises(PedigreeError, match=r"train\.precision is bf16, .* processor has no .*: set it to auto"):
+        device.precision_on(CPU, "bf16")
 
 
 def test_bf16_is_autocast_and_fp32_is_left_alone():

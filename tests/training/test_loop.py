@@ -15,6 +15,7 @@ from components.batches import in_order, shuffled
 from components.contracts import Manifest, Plan, Prepared, StepOutput, Task, Workers
 from components.training import loop, saved
 from components.vision.params import VisionParams
+from tests.conftest import BF16
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -199,6 +200,7 @@ def test_validation_counts_every_sample_once(tmp_path):
     assert metrics[0]["val/loss"] == pytest.approx(F.mse_loss(model(val["x"]), val["y"]).item(), rel=1e-6)
 
 
+@BF16
 def test_bf16_learns_as_fp32_does(tmp_path):
     _, fp32 = fit(tmp_path / "fp32", epochs=8)
     _, bf16 = fit(tmp_path / "bf16", epochs=8, precision="bf16")
