@@ -1,5 +1,6 @@
 """Which Prefect server the flows use. Prefect reads its settings when it is imported, so this comes first."""
 
+import importlib
 import logging
 import os
 import urllib.request
@@ -8,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from components import files, processes
+from components.background import in_thread
 from components.errors import PedigreeError, without_login
 
 log = logging.getLogger("pedigree.server")
@@ -52,12 +54,17 @@ def connected() -> Iterator[None]:
 
 
 def _start_own() -> None:
-    """Start Prefect's temporary server, which ends with this process, or is ended later where it could not."""
+    """Start Prefect's temporary server, which ends with this process, or is ended later where it could not.
+
+    What a flow imports is imported meanwhile: both take seconds, and a processor each.
+    """
     from prefect.server.api.server import SubprocessASGIServer
 
     own = SubprocessASGIServer()
+    starting = in_thread(own.start, "prefect-server")
+    importlib.import_module("pipelines.flow")
     try:
-        own.start()
+        starting.result()
     except RuntimeError as error:
         raise PedigreeError(f"Prefect's server does not start: {error}") from error
     assert own.server_process is not None, "it answers"

@@ -24,6 +24,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if "RAY_ADDRESS" not in os.environ:
     # Our own cluster listens on 127.0.0.1 alone: Ray takes that address where clusters are of one machine only.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    # A program of its own, which takes seconds to start, for clusters that are told before they lose a host.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Without a token here Ray would write one into the home folder, for all clusters of this user.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -4,13 +4,12 @@ Workers tell of their progress in a file of JSON lines, which the driver follows
 would wait for its next poll, and what a worker prints is lost when it dies.
 """
 
-import contextvars
 import json
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import ray.train.torch
 import torch
 
 from components import processes
+from components.background import in_thread
 from components.contracts import Event, Workers
 from components.errors import PedigreeError, sentence
 
@@ -142,21 +142,7 @@ class _NoRetryOfMistakes(ray.train.UserCallback):
 
 def _interruptibly(call: Callable[[], object]) -> None:
     """Call in another thread: in the main one Ray would take Ctrl-C for itself, as long as the process lives."""
-    _in_thread(call, "ray-fit").result()
-
-
-def _in_thread(call: Callable[[], object], name: str) -> Future[object]:
-    """Begin a call in a thread that does not keep the process alive; return its outcome."""
-    outcome: Future[object] = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(call())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
-    return outcome
+    in_thread(call, "ray-fit").result()
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -203,7 +189,7 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
                 return
             done.wait(0.2)
 
-    outcome = _in_thread(follow, "follow-events")
+    outcome = in_thread(follow, "follow-events")
     try:
         yield
     except BaseException:

@@ -1,0 +1,135 @@
+"""What the benchmarks found, and docs/performance.md, which says it beside what was aimed at."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import figures
+
+DOCS = Path(__file__).parents[1] / "docs"
+KEPT = DOCS / "performance.json"
+
+
+def machine() -> str:
+    """Return the machine in words: two of one name may differ, the ratios of one run do not."""
+    model = platform.machine()
+    cpu = Path("/proc/cpuinfo")
+    if cpu.exists():
+        names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}"
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Keep what a benchmark found, in place of what it found before."""
+    import torch
+
+    said = {"machine": f"{machine()}, torch {torch.__version__}", "date": datetime.now(UTC).date().isoformat()}
+    all_of_it = kept() | {name: found | said}
+    KEPT.write_text(json.dumps(all_of_it, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write()
+
+
+def kept() -> dict[str, Any]:
+    """Return what was found before, by benchmark."""
+    return dict(json.loads(KEPT.read_text(encoding="utf-8"))) if KEPT.exists() else {}
+
+
+INTRODUCTION = """# How fast it is
+
+Each figure was measured by the command beside it, on the machine that is named; each ratio is of one run, in which
+the contenders took turns (A B C A B C ...), and stands as median [lowest, highest]. `make bench` measures all of it
+again and writes this page.
+"""
+ON_THROUGHPUT = """## Throughput of training
+
+`python -m benchmarks.throughput`: the whole product (a Ray worker, MLflow, checkpoints, validation, progress), by
+the clock on the wall, against a loop in fp32 over a DataLoader, Lightning's Trainer with its defaults, Accelerate,
+and the best loop that we can write by hand (all in `benchmarks/throughput.py`). The same network, data, batch,
+optimizer and seeds; `loss` is the mean of the last epoch, mean ± deviation over the rounds.
+
+![Samples a second of each contender](images/throughput.png)
+"""
+ON_AROUND = """## The minutes around
+
+`python -m benchmarks.around` ({machine}, {date}): one `pedigree run` of all tasks in a fresh clone, in seconds.
+`training` is the updates of the weights alone; `around` is all else: imports, Prefect, Ray, DVC, MLflow,
+validation, evaluation and registration. The start and the end of the command count for the first task.
+"""
+TARGETS = {
+    "vision": {"plain loop": 2.3, "Lightning": 2.3, "Accelerate": 2.3, "by hand": 0.97},
+    "language": {"plain loop": 1.6, "Lightning": 1.6, "Accelerate": 1.6, "by hand": 0.97},
+    "speech": {"plain loop": 2.5, "Lightning": 2.5, "Accelerate": 2.5, "by hand": 0.97},
+}
+"""What was aimed at, on a processor that multiplies bf16."""
+PEAK = {"vision": 0.80, "language": 0.65, "speech": 0.60}
+
+
+def write() -> None:
+    """Write the page, and its picture, from what was found."""
+    found = kept()
+    lines = [INTRODUCTION]
+    named = {name.removeprefix(THROUGHPUT): each for name, each in found.items() if name.startswith(THROUGHPUT)}
+    if named:
+        figures.throughput({name: each["contenders"] for name, each in named.items()}, DOCS / "images")
+        lines.append(ON_THROUGHPUT)
+    for name, each in named.items():
+        lines += [*_throughput(name, each), ""]
+    if "around" in found:
+        lines += _around(found["around"])
+    (DOCS / "performance.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+THROUGHPUT = "throughput of "
+
+
+def _throughput(name: str, found: dict[str, Any]) -> list[str]:
+    rows = found["contenders"]
+    ours = rows["Pedigree"]
+    shares = [each["share_of_peak"] for each in ours]
+    table = [
+        f"### {name}, {found['unit']} a second ({found['machine']}, {found['precision']}, {found['date']})",
+        "",
+        "| | samples/s | Pedigree is | aimed at | loss |",
+        "|---|---|---|---|---|",
+    ]
+    for contender, each in rows.items():
+        rates, losses = [row["rate"] for row in each], [row["loss"] for row in each]
+        loss = f"{statistics.mean(losses):.3f} ± {statistics.stdev(losses):.3f}" if len(losses) > 1 else "-"
+        ratio, target = "", ""
+        if contender != "Pedigree":
+            ratio = f"{spread([a['rate'] / b['rate'] for a, b in zip(ours, each, strict=True)])}x"
+            target = f"{TARGETS[name][contender]}x"
+        table.append(f"| {contender} | {spread(rates, '.0f')} | {ratio} | {target} | {loss} |")
+    return [*table, "", f"Share of the measured peak: {spread(shares)}; aimed at {PEAK[name]:.2f} in bf16."]
+
+
+def _around(found: dict[str, Any]) -> list[str]:
+    stages = ("prepare", "train", "evaluate", "register")
+    lines = [
+        ON_AROUND.format(**found),
+        "| | " + " | ".join(stages) + " | training | around | aimed at |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for number, (name, seconds) in enumerate(found["runs"].items()):
+        cells = [f"{seconds[what]:.1f}" for what in (*stages, "training", "around")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {10 if number else 20} |")
+    return [
+        *lines,
+        "",
+        "| | seconds | aimed at |",
+        "|---|---|---|",
+        f"| `pedigree --help` | {spread(found['help'])} | 0.3 |",
+        f"| `dvc repro` with nothing to do | {spread(found['repro'])} | 3 |",
+        f"| from `prefect deployment run` to the first update | {spread(found['deployment'], '.1f')} | 15 |",
+    ]
+
+
+def spread(numbers: Sequence[float], form: str = ".2f") -> str:
+    """Return the median, and the lowest and highest."""
+    return f"{statistics.median(numbers):{form}} [{min(numbers):{form}}, {max(numbers):{form}}]"
