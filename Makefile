@@ -20,7 +20,7 @@ test: .venv/installed ## the tests that take seconds each
 	python -m pytest
 
 test-long: .venv/installed ## the tests that take minutes each: a team's servers, two hosts, everything at once
-	python -m pytest -m long
+	python -m pytest -m long --timeout 900
 
 chaos: .venv/installed ## blows to the product, into docs/reliability.md; ROWS="fuzz" for some of them
 	python -m tests.chaos $(ROWS)

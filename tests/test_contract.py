@@ -1,6 +1,7 @@
 """What every task in the list of tasks promises, and every stage relies on."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from components.adapters import ray_train
-from components.contracts import Plan, Workers
+from components.contracts import Event, Plan, Workers
 from components.params import TaskParams
 from components.stages import prepare
 from components.training import inference, loop, saved
-from tests.conftest import TASKS, Chain, tiny
+from tests.conftest import LOOPBACK, TASKS, Chain, listening, tiny
 
 CPU = torch.device("cpu")
 
@@ -111,10 +112,16 @@ def test_the_workers_shares_of_a_batch_make_up_the_batch_of_one(each):
 
 @pytest.fixture(scope="module")
 def by_two(chain_of, tmp_path_factory) -> Path:
-    """What two Ray workers make of every task, one folder each."""
-    folder = tmp_path_factory.mktemp("two")
+    """What two Ray workers make of every task, one folder each; and at which addresses they listened."""
+    folder, addresses = tmp_path_factory.mktemp("two"), set()
     chains = [chain_of(name) for name in TASKS]
-    ray_train.run(_Everything(chains, folder), 2, folder, lambda event: None, "two")
+
+    def look(event: Event) -> None:
+        if event["kind"] == "start":
+            addresses.update(listening(os.getpid()))
+
+    ray_train.run(_Everything(chains, folder), 2, folder, look, "two")
+    (folder / "addresses").write_text("\n".join(addresses))
     return folder
 
 
@@ -137,6 +144,12 @@ def make(chain: Chain, out: Path, workers: Workers) -> None:
 
 def _with(chain: Chain, **train: Any) -> TaskParams:
     return chain.values.model_copy(update={"train": chain.values.train.model_copy(update=train)})
+
+
+def test_a_training_by_two_workers_listens_on_loopback_alone(by_two):
+    addresses = set((by_two / "addresses").read_text().split())
+    assert "::ffff:127.0.0.1" in addresses, "Ray's own servers"
+    assert addresses <= LOOPBACK
 
 
 def test_two_workers_predict_to_the_last_bit_what_one_does(each, by_two, tmp_path):

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch.distributed as dist
 
 from components.adapters import ray_cluster, ray_train
 from components.contracts import Workers
@@ -17,7 +16,7 @@ from components.errors import PedigreeError
 from components.stages import evaluate, train
 from components.stages.origin import Origin
 from components.training import saved
-from tests.conftest import LOOPBACK, ROOT, listening
+from tests.conftest import ROOT
 from tests.stages.test_chain import changed
 
 
@@ -52,28 +51,6 @@ def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
     assert [e["metrics"]["epoch"] for e in told if e["kind"] == "epoch"] == [1, 2]
     assert history[-1]["train/loss"] < history[0]["train/loss"]
     saved.rebuild(chain.task, trained.folder)
-
-
-def wait_together(seen: Path, workers: Workers) -> None:
-    dist.barrier()
-    workers.emit({"kind": "progress"})
-    while not seen.exists():
-        time.sleep(0.1)
-    dist.barrier()
-
-
-def test_a_training_by_two_workers_listens_on_loopback_alone(tmp_path):
-    told = []
-
-    def look(event):
-        try:
-            told.extend(listening(os.getpid()))
-        finally:
-            (tmp_path / "seen").touch()
-
-    ray_train.run(partial(wait_together, tmp_path / "seen"), 2, tmp_path, look, "listening")
-    assert "::ffff:127.0.0.1" in told, "Ray's own servers"
-    assert set(told) <= LOOPBACK
 
 
 JOIN = """
@@ -115,17 +92,8 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
 
 
-def fail_for_people(workers: Workers) -> None:
-    raise PedigreeError(f"worker {workers.rank} says what to do")
-
-
 def die(workers: Workers) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_what_a_worker_says_to_people_reaches_them(tmp_path):
-    with pytest.raises(PedigreeError, match=r"^worker 0 says what to do$"):
-        ray_train.run(fail_for_people, 1, tmp_path, lambda event: None, "one")
 
 
 @pytest.mark.long
@@ -200,13 +168,25 @@ def tell_a_lot(folder: Path, workers: Workers) -> None:
     folder.with_name("away").rename(folder)
     for number in range(1000, 2000):
         workers.emit({"kind": "progress", "number": number})
+    raise PedigreeError(f"worker {workers.rank} says what to do")
 
 
-def test_no_event_is_lost_or_out_of_order_though_their_folder_is_away_for_a_while(tmp_path):
-    told, folder = [], tmp_path / "run"
+@pytest.fixture(scope="module")
+def told_a_lot(tmp_path_factory):
+    """What came of the events, in their order, and what was said at the end."""
+    told, folder = [], tmp_path_factory.mktemp("told") / "run"
     folder.mkdir()
-    ray_train.run(partial(tell_a_lot, folder), 1, folder, told.append, "many")
-    assert [event["number"] for event in told] == list(range(2000))
+    with pytest.raises(PedigreeError) as said:
+        ray_train.run(partial(tell_a_lot, folder), 1, folder, told.append, "many")
+    return told, str(said.value)
+
+
+def test_no_event_is_lost_or_out_of_order_though_their_folder_is_away_for_a_while(told_a_lot):
+    assert [event["number"] for event in told_a_lot[0]] == list(range(2000))
+
+
+def test_what_a_worker_says_to_people_reaches_them(told_a_lot):
+    assert told_a_lot[1] == "worker 0 says what to do"
 
 
 @pytest.mark.long

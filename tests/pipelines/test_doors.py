@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from tests import running
 from tests.conftest import TASKS, listening, run_in
@@ -236,6 +237,25 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports, its):
     assert len([r for r in runs if r["state_type"] == "COMPLETED"]) == 2
     assert f"toy run      http://127.0.0.1:{ports[1]}/" in done.stdout
     (workspace / "run.log").write_text(done.stdout + done.stderr)
+
+
+def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace, up):
+    train = workspace / "data" / "vision" / "train"
+    Image.new("L", (28, 28)).save(train / "stray.png")
+    for file in (train / "2").iterdir():
+        file.write_bytes(b"not an image")
+    done = subprocess.run(
+        [sys.executable, *running.PEDIGREE, "run", "vision"],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr[done.stderr.rindex("error: ") :]
+    assert "refused" in last
+    assert "train/stray.png: outside the class folders" in last
 
 
 def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):

@@ -159,6 +159,7 @@ def test_files_of_any_size_take_bounded_memory(asked):
     assert asked.kilobytes < 2 * 2**20
 
 
+@pytest.mark.long
 def test_the_projects_own_code_could_not_answer_any_more(chain, moved_on):
     loading = (
         "import sys, components.training.saved\n"
@@ -173,6 +174,7 @@ def test_the_projects_own_code_could_not_answer_any_more(chain, moved_on):
     assert "RuntimeError: the code of the checkout" in done.stderr
 
 
+@pytest.mark.long
 def test_all_files_good_is_exit_code_0_and_nothing_but_answers(chain_of, moved_on):
     chain_of("language")
     (moved_on / "prompt.txt").write_text("the sun")
