@@ -200,7 +200,7 @@ def weights(folder: Path) -> str:
 @pytest.mark.long
 def test_killed_workers_and_a_killed_driver_leave_no_trace_in_the_weights(long):
     whole = start(long)
-    assert whole.wait(200) == 0, whole.stderr.read()
+    assert whole.wait(400) == 0, whole.stderr.read()
     expected = weights(long)
     first = start(long)
     await_updates(long, first, 20)
@@ -211,7 +211,7 @@ def test_killed_workers_and_a_killed_driver_leave_no_trace_in_the_weights(long):
     first.kill()
     first.wait()
     second = start(long)
-    assert second.wait(200) == 0, second.stderr.read()
+    assert second.wait(400) == 0, second.stderr.read()
     assert "vision goes on after epoch" in second.stderr.read()
     assert weights(long) == expected
     assert gone(left)
@@ -240,7 +240,7 @@ def test_a_signal_stops_a_training_with_all_its_children_and_says_how_it_goes_on
 def test_with_another_number_of_workers_it_goes_on_and_says_that_the_bits_differ(long):
     set_train(long, seed=1, workers=2)
     process = start(long)
-    assert process.wait(200) == 0, process.stderr.read()
+    assert process.wait(400) == 0, process.stderr.read()
     said = process.stderr.read()
     assert "vision goes on after epoch" in said
     assert "worker(s) so far and goes on on cpu" in said
@@ -257,10 +257,10 @@ def test_a_training_whose_raylet_is_killed_comes_to_the_same_end(long):
     await_updates(long, process, 20)
     (raylet,) = [each for each in family(process) if each.name() == "raylet"]
     raylet.kill()
-    if process.wait(200):  # Ray may take the whole process with it: the same command goes on
+    if process.wait(400):  # Ray may take the whole process with it: the same command goes on
         again = start(long)
-        assert again.wait(200) == 0, again.stderr.read()
+        assert again.wait(400) == 0, again.stderr.read()
     found = weights(long)
     whole = start(long)
-    assert whole.wait(200) == 0, whole.stderr.read()
+    assert whole.wait(400) == 0, whole.stderr.read()
     assert weights(long) == found
