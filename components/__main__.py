@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from components import params, processes, tasks
+from components import interrupts, params, tasks
 from components.errors import last_sentence
 from components.params import nearest
 
@@ -33,10 +33,10 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
     try:
-        with processes.interruptible():
+        with interrupts.interruptible():
             run_stage(words[0], words[1], Path.cwd())
     except KeyboardInterrupt:
-        return processes.INTERRUPTED
+        return interrupts.INTERRUPTED
     except Exception as error:
         text = last_sentence(error)
         if text is None or debug:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from components import processes
+from components import interrupts
 from components.errors import PedigreeError, last_sentence
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -209,7 +209,7 @@ def doctor(
 def main() -> None:
     """Run the command; a problem that a sentence explains ends with that sentence and exit code 1."""
     try:
-        with processes.interruptible():
+        with interrupts.interruptible():
             app()
     except Exception as error:
         text = last_sentence(error)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components import processes
+from components import interrupts, processes
 from components.processes import Process
 
 
@@ -46,9 +46,9 @@ def test_processes_are_ended_the_hard_way_when_they_do_not_go(seconds):
 
 SLOW = """
 import signal, subprocess, sys, time
-from components import processes
+from components import interrupts
 signal.signal(signal.SIGHUP, signal.{hangup})
-with processes.interruptible(seconds={seconds}):
+with interrupts.interruptible(seconds={seconds}):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:
         print(child.pid, flush=True)
@@ -78,7 +78,7 @@ def test_a_second_interruption_ends_a_program_and_its_children_at_once():
     slow.terminate()
     assert slow.stdout.readline() == "interrupted\n"
     slow.send_signal(signal.SIGINT)
-    assert slow.wait(10) == processes.INTERRUPTED
+    assert slow.wait(10) == interrupts.INTERRUPTED
     await_gone(child)
 
 
@@ -86,7 +86,7 @@ def test_a_terminal_that_is_closed_ends_a_program_as_ctrl_c_does():
     slow, child = begun(seconds=0.2)
     slow.send_signal(signal.SIGHUP)
     assert slow.stdout.readline() == "interrupted\n"
-    assert slow.wait(10) == processes.INTERRUPTED
+    assert slow.wait(10) == interrupts.INTERRUPTED
     await_gone(child)
 
 
@@ -106,5 +106,5 @@ def test_a_terminal_that_is_closed_ends_no_program_that_nohup_began():
 def test_a_program_that_does_not_end_when_it_is_told_to_is_ended():
     slow, child = begun(seconds=0.2)
     slow.send_signal(signal.SIGINT)
-    assert slow.wait(10) == processes.INTERRUPTED
+    assert slow.wait(10) == interrupts.INTERRUPTED
     await_gone(child)

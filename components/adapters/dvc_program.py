@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components import processes
+from components import interrupts, processes
 from components.adapters import dvc_data
 from components.errors import PedigreeError, last_sentence
 
@@ -33,7 +33,7 @@ def main() -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
     try:
-        with processes.interruptible(), dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
+        with interrupts.interruptible(), dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
             dvc_data.mend(root)
             # As a child, so that its stage can be ended with it: DVC alone would leave that running.
             child = subprocess.Popen([sys.executable, "-m", "dvc", *sys.argv[1:]], env=os.environ | {_INSIDE: "1"})
@@ -43,7 +43,7 @@ def main() -> int:
                 finally:
                     processes.end(processes.tree(child.pid), seconds=5)
     except KeyboardInterrupt:
-        return processes.INTERRUPTED
+        return interrupts.INTERRUPTED
     except (PedigreeError, OSError) as error:
         print(f"error: {last_sentence(error) or error}", file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from components import processes
+from components import interrupts
 from tests.chaos import corruption, everything, fuzz, kills, lost_host, parameters, storage
 from tests.chaos.results import Row, deal
 
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, help="how often, instead of what the table says")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    with processes.interruptible(seconds=60):  # servers are taken down
+    with interrupts.interruptible(seconds=60):  # servers are taken down
         return 0 if deal(ROWS, given.rows, given.times, given.seed) else 1
 
 
