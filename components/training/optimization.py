@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Muon, Optimizer
+from torch.optim import _muon as _torch_muon
 from torch.optim.swa_utils import AveragedModel
 
 from components.params import AverageParams, OptimizerParams, TrainParams
+from components.training.device import precision_on
 
 
 def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimizer]:
@@ -38,6 +40,9 @@ def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimize
 
 
 def _muon(matrices: list[nn.Parameter], params: OptimizerParams) -> Muon:
+    if precision_on(matrices[0].device, "auto") == "fp32":
+        # torch always takes bf16 here (2.14): computed in software, 0.24 s for 768 x 192, and 0.01 s in fp32.
+        _torch_muon._zeropower_via_newtonschulz = orthogonalised
     return Muon(
         matrices,
         lr=params.lr,
@@ -45,6 +50,25 @@ def _muon(matrices: list[nn.Parameter], params: OptimizerParams) -> Muon:
         weight_decay=params.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
+
+
+def orthogonalised(grad: Tensor, ns_coefficients: tuple[float, float, float], ns_steps: int, eps: float) -> Tensor:
+    """Bring a matrix's singular values near 1, in its own precision: Newton and Schulz's steps, as torch has them.
+
+    Args:
+        grad: (rows, columns).
+        ns_coefficients: a, b and c of a step, X -> a X + (b X X' + c (X X')^2) X.
+        ns_steps: How many.
+        eps: The norm is taken for at least this.
+    """
+    a, b, c = ns_coefficients
+    tall = grad.shape[0] > grad.shape[1]
+    wide = grad.T if tall else grad
+    x: Tensor = wide / wide.norm().clamp(min=eps)
+    for _ in range(ns_steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
 
 
 def _adamw(parameters: list[nn.Parameter], params: OptimizerParams) -> AdamW:

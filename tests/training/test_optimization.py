@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from components.params import AverageParams, OptimizerParams, TrainParams, read
-from components.training.optimization import build_average, build_optimizers, learning_rate
+from components.training.optimization import build_average, build_optimizers, learning_rate, orthogonalised
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,3 +152,20 @@ def test_the_average_includes_running_statistics():
     average.update_parameters(model)
     assert 0 < float(average.module.running_mean) <= 8
     assert int(average.module.num_batches_tracked) == 7
+
+
+def test_without_bf16_muon_computes_what_it_does_with_it_in_fp32(monkeypatch):
+    taken = torch.optim._muon._zeropower_via_newtonschulz
+    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", taken)  # is put back at the end
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    torch.manual_seed(0)
+    layer = nn.Linear(8, 24, bias=False)
+    before, layer.weight.grad = layer.weight.detach().clone(), torch.randn(24, 8)
+    muon, _ = build_optimizers(
+        nn.Sequential(layer, nn.Linear(24, 2)), optimizer("muon", lr=0.1, momentum=0, weight_decay=0)
+    )
+    muon.step()
+    moved = (before - layer.weight.detach()) / (0.1 * 0.2 * 24**0.5)
+    settings = ((3.4445, -4.775, 2.0315), 5, 1e-7)  # torch's own
+    torch.testing.assert_close(moved, orthogonalised(layer.weight.grad, *settings), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(moved, taken(layer.weight.grad, *settings).float(), atol=0.03, rtol=0.1)
