@@ -18,6 +18,19 @@ PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
 UP_SECONDS = 120
 
 
+def pedigree(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a project to its end, as a person would in a terminal without colours."""
+    return subprocess.run(
+        [sys.executable, *PEDIGREE, *arguments],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def free_ports(number: int) -> list[int]:
     """Return ports that nobody listens at."""
     sockets = [socket.socket() for _ in range(number)]

@@ -1,7 +1,6 @@
 """What a person meets when something is wrong: one sentence, the right exit code, and nothing lost."""
 
 import http.server
-import os
 import re
 import shutil
 import subprocess
@@ -21,20 +20,7 @@ from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from pipelines import cli
 from tests.conftest import run_in
-
-PEDIGREE = ("-c", "from pipelines.cli import main; main()")
-
-
-def pedigree(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *PEDIGREE, *arguments],
-        cwd=folder,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+from tests.running import PEDIGREE, pedigree
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """The three doors lead to the same registered model: dvc repro, a Prefect deployment, pedigree run."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -197,35 +195,15 @@ def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, its):
 
 
 def test_a_second_up_says_which_port_is_in_use(workspace, up, ports):
-    done = subprocess.run(
-        [sys.executable, "-c", "from pipelines.cli import main; main()", "up"],
-        cwd=workspace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = running.pedigree(workspace, "up")
     assert done.returncode == 1
     assert re.match(rf"error: port {ports[0]} on 127\.0\.0\.1 is in use", done.stderr), done.stderr
 
 
 def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports, its):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from pipelines.cli import main; main()",
-            "run",
-            "toy",
-            "--set",
-            "train.epochs=1",
-        ],
-        cwd=workspace,
-        env=os.environ
-        | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        | {**SECRETS, "MLFLOW_TRACKING_URI": f"http://ann:{PASSWORD}@127.0.0.1:{ports[1]}"},
-        capture_output=True,
-        text=True,
-        check=False,
+    address = f"http://ann:{PASSWORD}@127.0.0.1:{ports[1]}"
+    done = running.pedigree(
+        workspace, "run", "toy", "--set", "train.epochs=1", **SECRETS, MLFLOW_TRACKING_URI=address
     )
     assert done.returncode == 0, done.stderr
     assert "temporary server" not in done.stderr
@@ -244,13 +222,7 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace, up):
     Image.new("L", (28, 28)).save(train / "stray.png")
     for file in (train / "2").iterdir():
         file.write_bytes(b"not an image")
-    done = subprocess.run(
-        [sys.executable, *running.PEDIGREE, "run", "vision"],
-        cwd=workspace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = running.pedigree(workspace, "run", "vision")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr[done.stderr.rindex("error: ") :]

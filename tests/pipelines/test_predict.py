@@ -24,7 +24,7 @@ from components.errors import PedigreeError
 from components.stages import predict as stage
 from pipelines import cli, predict
 from tests.conftest import TASKS, Chain, tiny, with_broken_code
-from tests.pipelines.test_cli import PEDIGREE, pedigree
+from tests.running import PEDIGREE, pedigree
 
 MEASURED = """
 import pathlib, resource, subprocess, sys

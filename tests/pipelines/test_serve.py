@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TASKS, listening, tiny, with_broken_code
-from tests.pipelines.test_cli import PEDIGREE
+from tests.running import PEDIGREE
 
 SECONDS = 120
 
