@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
+from components import files
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = DOCS / "performance.json"
@@ -30,8 +31,7 @@ def keep(name: str, found: dict[str, Any]) -> None:
     import torch
 
     said = {"machine": f"{machine()}, torch {torch.__version__}", "date": datetime.now(UTC).date().isoformat()}
-    all_of_it = kept() | {name: found | said}
-    KEPT.write_text(json.dumps(all_of_it, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(KEPT, kept() | {name: found | said})
     write()
 
 
@@ -50,7 +50,7 @@ ON_THROUGHPUT = """## Throughput of training
 
 `python -m benchmarks.throughput`: the whole product (a Ray worker, MLflow, checkpoints, validation, progress), by
 the clock on the wall, against a loop in fp32 over a DataLoader, Lightning's Trainer with its defaults, Accelerate,
-and the best loop that we can write by hand (all in `benchmarks/throughput.py`). The same network, data, batch,
+and the best loop that we can write by hand (all in `benchmarks/contenders.py`). The same network, data, batch,
 optimizer and seeds; `loss` is the mean of the last epoch, mean ± deviation over the rounds.
 
 ![Samples a second of each contender](images/throughput.png)
@@ -82,7 +82,7 @@ def write() -> None:
         lines += [*_throughput(name, each), ""]
     if "around" in found:
         lines += _around(found["around"])
-    (DOCS / "performance.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    files.write_text(DOCS / "performance.md", "\n".join(lines).rstrip() + "\n")
 
 
 THROUGHPUT = "throughput of "
