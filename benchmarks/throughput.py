@@ -11,8 +11,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from benchmarks import report
 from benchmarks.cases import KINDS, ROOT, values_of
 from benchmarks.contenders import CONTENDERS, CPU
@@ -41,7 +39,6 @@ def main() -> None:
         contender, name, folder, seed = options.one
         print(json.dumps(CONTENDERS[contender](name, Path(folder), int(seed))))
         return
-    console = Console()
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.tasks:
             raw = Path(scratch, "raw", name)
@@ -52,7 +49,7 @@ def main() -> None:
             for seed in range(options.rounds):
                 for contender, rows in found.items():
                     rows.append(measured(contender, name, Path(scratch), seed))
-                    console.print(f"{name}, round {seed + 1}, {contender}: {rows[-1]}", highlight=False)
+                    print(f"{name}, round {seed + 1}, {contender}: {rows[-1]}", flush=True)
             precision = device.precision_on(CPU, values_of(name, 0).train.precision)
             unit = KINDS[name].unit
             report.keep(f"{report.THROUGHPUT}{name}", {"unit": unit, "precision": precision, "contenders": found})
