@@ -17,7 +17,7 @@ Rows = Mapping[str, Sequence[Mapping[str, float]]]
 def throughput(found: Mapping[str, Rows], folder: Path) -> None:
     """Draw each contender's rate over the first one's, with its spread, and our share of the peak."""
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(10, 0.9 + 0.9 * len(found)), width_ratios=(3, 1), sharey=True, layout="constrained"
+        1, 2, figsize=(10, 1.2 + 0.9 * len(found)), width_ratios=(3, 1), sharey=True, layout="constrained"
     )
     contenders = list(next(iter(found.values())))
     height = 0.8 / len(contenders)
@@ -37,11 +37,11 @@ def throughput(found: Mapping[str, Rows], folder: Path) -> None:
     left.set_yticks(np.arange(len(found)) + 0.4 - height / 2, list(found))
     left.invert_yaxis()
     left.set_xlabel("samples a second, over Pedigree's of the same round")
-    left.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside upper center", ncols=len(contenders))
     shares = [statistics.median(row["share_of_peak"] for row in rows[contenders[0]]) for rows in found.values()]
     bars = right.barh(np.arange(len(found)) + 0.4 - height / 2, shares, 0.5, color="C0")
     right.bar_label(bars, [f"{each:.2f}" for each in shares], padding=3, fontsize=8)
     right.set_xlim(0, 1)
-    right.set_xlabel("Pedigree's share of the measured peak")
+    right.set_xlabel("Pedigree's share of the peak")
     figure.savefig(folder / "throughput.png", dpi=110)
     plt.close(figure)
