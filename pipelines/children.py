@@ -90,23 +90,27 @@ class Children:
             child.program.wait()
 
     def start(self, what: str, arguments: list[str], url: str = "", cwd: Path | None = None) -> None:
-        """Start a module, and wait until it answers at an address, if one is given.
-
-        Raises:
-            PedigreeError: it does not in two minutes, or a child ended.
-        """
+        """Start a module, which will answer at an address, if one is given."""
         self._children[what] = _Child(arguments, cwd, self._begun(arguments, cwd), url)
         self._note(self.family())
+
+    def wait(self) -> None:
+        """Wait until all that have an address answer there.
+
+        Raises:
+            PedigreeError: one does not in two minutes, or a child ended.
+        """
         end = time.monotonic() + START_SECONDS
-        while url and not _answers(url):
-            for name, child in self._children.items():
-                if child.program.poll() is not None:
-                    raise _ended(name, child)
-            if time.monotonic() > end:
-                raise PedigreeError(
-                    f"{what} did not answer at {url} within {START_SECONDS} s: look at the lines above"
-                )
-            time.sleep(0.2)
+        for what, child in self._children.items():
+            while child.url and not _answers(child.url):
+                for name, other in self._children.items():
+                    if other.program.poll() is not None:
+                        raise _ended(name, other)
+                if time.monotonic() > end:
+                    raise PedigreeError(
+                        f"{what} did not answer at {child.url} within {START_SECONDS} s: look at the lines above"
+                    )
+                time.sleep(0.2)
 
     def _begun(self, arguments: list[str], cwd: Path | None) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal reaches only us, and we end the children together.

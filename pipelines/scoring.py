@@ -32,6 +32,7 @@ def serve(root: Path, address: str, port: int) -> None:
         folder = mlflow_versions.fetch(version, Path(scratch))
         command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
         children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
+        children.wait()
         typer.echo(f"{version.name} version {version.version} answers at {url}; a request to paste:")
         request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"
         typer.echo(f"  curl {url}/invocations {request}")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import typer
 
 from components import tasks
+from components.adapters import mlflow_store
 from components.adapters.mlflow_store import UI
 from pipelines import crashed, server
 from pipelines.children import Children, environment, expect_free
@@ -24,25 +25,25 @@ def up(root: Path) -> None:
     Raises:
         PedigreeError: a port is in use, or a program does not start, or ends again and again.
     """
-    from components.adapters import mlflow_store
-
     crashed.end_children(root)
     for address, needs in ((server.ADDRESS, "Prefect's server needs"), (UI, "MLflow's pages need")):
         remedy = "is another `pedigree up` running? End what listens there and start again"
         expect_free(address, needs, remedy)
     server.settings()
-    mlflow_store.connect(root)
     api = f"{server.ADDRESS}/api"
     env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
     with Children(env, partial(crashed.note_children, root)) as children:
+        # Each takes seconds: they start side by side, MLflow's pages once their database is there.
         children.start(
             "Prefect's server",
             f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
             f"{api}/health",
         )
+        mlflow_store.connect(root)
         pages = f"-m mlflow ui --host {mlflow.hostname} --port {mlflow.port}".split()
         children.start("MLflow's pages", pages, f"{UI}/health")
+        children.wait()
         with server.at(api):
             server.set_up()
             crashed.tidy_own_server(root)  # before anything new is begun

@@ -17,6 +17,7 @@ from pipelines import crashed
 from pipelines.children import Children, environment
 with Children(environment(), partial(crashed.note_children, Path.cwd())) as children:
     children.start("it", ["-c", "import time; time.sleep(600)"], "http://127.0.0.1:1/health")
+    children.wait()
 """
 
 

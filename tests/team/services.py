@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import boto3
 import psycopg2
 from moto.server import ThreadedMotoServer
 
-from pipelines import server
 from pipelines.children import Children, environment
 
 DATA, ARTIFACTS = "data", "artifacts"
@@ -136,12 +134,11 @@ def team(folder: Path) -> Iterator[Team]:
             **KEYS,
         )
         with Children(env) as children:
-            children.start("Prefect", ["-m", "prefect", "server", "start", *_at(prefect)], cwd=folder)
+            serve = ["-m", "prefect", "server", "start", *_at(prefect)]
+            children.start("Prefect", serve, f"{prefect}/api/health", folder)
             serve = ["-m", "mlflow", "server", "--workers", "1", *_at(mlflow)]
             children.start("MLflow", serve, f"{mlflow}/health", folder)
-            while not server.answers(f"{prefect}/api"):  # they start side by side
-                children.keep_alive()
-                time.sleep(0.2)
+            children.wait()
             yield Team(database, s3, mlflow, f"{prefect}/api")
 
 
