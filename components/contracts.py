@@ -4,22 +4,26 @@ Files are the contract: each of these values names a folder that a stage wrote w
 be run alone, on another machine, on another day.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from torch import Tensor, nn
 
 from components.params import TaskParams
 
+if TYPE_CHECKING:  # importing torch takes seconds, and who only asks MLflow needs none
+    import torch
+    from torch import Tensor, nn
+
 P = TypeVar("P", bound=TaskParams)
 
-Batch = dict[str, Tensor]
+Batch = dict[str, "Tensor"]
 """Named tensors that share their first dimension, one entry a sample."""
 
 

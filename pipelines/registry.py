@@ -1,7 +1,10 @@
 """`pedigree trace`, `reproduce`, `diff`, `promote`, `rollback`: what people ask of versions, and do with them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.box import SIMPLE
@@ -11,10 +14,13 @@ from rich.text import Text
 from rich.tree import Tree
 
 from components.adapters import mlflow_store
-from components.stages import compare, registry
-from components.stages import reproduce as again
+from components.stages import registry
 from components.stages.registry import HERE, REMOTE, Ancestor
 from components.trust.lineage import Change
+
+if TYPE_CHECKING:  # they train and predict, and importing what that takes seconds
+    from components.stages import compare
+    from components.stages import reproduce as again
 
 # Wide enough for whole hashes, also where the output is no terminal, or a narrow one.
 _console = Console(width=240, highlight=False)
@@ -47,6 +53,8 @@ def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
 
 def reproduce(root: Path, version: str, here: bool) -> bool:
     """Train a version again, print whether it came out the same, and return that."""
+    from components.stages import reproduce as again
+
     mlflow_store.connect(root)
     found = again.reproduce(version, root, here)
     name = f"{found.version.name} version {found.version.version}"
@@ -88,6 +96,8 @@ DISPUTES = 20
 
 def diff(root: Path, old: str, new: str) -> None:
     """Print what is not the same in two versions."""
+    from components.stages import compare
+
     mlflow_store.connect(root)
     found = compare.compare(old, new, root)
     names = [f"{version.name} {version.version}" for version in (found.old, found.new)]

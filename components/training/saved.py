@@ -1,5 +1,7 @@
 """A trained network as files that cannot run code: weights.safetensors and all that rebuilds it as JSON."""
 
+from __future__ import annotations
+
 import csv
 import io
 import json
@@ -8,16 +10,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import nn
 
 from components import files
 from components.contracts import Manifest, Task
 from components.errors import PedigreeError
+
+if TYPE_CHECKING:  # importing torch takes seconds, and who only reads what was saved needs none
+    from torch import nn
 
 WEIGHTS, MODEL, RUN, HISTORY = "weights.safetensors", "model.json", "run.json", "history.csv"
 
@@ -42,6 +45,8 @@ class Saved(BaseModel):
 
 def save_weights(file: Path, model: nn.Module) -> None:
     """Write the weights whole or not at all."""
+    from safetensors.torch import save_model
+
     with files.new_beside(file) as new:
         with written(new):
             save_model(model, str(new))
@@ -85,6 +90,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         PedigreeError: they are not this network's.
     """
+    from safetensors.torch import load_model
+
     try:
         load_model(model, folder / WEIGHTS)
     except (RuntimeError, SafetensorError) as error:
