@@ -68,8 +68,12 @@ else:
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        ("its own", "joined"),
-        ("another", "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN"),
+        pytest.param("its own", "joined", marks=pytest.mark.long),
+        pytest.param(
+            "another",
+            "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN",
+            marks=pytest.mark.long,
+        ),
         (None, "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN"),
     ],
 )

@@ -8,7 +8,7 @@ from tests.conftest import TASKS
 
 
 def test_valid_parameters_train_and_the_others_are_refused_with_the_name_of_the_field():
-    result = parameters.blow_parameters(48, seed=1)
+    result = parameters.blow_parameters(24, seed=1)
     assert result.failures == []
     assert "took a step" in result.told
 

@@ -1,4 +1,4 @@
-"""The blows to storage that take seconds; the others are dealt by `make chaos`."""
+"""The blows to storage that take less than a minute; the others are dealt by `make chaos`."""
 
 import os
 import shutil
@@ -14,7 +14,8 @@ MOUNTS = pytest.mark.skipif(
 
 
 @MOUNTS
-@pytest.mark.parametrize("blow", [pytest.param(storage.read_only, marks=pytest.mark.long), storage.full_home])
+@pytest.mark.long
+@pytest.mark.parametrize("blow", [storage.read_only, storage.full_home])
 def test_a_checkout_in_which_nothing_can_be_written_is_a_sentence_at_once(tmp_path, blow):
     copy_project(tmp_path / "project")
     assert blow(tmp_path / "project", expected="") == []

@@ -185,6 +185,7 @@ def test_prefects_form_shows_the_values_of_params_yaml_with_their_descriptions(i
     assert '"default": 30' in text
 
 
+@pytest.mark.long
 def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, its):
     for command in (["work-pool", "create", "local", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
         done = run_in(workspace, "prefect", *command)

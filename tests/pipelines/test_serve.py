@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -24,28 +25,33 @@ from tests.conftest import TASKS, listening, tiny, with_broken_code
 from tests.running import PEDIGREE
 
 SECONDS = 120
+EACH = [pytest.param(name, marks=[] if name == "vision" else pytest.mark.long) for name in TASKS]
+"""A server takes seconds to start: those of the other tasks wait for `make test-long`."""
 
 
 @pytest.fixture(scope="module")
-def servers(chain_of, tmp_path_factory):
-    """Each task's process, address and log; they start side by side."""
+def server_of(chain_of, tmp_path_factory):
+    """A task's process, address and log; started when it is first asked for."""
     chains = [chain_of(name) for name in TASKS]
     folder = with_broken_code(chains[0].root, tmp_path_factory.mktemp("serve") / "project")
-    with ExitStack() as stack:
-        ports = [free_port(stack) for _ in TASKS]
-        logs = [folder / f"{name}.log" for name in TASKS]
-    started = {
-        name: (start(folder, log, name, "--port", str(port)), f"http://127.0.0.1:{port}", log)
-        for name, port, log in zip(TASKS, ports, logs, strict=True)
-    }
-    for process, _, log in started.values():
+    processes = []
+
+    @cache
+    def started(name):
+        with ExitStack() as stack:
+            port = free_port(stack)
+        log = folder / f"{name}.log"
+        process = start(folder, log, name, "--port", str(port))
+        processes.append(process)
         end = time.monotonic() + SECONDS
         while "Ctrl-C" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.2)
+        return process, f"http://127.0.0.1:{port}", log
+
     yield started
-    for process, _, _ in started.values():
+    for process in processes:
         if process.poll() is None:
             process.terminate()
             process.wait(30)
@@ -81,16 +87,16 @@ def ask(address, rows, settings=None):
     return json.load(urllib.request.urlopen(request))["predictions"]
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_the_server_answers_the_whole_test_split_as_evaluation_did(servers, chain_of, name):
+@pytest.mark.parametrize("name", EACH)
+def test_the_server_answers_the_whole_test_split_as_evaluation_did(server_of, chain_of, name):
     chain, case = chain_of(name), tiny(name)
     rows, settings = case.requests(chain.raw, chain.evaluated.folder)
-    case.check(ask(servers[name][1], rows, settings), chain.evaluated.folder)
+    case.check(ask(server_of(name)[1], rows, settings), chain.evaluated.folder)
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_the_request_that_is_printed_can_be_pasted(servers, chain_of, name):
-    _, address, log = servers[name]
+@pytest.mark.parametrize("name", EACH)
+def test_the_request_that_is_printed_can_be_pasted(server_of, chain_of, name):
+    _, address, log = server_of(name)
     assert f"{name} version {chain_of(name).registered.version} answers at {address};" in log.read_text()
     line = re.search("^  (curl .*)$", log.read_text(), re.MULTILINE)
     # As a shell reads it, and as curl would send it: curl itself is not on every machine.
@@ -100,29 +106,28 @@ def test_the_request_that_is_printed_can_be_pasted(servers, chain_of, name):
     assert len(json.load(urllib.request.urlopen(request))["predictions"]) == 1
 
 
-def test_a_server_listens_on_loopback_alone(servers):
-    for process, _, _ in servers.values():
-        assert listening(process.pid) == {"127.0.0.1"}
+def test_a_server_listens_on_loopback_alone(server_of):
+    assert listening(server_of("vision")[0].pid) == {"127.0.0.1"}
 
 
-def test_the_server_takes_an_image_of_any_size_and_mode(servers):
+def test_the_server_takes_an_image_of_any_size_and_mode(server_of):
     for mode, size in (("RGBA", (300, 200)), ("L", (28, 28)), ("P", (31, 500)), ("CMYK", (64, 64))):
         data = io.BytesIO()
         Image.new(mode, size).save(data, "TIFF" if mode == "CMYK" else "PNG")
-        (answer,) = ask(servers["vision"][1], [{"image": data.getvalue()}])
+        (answer,) = ask(server_of("vision")[1], [{"image": data.getvalue()}])
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_is_no_image_is_refused_with_the_reason(servers):
+def test_what_is_no_image_is_refused_with_the_reason(server_of):
     with pytest.raises(urllib.error.HTTPError) as caught:
-        ask(servers["vision"][1], [{"image": b"this is not an image"}])
+        ask(server_of("vision")[1], [{"image": b"this is not an image"}])
     assert caught.value.code == 400
     said = json.load(caught.value)["message"]
     assert said.endswith("Error: row 0: the image cannot be used: not an image; send another")
 
 
-def test_a_port_in_use_is_a_sentence(servers, chain, tmp_path):
-    port = servers["vision"][1].rpartition(":")[2]
+def test_a_port_in_use_is_a_sentence(server_of, chain, tmp_path):
+    port = server_of("vision")[1].rpartition(":")[2]
     process = start(chain.root, tmp_path / "log", "vision", "--port", port)
     assert process.wait(60) == 1
     said = (tmp_path / "log").read_text()
@@ -137,9 +142,11 @@ def test_an_unknown_version_is_a_sentence(chain, tmp_path):
     assert (tmp_path / "log").read_text().startswith("error: there is no vision/99: vision has the versions 1")
 
 
-@pytest.mark.parametrize(("name", "number"), [("vision", signal.SIGINT), ("speech", signal.SIGTERM)])
-def test_ctrl_c_or_termination_takes_the_server_and_its_files_down(servers, name, number):
-    process, _, log = servers[name]
+@pytest.mark.parametrize(
+    ("name", "number"), [("vision", signal.SIGINT), pytest.param("speech", signal.SIGTERM, marks=pytest.mark.long)]
+)
+def test_ctrl_c_or_termination_takes_the_server_and_its_files_down(server_of, name, number):
+    process, _, log = server_of(name)
     family = psutil.Process(process.pid).children(recursive=True)
     folder = Path(re.search("@(.*)/", log.read_text())[1])
     assert family

@@ -53,6 +53,7 @@ def edited(moved):
     (moved / MODEL).write_text(source)
 
 
+@pytest.mark.long
 def test_a_version_trained_again_from_its_commit_has_bitwise_the_same_weights(edited, capsys):
     before = [(version.name, version.version) for version in MlflowClient().search_model_versions()]
     assert door.reproduce(edited, "models:/vision@champion", here=False)
