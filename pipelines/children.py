@@ -103,6 +103,7 @@ class Children:
         end = time.monotonic() + START_SECONDS
         for what, child in self._children.items():
             while child.url and not _answers(child.url):
+                self.family()  # what a child has started is known when the child has ended
                 for name, other in self._children.items():
                     if other.program.poll() is not None:
                         raise _ended(name, other)

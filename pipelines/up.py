@@ -30,17 +30,17 @@ def up(root: Path) -> None:
         remedy = "is another `pedigree up` running? End what listens there and start again"
         expect_free(address, needs, remedy)
     server.settings()
+    mlflow_store.connect(root)
     api = f"{server.ADDRESS}/api"
     env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
     with Children(env, partial(crashed.note_children, root)) as children:
-        # Each takes seconds: they start side by side, MLflow's pages once their database is there.
+        # Each takes seconds: they start side by side.
         children.start(
             "Prefect's server",
             f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
             f"{api}/health",
         )
-        mlflow_store.connect(root)
         pages = f"-m mlflow ui --host {mlflow.hostname} --port {mlflow.port}".split()
         children.start("MLflow's pages", pages, f"{UI}/health")
         children.wait()

@@ -7,8 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
+
 from components import processes
+from components.errors import PedigreeError
 from pipelines import crashed
+from pipelines.children import Children, environment
 
 SERVER_THAT_NEVER_ANSWERS = """
 from functools import partial
@@ -32,3 +37,22 @@ def test_what_a_killed_up_had_only_begun_to_start_is_ended_by_the_next_one(tmp_p
     assert not child.gone
     crashed.end_children(tmp_path)
     assert child.gone
+
+
+def test_what_a_child_that_ended_too_early_had_started_is_ended_too(tmp_path):
+    note = tmp_path / "grandchild"
+    begins = (
+        "import subprocess, sys, time, pathlib; "
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        f"pathlib.Path({str(note)!r}).write_text(str(p.pid)); time.sleep(2)"
+    )
+
+    def run():
+        with Children(environment()) as children:
+            children.start("it", ["-c", begins])
+            children.start("another", ["-c", "import time; time.sleep(600)"], "http://127.0.0.1:1/health")
+            children.wait()
+
+    with pytest.raises(PedigreeError, match="it ended with exit code 0"):
+        run()
+    assert not psutil.pid_exists(int(note.read_text()))
