@@ -176,7 +176,7 @@ KINDS = {
         cut=partial(some_files, share=0.2),
         samples=lambda batch: len(batch[0]),
         data=lambda split, facts, _: Images(split, facts),
-        part="resnet",
+        part="network",
     ),
     "language": Kind(
         settings=("train.epochs=3", f"train.window={WINDOW}", "train.dropout.output=0"),
@@ -200,10 +200,10 @@ KINDS = {
 }
 
 
-def values_of(name: str, seed: int) -> TaskParams:
-    """Return the parameters that all contenders train with."""
+def values_of(name: str, seed: int, *more: str) -> TaskParams:
+    """Return the parameters that all contenders train with, and `more` settings over them."""
     written = params.read(ROOT / params.FILE)
-    for setting in (*SAME, *KINDS[name].settings, f"train.seed={seed}"):
+    for setting in (*SAME, *KINDS[name].settings, f"train.seed={seed}", *more):
         written = params.assignment(setting, ("tasks", name)).over(written)
     return params.validate(tasks.load(name).params, written, ("tasks", name))
 

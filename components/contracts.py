@@ -201,8 +201,8 @@ class Task(Generic[P]):
     """Raw folder and empty output folder to arrays and manifest."""
     build_model: Callable[[P, Manifest], nn.Module]
     """The architecture with random weights, to be trained or to be filled from a file."""
-    initialise: Callable[[nn.Module, P], None]
-    """Start from other weights where the parameters say so."""
+    initialise: Callable[[nn.Module, P, Batch], None]
+    """Start from a checkpoint's weights, or from what the training split gives, where the parameters say so."""
     load_split: Callable[[Path, str], Batch]
     """Prepared folder and split's name to tensors on memory-mapped arrays."""
     train_batches: Callable[[Batch, P, Plan], Batches]

@@ -133,5 +133,5 @@ def _open_forget_gate(layer: nn.LSTM, bias: float) -> None:
     nn.init.constant_(gates[1], bias)
 
 
-def initialise(model: nn.Module, params: LanguageParams) -> None:
+def initialise(model: nn.Module, params: LanguageParams, split: Batch) -> None:
     """Keep the random weights: there is no checkpoint to start from."""

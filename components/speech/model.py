@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.transforms import FrequencyMasking, MelSpectrogram, TimeMasking  # type: ignore[import-untyped]
 
-from components.contracts import Manifest
+from components.contracts import Batch, Manifest
 from components.speech.params import FeatureParams, ModelParams, SpeechParams
 from components.speech.prepare import SpeechFacts
 
@@ -176,5 +176,5 @@ def build_model(params: SpeechParams, manifest: Manifest) -> nn.Module:
     return SpeechModel(facts.rate, len(facts.classes), train.features, train.model, nn.Sequential(*changes))
 
 
-def initialise(model: nn.Module, params: SpeechParams) -> None:
+def initialise(model: nn.Module, params: SpeechParams, split: Batch) -> None:
     """Leave the random weights as they are: there is nothing else to start from."""

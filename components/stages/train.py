@@ -50,7 +50,9 @@ def train(
         listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
     """
     files.check_seal(prepared.folder, "prepare")
-    task.initialise(task.build_model(params, prepared.manifest), params)  # a wrong checkpoint ends it here, at once
+    # A wrong checkpoint ends it at once; what the data give to a start is taken from all of them in the training.
+    few = {name: tensor[:2] for name, tensor in task.load_split(prepared.folder, "train").items()}
+    task.initialise(task.build_model(params, prepared.manifest), params, few)
     before = _stamp(out)
     with _accelerator(origin.root, task.name, params.train.workers), ExitStack() as stack:
         known = beginning(origin.root, prepared.manifest)  # whoever waits runs the code that there is afterwards

@@ -100,7 +100,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, w
     """
     train = params.train
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
-    run = _begin(task, params, prepared, folder, workers)
+    run = _begin(task, params, prepared, splits["train"], folder, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
     while not run.over:
         batches = task.train_batches(splits["train"], params, Plan(run.epoch, workers.rank, workers.world))
@@ -126,12 +126,14 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, w
         files.copy(folder / run.best.file, folder / saved.WEIGHTS)
 
 
-def _begin(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, workers: Workers) -> _Run:
+def _begin(
+    task: Task[Any], params: TaskParams, prepared: Prepared, split: Batch, folder: Path, workers: Workers
+) -> _Run:
     """Return the training at its beginning, or where its last checkpoint has it, and tell of it."""
     train = params.train
     torch.manual_seed(train.seed)
     model = task.build_model(params, prepared.manifest)
-    task.initialise(model, params)
+    task.initialise(model, params, split)
     model = placed(model, workers.device)
     optimizers = build_optimizers(model, train.optimizer)
     average = build_average(model, train.average)

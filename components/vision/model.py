@@ -1,4 +1,4 @@
-"""Residual networks for images (He et al. 2015, arXiv:1512.03385), their parts named as in torchvision."""
+"""Networks for images: residual ones (He et al. 2015, arXiv:1512.03385), their parts named as in torchvision."""
 
 import pickle
 import zipfile
@@ -10,10 +10,11 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from components.contracts import Manifest
+from components.contracts import Batch, Manifest
 from components.errors import PedigreeError
 from components.vision.params import VisionParams
 from components.vision.prepare import VisionFacts
+from components.vision.whitened import Whitened, whiten
 
 Stem = Literal["small", "imagenet"]
 
@@ -128,32 +129,57 @@ class Normalize(nn.Module):
         return (image.to(self.mean.dtype) / 255).sub_(self.mean).div_(self.std)
 
 
+class _Mirrored(nn.Sequential):
+    """Answers, but for training, with the mean of the logits of an image and of its mirror image."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, classes)."""
+        logits = self._answer(image)
+        return logits if self.training else (logits + self._answer(image.flip(3))) / 2
+
+    def _answer(self, x: Tensor) -> Tensor:
+        for part in self:
+            x = part(x)
+        return x
+
+
 def build_model(params: VisionParams, manifest: Manifest) -> nn.Module:
     """Build the network for the prepared data, with random weights: images on the scale 0..255 to logits."""
     facts = VisionFacts.model_validate(manifest.facts)
     chosen = params.train.model
+    parts = OrderedDict[str, nn.Module](normalize=Normalize(facts.mean, facts.std), network=_network(params, facts))
+    return _Mirrored(parts) if chosen.mirror else nn.Sequential(parts)
+
+
+def _network(params: VisionParams, facts: VisionFacts) -> nn.Module:
+    chosen = params.train.model
+    if chosen.depth == 8:
+        return Whitened(facts.channels, len(facts.classes), chosen.width)
     auto: Stem = "small" if facts.size <= SMALL else "imagenet"
     stem = auto if chosen.stem == "auto" else chosen.stem
     resnet = ResNet(chosen.depth, facts.channels, len(facts.classes), chosen.width, stem)
     if chosen.freeze_backbone:
         resnet.freeze_backbone()
-    return nn.Sequential(OrderedDict(normalize=Normalize(facts.mean, facts.std), resnet=resnet))
+    return resnet
 
 
-def initialise(model: nn.Module, params: VisionParams) -> None:
+def initialise(model: nn.Module, params: VisionParams, split: Batch) -> None:
     """Give a network from `build_model` the weights that training starts from.
 
-    For `init: random` it has them already. For `init: pretrained` the backbone takes those of a torchvision
+    For `init: random` it has them already, but for the first layer of depth 8, which whitens the patches of the
+    training split's images. For `init: pretrained` the backbone takes those of a torchvision
     checkpoint and the head stays new. For images of one channel the first filters are summed over their
     channels: the answer to a grey image is then the checkpoint's to three equal channels.
 
     Raises:
         PedigreeError: the stem is small, or the checkpoint is missing, unreadable, unsafe or does not fit.
     """
-    checkpoint = params.train.model.checkpoint
+    checkpoint, network = params.train.model.checkpoint, model.get_submodule("network")
+    if isinstance(network, Whitened):
+        whiten(network.whiten, split["image"], model.get_submodule("normalize"))
     if checkpoint is None:
         return
-    resnet, file = cast(ResNet, model.get_submodule("resnet")), Path(checkpoint)
+    resnet, file = cast(ResNet, network), Path(checkpoint)
     if resnet.stem != "imagenet":
         raise PedigreeError(f"{file}: torchvision's weights do not fit the small stem: set stem: imagenet")
     weights = {name: tensor for name, tensor in _tensors(file).items() if not name.startswith("fc.")}

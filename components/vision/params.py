@@ -18,16 +18,19 @@ class VisionPrepareParams(FilesPrepareParams):
 
 
 class ModelParams(Section):
-    """The residual network."""
+    """The network: ResNet-18 or 34, or the small one of CIFAR-10's speed records, of 8 layers."""
 
-    depth: Literal[18, 34] = Field(description="Layers, as in the paper")
-    width: float = Field(ge=0.125, le=4, description="Multiplier of the channels 64, 128, 256, 512")
+    depth: Literal[8, 18, 34] = Field(description="Layers: 18 and 34 are ResNet's, 8 a whitened network's")
+    width: float = Field(
+        ge=0.125, le=4, description="Multiplier of the channels: 64 to 512, or 64 to 256 with depth 8"
+    )
     stem: Literal["auto", "small", "imagenet"] = Field(
         description="small is 3x3 without max-pool, imagenet 7x7 with it; auto is small up to 64 pixels"
     )
     init: Literal["random", "pretrained"] = Field(description="pretrained starts from a torchvision checkpoint")
     checkpoint: str | None = Field(description="Local file of a torchvision ResNet's weights, for init: pretrained")
     freeze_backbone: bool = Field(description="Train the classifier alone, on the checkpoint's features")
+    mirror: bool = Field(description="Answer with the mean of the logits of an image and of its mirror image")
 
     @model_validator(mode="after")
     def _checkpoint_when_pretrained(self) -> Self:
@@ -37,6 +40,10 @@ class ModelParams(Section):
             raise ValueError("freeze_backbone needs init: pretrained: a random backbone has nothing to keep")
         if self.init == "pretrained" and self.width != 1:
             raise ValueError("init: pretrained needs width: 1, for that is what torchvision's weights fit")
+        if self.depth == 8 and (self.init == "pretrained" or self.stem != "auto"):
+            raise ValueError(
+                "depth: 8 has a first layer of its own and no checkpoint: it needs stem: auto, init: random"
+            )
         return self
 
 
@@ -44,7 +51,9 @@ class AugmentParams(Section):
     """Random changes to the training images, made on whole batches on the training device."""
 
     crop: int = Field(ge=0, le=64, description="Pixels of padding from which a crop of the same size is taken")
-    flip: bool = Field(description="Mirror half of the images left to right; wrong for digits and letters")
+    flip: bool | Literal["alternate"] = Field(
+        description="Mirror half of the images left to right, or each in every other epoch; wrong for digits"
+    )
     mix: Literal["none", "mixup", "cutmix"] = Field(description="Blend each image with another of its batch")
     mix_alpha: float = Field(ge=0.01, le=10, description="Of the Beta distribution that draws the blend's share")
 

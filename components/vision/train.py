@@ -5,11 +5,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components import classifier
+from components.batches import shuffled
 from components.classifier import metrics
-from components.contracts import Batch, StepOutput
+from components.contracts import Batch, Batches, Plan, StepOutput
 from components.vision.params import VisionParams
 
-__all__ = ["augment", "metrics", "predict", "step"]
+__all__ = ["augment", "batches", "metrics", "predict", "step"]
+
+MIRRORED = "mirrored"
+"""Name of the tensor, bool (N,), that says which images of a batch are mirrored."""
+
+
+def batches(split: Batch, params: VisionParams, plan: Plan) -> Batches:
+    """Return an epoch's training batches; where mirroring alternates they say which images are mirrored.
+
+    Half of the images are so in the first epoch, the others in the second, and so on: in two epochs an image is
+    seen both ways, where chance shows half of them one way twice (Jordan 2024, arXiv:2404.00498, section 3.6).
+    """
+    if params.train.augment.flip == "alternate":
+        generator = torch.Generator().manual_seed(params.train.seed)
+        half = torch.randint(2, (len(split["label"]),), generator=generator)
+        split = split | {MIRRORED: (half + plan.epoch) % 2 == 0}
+    return shuffled(split, params, plan)
 
 
 def augment(batch: Batch, params: VisionParams) -> Batch:
@@ -27,7 +44,8 @@ def augment(batch: Batch, params: VisionParams) -> Batch:
     chosen = params.train.augment
     image = batch["image"]
     if chosen.crop or chosen.flip:
-        image = _crop_and_flip(image, chosen.crop, chosen.flip)
+        image = _crop_and_flip(image, chosen.crop, 0.5 if chosen.flip else 0, batch.get(MIRRORED))
+    batch = {name: tensor for name, tensor in batch.items() if name != MIRRORED}
     if chosen.mix == "none":
         return {**batch, "image": image}
     count, device = len(image), image.device
@@ -38,8 +56,10 @@ def augment(batch: Batch, params: VisionParams) -> Batch:
     return {**batch, "image": image, "label_mixed": batch["label"][partner], "mix": share}
 
 
-def _crop_and_flip(image: Tensor, pad: int, flip: bool) -> Tensor:
-    """Shift each image by up to `pad` pixels, zeros coming in at the border, and mirror half of them if `flip`.
+def _crop_and_flip(image: Tensor, pad: int, share: float, mirrored: Tensor | None) -> Tensor:
+    """Shift each image by up to `pad` pixels, zeros coming in at the border, and mirror some.
+
+    These are the `mirrored`, bool (N,), or a `share` of them by chance.
 
     All pixels of the batch are fetched in one gather: 440,000 images of 3x32x32 a second and core, where
     indexing a view of windows gives 180,000, grouping by offset 80,000, and a loop over samples 170,000.
@@ -47,7 +67,8 @@ def _crop_and_flip(image: Tensor, pad: int, flip: bool) -> Tensor:
     count, channels, height, width = image.shape
     row, column = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
     top, left = torch.randint(2 * pad + 1, (2, count, 1), device=image.device)  # (N, 1) each
-    mirrored = torch.rand(count, 1, device=image.device) < (0.5 if flip else 0)
+    drawn = torch.rand(count, 1, device=image.device) < share
+    mirrored = drawn if mirrored is None else mirrored[:, None]
     rows = row + top  # (N, H), in the padded image
     columns = torch.where(mirrored, column.flip(0), column) + left  # (N, W)
     pixels = rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]  # (N, H, W)

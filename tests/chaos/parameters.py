@@ -237,9 +237,9 @@ def one_step(task: Task[Any], values: TaskParams, folder: Path) -> None:
     manifest = task.prepare(raw_of(task.name), folder, values)
     torch.manual_seed(train.seed)
     model = task.build_model(values, manifest)
-    task.initialise(model, values)
-    optimizers, average = build_optimizers(model, train.optimizer), build_average(model, train.average)
     split = task.load_split(folder, "train")
+    task.initialise(model, values, split)
+    optimizers, average = build_optimizers(model, train.optimizer), build_average(model, train.average)
     batch = task.train_batches(split, values, Plan())[0]
     model.train()
     with autocast(CPU, precision_on(CPU, train.precision)):

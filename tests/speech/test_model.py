@@ -251,7 +251,7 @@ def test_a_network_is_the_same_after_its_weights_were_saved_and_loaded(tmp_path)
 def test_a_new_network_stays_as_it_was_drawn():
     model = network()
     before = [weights.clone() for weights in model.parameters()]
-    initialise(model, parameters())
+    initialise(model, parameters(), {})
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 

@@ -41,7 +41,7 @@ def test_another_seed_gives_other_weights(chain, tmp_path):
         chain.task, changed(chain, seed=1, epochs=1), chain.prepared, tmp_path / "model", Origin(chain.root)
     )
     first, second = (load_file(t.folder / saved.WEIGHTS) for t in (chain.trained, other))
-    assert not torch.equal(first["resnet.conv1.weight"], second["resnet.conv1.weight"])
+    assert not torch.equal(first["network.conv1.weight"], second["network.conv1.weight"])
 
 
 def test_the_run_holds_parameters_environment_and_data(chain, run):
@@ -150,11 +150,34 @@ def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path)
     weights = load_file(trained.folder / saved.WEIGHTS)
     for name, tensor in checkpoint.items():
         if not name.startswith(("fc.", "conv1.")) and not name.endswith("num_batches_tracked"):
-            torch.testing.assert_close(weights[f"resnet.{name}"], tensor, msg=name)
+            torch.testing.assert_close(weights[f"network.{name}"], tensor, msg=name)
     summed = checkpoint["conv1.weight"].sum(1, keepdim=True)
-    torch.testing.assert_close(weights["resnet.conv1.weight"], summed)  # the digits have one channel
+    torch.testing.assert_close(weights["network.conv1.weight"], summed)  # the digits have one channel
     (tmp_path / "resnet18.pth").unlink()
     saved.rebuild(chain.task, trained.folder)  # the checkpoint is not needed any more
+
+
+def test_the_whitened_network_learns_from_images_that_are_mirrored_and_is_evaluated_as_it_was_validated(
+    chain, tmp_path
+):
+    values = changed(
+        chain,
+        epochs=4,
+        optimizer={"name": "sgd", "lr": 0.1},
+        model={"depth": 8, "width": 0.125, "mirror": True},
+        augment={"flip": "alternate"},
+    )
+    trained = train.train(chain.task, values, chain.prepared, tmp_path / "model", Origin(chain.root))
+    history = saved.read_history(trained.folder)
+    assert history[-1]["train/loss"] < history[0]["train/loss"]
+    network = saved.rebuild(chain.task, trained.folder).eval()
+    image = chain.task.load_split(chain.prepared.folder, "test")["image"]
+    with torch.inference_mode():
+        torch.testing.assert_close(network(image), network(image.flip(3)))
+        patches = network.network.whiten(network.normalize(image)).transpose(0, 1).flatten(1)
+    assert patches.square().mean(1).median() == pytest.approx(1, rel=0.5)  # of other digits than it was made of
+    evaluated = evaluate.evaluate(chain.task, values, chain.prepared, trained, tmp_path / "evaluation")
+    assert 0 <= evaluated.metrics["accuracy"] <= 1
 
 
 def test_a_training_that_diverges_ends_with_the_remedy(chain, tmp_path):

@@ -41,7 +41,7 @@ def toy(augment=lambda batch, values: batch, dropout: float = 0.0) -> Task:
         public_data={},
         prepare=None,
         build_model=lambda values, manifest: nn.Sequential(nn.Dropout(dropout), nn.Linear(4, 1)),
-        initialise=lambda model, values: None,
+        initialise=lambda model, values, split: None,
         load_split=lambda folder, name: split(name),
         train_batches=shuffled,
         eval_batches=in_order,

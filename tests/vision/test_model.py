@@ -16,6 +16,8 @@ from components.vision.model import Normalize, ResNet, build_model, initialise
 from components.vision.params import VisionParams
 
 FILE = Path(__file__).parents[2] / "params.yaml"
+SPLIT = {"image": torch.zeros(4, 3, 32, 32, dtype=torch.uint8), "label": torch.arange(4)}
+"""A training split, for networks that take nothing from it."""
 REFERENCE = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34}
 
 
@@ -71,7 +73,7 @@ def refusal(file, **model):
     network = build_model(params, manifest())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(PedigreeError) as caught:
-        initialise(network, params)
+        initialise(network, params, SPLIT)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
@@ -151,11 +153,11 @@ def test_the_small_stem_keeps_the_resolution_and_the_imagenet_stem_quarters_it(s
 )
 def test_the_stem_follows_the_images_unless_it_is_chosen(chosen, size, stem):
     network = build_model(parameters(stem=chosen, width=0.125), manifest(size=size))
-    assert network.resnet.stem == stem
+    assert network.network.stem == stem
 
 
 def test_the_network_has_the_datas_channels_and_classes_and_the_chosen_depth_and_width():
-    network = build_model(parameters(depth=34, width=0.125), manifest(channels=1, classes=4)).resnet
+    network = build_model(parameters(depth=34, width=0.125), manifest(channels=1, classes=4)).network
     assert (network.conv1.in_channels, network.conv1.out_channels, network.fc.out_features) == (1, 8, 4)
     assert len(network.layer3) == 6
 
@@ -175,13 +177,13 @@ def test_images_are_normalised_alike_as_bytes_and_as_floats():
 def test_the_built_network_normalises_with_the_datas_own_statistics():
     network = build_model(parameters(width=0.125), manifest()).eval()
     image = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert_close(network(image), network.resnet((image / 255 - 0.5) / 0.25))
+    assert_close(network(image), network.network((image / 255 - 0.5) / 0.25))
 
 
 def test_a_random_start_is_left_as_it_is():
     network = build_model(parameters(width=0.125), manifest())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    initialise(network, parameters(width=0.125))
+    initialise(network, parameters(width=0.125), SPLIT)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
@@ -204,12 +206,12 @@ def save_as_safetensors(weights, folder):
 def test_a_checkpoint_gives_the_backbone_and_leaves_the_head_new(save, resnet18, tmp_path):
     params = pretrained(save(resnet18.state_dict(), tmp_path))
     network = build_model(params, manifest(classes=1000))  # as many classes as the checkpoint has
-    head = network.resnet.fc.weight.clone()
-    initialise(network, params)
+    head = network.network.fc.weight.clone()
+    initialise(network, params, SPLIT)
     theirs = backbone(resnet18)
     assert len(theirs) == 120
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in backbone(network.resnet).items())
-    assert torch.equal(network.resnet.fc.weight, head)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in backbone(network.network).items())
+    assert torch.equal(network.network.fc.weight, head)
     assert not torch.equal(head, resnet18.fc.weight)
 
 
@@ -217,18 +219,18 @@ def test_a_checkpoint_is_found_from_the_current_folder(checkpoint, resnet18, mon
     monkeypatch.chdir(checkpoint.parent)
     params = pretrained(checkpoint.name)
     network = build_model(params, manifest())
-    initialise(network, params)
-    assert torch.equal(network.resnet.conv1.weight, resnet18.conv1.weight)
+    initialise(network, params, SPLIT)
+    assert torch.equal(network.network.conv1.weight, resnet18.conv1.weight)
 
 
 def test_a_grey_image_is_answered_as_the_checkpoint_answers_three_equal_channels(checkpoint, resnet18):
     params = pretrained(checkpoint)
     network = build_model(params, manifest(channels=1, classes=1000))
-    initialise(network, params)
-    network.resnet.fc = resnet18.fc
+    initialise(network, params, SPLIT)
+    network.network.fc = resnet18.fc
     grey = torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
-        answer = network.eval().resnet(grey)
+        answer = network.eval().network(grey)
         assert_close(answer, resnet18(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
 
 
@@ -236,8 +238,8 @@ def test_an_old_checkpoint_without_batch_counters_is_taken(resnet18, tmp_path):
     weights = {k: v for k, v in resnet18.state_dict().items() if not k.endswith("num_batches_tracked")}
     params = pretrained(save_as_archive(weights, tmp_path))
     network = build_model(params, manifest())
-    initialise(network, params)
-    assert torch.equal(network.resnet.layer4[1].bn2.running_var, resnet18.layer4[1].bn2.running_var)
+    initialise(network, params, SPLIT)
+    assert torch.equal(network.network.layer4[1].bn2.running_var, resnet18.layer4[1].bn2.running_var)
 
 
 def test_a_trained_network_is_rebuilt_when_its_checkpoint_is_gone(tmp_path):
@@ -343,22 +345,22 @@ def update(network, image):
 def test_a_frozen_backbone_stays_as_it_is_while_the_head_learns(checkpoint):
     params = pretrained(checkpoint, freeze_backbone=True)
     network = build_model(params, manifest())
-    initialise(network, params)
+    initialise(network, params, SPLIT)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.eval()
     network.train()  # as training does after each validation
     update(network, torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8))
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == {"resnet.fc.weight", "resnet.fc.bias"}
+    assert changed == {"network.fc.weight", "network.fc.bias"}
     assert {name for name, p in network.named_parameters() if p.requires_grad} == changed
     assert network.training
-    assert network.resnet.training
-    assert network.resnet.fc.training
+    assert network.network.training
+    assert network.network.fc.training
 
 
 def test_without_freezing_all_of_the_network_learns():
     network = build_model(parameters(width=0.125), manifest())
-    before = {name: tensor.clone() for name, tensor in network.resnet.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in network.network.state_dict().items()}
     update(network, torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8))
-    kept = [name for name, tensor in network.resnet.state_dict().items() if torch.equal(tensor, before[name])]
+    kept = [name for name, tensor in network.network.state_dict().items() if torch.equal(tensor, before[name])]
     assert kept == []

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from components.contracts import Plan
 from components.params import assignment, read, validate
 from components.vision.model import Normalize, ResNet
 from components.vision.params import VisionParams
-from components.vision.train import augment, metrics, predict, step
+from components.vision.train import augment, batches, metrics, predict, step
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 
@@ -80,6 +81,21 @@ def test_half_of_the_images_are_mirrored_and_the_rest_are_as_they_were():
     mirrored = (flipped == batch["image"].flip(3)).all(dim=(1, 2, 3))
     assert (same ^ mirrored).all()
     assert 450 < mirrored.sum() < 550
+
+
+def test_mirroring_that_alternates_shows_each_image_both_ways_in_two_epochs_whoever_the_worker():
+    split, params = labelled(64), parameters(flip="alternate")
+    ways = {}
+    for epoch, rank in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        for batch in batches(split, params, Plan(epoch, rank, 2)):
+            seen = augment(batch, params)
+            assert seen.keys() == {"image", "label"}
+            for image in seen["image"]:
+                own = [(split["image"] == way).all(dim=(1, 2, 3)).nonzero() for way in (image, image.flip(2))]
+                ways.setdefault(epoch, {})[int(torch.cat(own))] = bool(len(own[1]))
+    assert len(ways[0]) == len(ways[1]) == 64
+    assert all(ways[0][i] != ways[1][i] for i in range(64))
+    assert 16 < sum(ways[0].values()) < 48
 
 
 def test_without_augmentation_the_batch_stays_as_it_is():

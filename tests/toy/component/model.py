@@ -3,7 +3,7 @@
 from components.toy.params import ToyParams
 from torch import nn
 
-from components.contracts import Manifest
+from components.contracts import Batch, Manifest
 
 
 def build_model(params: ToyParams, manifest: Manifest) -> nn.Module:
@@ -11,5 +11,5 @@ def build_model(params: ToyParams, manifest: Manifest) -> nn.Module:
     return nn.Linear(1, 1)
 
 
-def initialise(model: nn.Module, params: ToyParams) -> None:
+def initialise(model: nn.Module, params: ToyParams, split: Batch) -> None:
     """Keep the random weights."""
