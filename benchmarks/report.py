@@ -81,7 +81,9 @@ def write() -> None:
     for name, each in named.items():
         lines += [*_throughput(name, each), ""]
     if "around" in found:
-        lines += _around(found["around"])
+        lines += [*_around(found["around"]), ""]
+    if "scaling" in found:
+        lines += _scaling(found["scaling"])
     files.write_text(DOCS / "performance.md", "\n".join(lines).rstrip() + "\n")
 
 
@@ -128,6 +130,42 @@ def _around(found: dict[str, Any]) -> list[str]:
         f"| `dvc repro` with nothing to do | {spread(found['repro'])} | 3 |",
         f"| from `prefect deployment run` to the first update | {spread(found['deployment'], '.1f')} | 15 |",
     ]
+
+
+ON_SCALING = """## More workers
+
+`python -m benchmarks.scaling` ({machine}, {date}): ResNet-18 at half width ({parameters:,} parameters), {batch}
+images of 32 x 32 a worker and update, one thread a worker, gradients averaged with gloo over loopback. Times are in
+seconds. `efficiency` is the update of one worker alone over this one; `of the exchange` is that of as many workers
+that exchange nothing, so that what they lose to each other's use of cores, caches and memory does not count.
+`modelled` is the cost model of [scaling](scaling.md#what-another-worker-costs): that update, and an exchange after
+it.
+"""
+
+
+def _scaling(found: dict[str, Any]) -> list[str]:
+    workers = found["workers"]
+    (alone,) = workers["1"].values()
+    lines = [
+        ON_SCALING.format(**found, parameters=int(alone[0]["parameters"])),
+        "| workers | exchange | update | exchange alone | modelled | efficiency | of the exchange |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for world, kinds in workers.items():
+        for kind, rows in kinds.items():
+            apart = kinds["no exchange, 4 pieces" if "4 pieces" in kind else "no exchange"]
+            updates = [row["update"] for row in rows]
+            efficiency = [a["update"] / row["update"] for a, row in zip(alone, rows, strict=True)]
+            cells = ["", ""]
+            shares = ""
+            if "exchange" in rows[0]:
+                exchange = [row["exchange"] for row in rows]
+                modelled = [a["update"] + row["exchange"] for a, row in zip(apart, rows, strict=True)]
+                cells = [spread(exchange, ".3f"), spread(modelled, ".3f")]
+                shares = spread([a["update"] / row["update"] for a, row in zip(apart, rows, strict=True)])
+            cells = [world, kind, spread(updates, ".3f"), *cells, spread(efficiency), shares]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def spread(numbers: Sequence[float], form: str = ".2f") -> str:

@@ -1,0 +1,164 @@
+"""python -m benchmarks.scaling: what it costs that workers exchange their gradients, and a model of that cost.
+
+Workers are processes of one thread each on this machine, which exchange with gloo over loopback; each has a batch
+of its own, so that perfect scaling leaves the time of an update as it is. Beside each kind of exchange stand as
+many workers that exchange nothing: they share caches and memory, too, and what they lose is not the exchange's.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks import report
+from benchmarks.cases import values_of
+from components import tasks
+from components.contracts import Manifest
+from components.training.device import to_device
+from components.training.optimization import build_optimizers
+
+CPU = torch.device("cpu")
+BATCH = 64
+"""Images of a worker in an update."""
+SECONDS = 5.0
+"""Of each measurement, after a few updates that do not count."""
+WARM_UP = 3
+WIDTH = 0.5
+WORLDS = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How gradients are exchanged."""
+
+    pieces: int = 1
+    """Of a batch, after all of which an exchange is made."""
+    bucket: float = 25
+    """MiB of gradients that are sent together: torch's default."""
+    bf16: bool = False
+    """Gradients are sent in half the bytes."""
+    none: bool = False
+    """Nothing is sent."""
+
+
+KINDS = {
+    "no exchange": Exchange(none=True),
+    "each update": Exchange(),
+    "buckets of 1 MiB": Exchange(bucket=1),
+    "gradients in bf16": Exchange(bf16=True),
+    "no exchange, 4 pieces": Exchange(pieces=4, none=True),
+    "each update of 4 pieces": Exchange(pieces=4),
+}
+
+
+def network() -> tuple[nn.Module, Any]:
+    """Return ResNet-18 at half width, for images of 32 x 32 in ten classes, and its parameters."""
+    values = values_of("vision", 0, f"train.model.width={WIDTH}")
+    facts = {
+        "classes": [str(number) for number in range(10)],
+        "channels": 3,
+        "size": 32,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "counts": {},
+    }
+    manifest = Manifest(task="vision", splits={}, refused=[], facts=facts)
+    torch.manual_seed(0)
+    return tasks.load("vision").build_model(values, manifest).to(memory_format=torch.channels_last), values
+
+
+def _worker(rank: int, world: int, kind: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=Path(folder, "meeting").as_uri(), rank=rank, world_size=world)
+    model, values = network()
+    exchange = KINDS[kind]
+    wrapped: nn.Module = model
+    if not exchange.none:
+        wrapped = DistributedDataParallel(model, bucket_cap_mb=exchange.bucket)
+        if exchange.bf16:
+            wrapped.register_comm_hook(None, bf16_compress_hook)
+    task, optimizers = tasks.load("vision"), build_optimizers(model, values.train.optimizer)
+    pieces = exchange.pieces
+    image = torch.randint(256, (BATCH // pieces, 3, 32, 32), dtype=torch.uint8)
+    batch = to_device({"image": image, "label": torch.randint(10, (BATCH // pieces,))}, CPU)
+
+    def update() -> None:
+        for number in range(pieces):
+            last = number == pieces - 1
+            waits: AbstractContextManager[None] = nullcontext()
+            if isinstance(wrapped, DistributedDataParallel) and not last:
+                waits = wrapped.no_sync()
+            with waits:
+                (task.step(wrapped, task.augment(batch, values), values).loss / pieces).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    gradients = torch.zeros(sum(p.numel() for p in model.parameters()))
+    found = {"update": _seconds(update), "parameters": len(gradients)}
+    if not exchange.none:
+        found["exchange"] = _seconds(lambda: send(gradients, exchange.bf16))
+    if rank == 0:
+        Path(folder, "found.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def send(gradients: torch.Tensor, bf16: bool) -> None:
+    """Add up the gradients of all workers, in half the bytes if `bf16`."""
+    sent = gradients.bfloat16() if bf16 else gradients
+    dist.all_reduce(sent)
+    if bf16:
+        gradients.copy_(sent)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Return what a call takes on average; all workers make equally many."""
+    for _ in range(WARM_UP):
+        call()
+    started = time.perf_counter()
+    call()
+    calls = torch.tensor(max(1, round(SECONDS / (time.perf_counter() - started))))
+    dist.broadcast(calls, 0)
+    started = time.perf_counter()
+    for _ in range(int(calls)):
+        call()
+    return (time.perf_counter() - started) / int(calls)
+
+
+def measured(world: int, kind: str) -> dict[str, float]:
+    """Return seconds an update, and of an exchange alone, of so many workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_worker, (world, kind, folder), nprocs=world)
+        return dict(json.loads(Path(folder, "found.json").read_text()))
+
+
+def main() -> None:
+    """Measure round by round, tell of each, and keep what was found for docs/performance.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for number in range(options.rounds):
+        for world in WORLDS:
+            for kind in KINDS if world > 1 else ["no exchange"]:
+                rows = found.setdefault(str(world), {}).setdefault(kind, [])
+                rows.append(measured(world, kind))
+                print(f"round {number + 1}, {world} workers, {kind}: {rows[-1]}", flush=True)
+    report.keep("scaling", {"batch": BATCH, "workers": found})
+
+
+if __name__ == "__main__":
+    main()
