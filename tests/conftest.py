@@ -25,6 +25,7 @@ from components import tasks
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams
 from components.training import device
+from tests.running import python
 
 ROOT = Path(__file__).parents[1]
 BF16 = pytest.mark.skipif(
@@ -66,16 +67,8 @@ def shrink(target: Path) -> None:
 
 
 def run_in(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python module in a project, as a person would in a terminal without colours."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    """Run a Python module in a project to its end."""
+    return python(folder, 200, "-m", *arguments, **env)
 
 
 def listening(pid: int) -> set[str]:

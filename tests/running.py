@@ -18,17 +18,22 @@ PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
 UP_SECONDS = 120
 
 
-def pedigree(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a project to its end, as a person would in a terminal without colours."""
+def python(folder: Path, seconds: float, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a project to its end, as a person would in a terminal without colours."""
     return subprocess.run(
-        [sys.executable, *PEDIGREE, *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=seconds,
         check=False,
     )
+
+
+def pedigree(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run one of pedigree's commands in a project to its end."""
+    return python(folder, 120, *PEDIGREE, *arguments, **env)
 
 
 def free_ports(number: int) -> list[int]:
