@@ -20,7 +20,7 @@ SHIFT = 8.0
 """What a batch norm's bias is multiplied by: with SGD its rate is then the square of it, 64 times the others'."""
 LOGITS = 1 / 9
 """What the last layer's answers are multiplied by."""
-EXPECTED = 0.6
+KEPT = 0.6
 """Share of the old statistics that a batch norm keeps at an update; there are few updates."""
 
 
@@ -28,7 +28,7 @@ class _Norm(nn.BatchNorm2d):
     """Batch normalisation without a scale, whose bias learns quickly."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-12, momentum=1 - EXPECTED, affine=False)
+        super().__init__(channels, eps=1e-12, momentum=1 - KEPT, affine=False)
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
