@@ -15,7 +15,7 @@ from pathlib import Path
 
 PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
 """Not the installed command: this takes the code of the current folder."""
-UP_SECONDS = 120
+UP_SECONDS = 200
 
 
 def python(folder: Path, seconds: float, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
