@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from components.contracts import Batch, Prepared, Task, Workers
 from components.params import TaskParams
 from components.training import saved
-from components.training.device import to_device
+from components.training.device import set_up, to_device
 
 
 def predict_to_file(
     task: Task[Any], model_folder: Path, prepared: Prepared, batch_size: int, out: Path, workers: Workers
 ) -> None:
     """Rebuild a saved network and write its predictions on the test split as a safetensors file."""
+    set_up(workers.device, "fp32")
     model = placed(saved.rebuild(task, model_folder), workers.device)
     split = task.load_split(prepared.folder, "test")
     predictions = predict(task, model, split, workers.device, batch_size)

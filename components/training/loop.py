@@ -25,7 +25,7 @@ from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Tas
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
 from components.training import checkpoint, saved
-from components.training.device import autocast, described, precision_on, resident, to_device
+from components.training.device import autocast, described, precision_on, resident, set_up, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
 from components.training.optimization import build_average, build_optimizers, learning_rate
@@ -99,6 +99,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, w
         PedigreeError: a parameter does not fit the data, or training diverged.
     """
     train = params.train
+    set_up(workers.device, precision_on(workers.device, train.precision))
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
     run = _begin(task, params, prepared, splits["train"], folder, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
