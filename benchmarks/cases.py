@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[1]
 WINDOW = 64
 """Tokens of a stream in a batch."""
 
+CHECKPOINT_SECONDS = 5
+"""Less than an epoch takes here, so that there are checkpoints in what is measured; people have 20."""
+
 SAME = (
     "train.workers=1",
     "train.accumulate=1",
@@ -34,6 +37,7 @@ SAME = (
     "train.average.name=none",
     "train.best_metric=loss",
     "train.best_mode=min",
+    f"train.checkpoint_seconds={CHECKPOINT_SECONDS}",
 )
 """What every contender can be told in its own words."""
 

@@ -28,13 +28,22 @@ class Clock:
     samples: int = 0
     seconds: float = 0.0
     losses: tuple[float, ...] = ()
+    started: float = 0.0
+
+    def begin(self, epoch: int) -> None:
+        """Begin to count an epoch."""
+        self.samples, self.losses, self.started = (self.samples if epoch > 1 else 0), (), time.monotonic()
+
+    def end(self, epoch: int) -> None:
+        """Count what an epoch took, unless it was the first."""
+        self.seconds += time.monotonic() - self.started if epoch else 0.0
 
     def epochs(self, number: int) -> Iterator[int]:
-        """Give the epochs by number, and count all but the first."""
+        """Give the epochs by number."""
         for epoch in range(number):
-            self.samples, self.losses, started = (self.samples if epoch > 1 else 0), (), time.monotonic()
+            self.begin(epoch)
             yield epoch
-            self.seconds += time.monotonic() - started if epoch else 0.0
+            self.end(epoch)
 
     def note(self, samples: int, loss: Tensor) -> None:
         """Count a batch."""
@@ -86,7 +95,6 @@ def lightning(name: str, folder: Path, seed: int) -> dict[str, float]:
     from lightning import LightningModule, Trainer
 
     case, clock = case_of(name, folder, seed), Clock()
-    counted = clock.epochs(case.params.train.epochs + 1)
 
     class Module(LightningModule):
         def __init__(self) -> None:
@@ -95,17 +103,15 @@ def lightning(name: str, folder: Path, seed: int) -> dict[str, float]:
 
         def on_train_epoch_start(self) -> None:
             case.learner.state = None
-            next(counted)
+            clock.begin(self.current_epoch)
+
+        def on_train_epoch_end(self) -> None:
+            clock.end(self.current_epoch)  # before the checkpoint
 
         def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
             loss = self.learner(batch)
             clock.note(KINDS[name].samples(batch), loss)
             return loss
-
-        def on_train_end(self) -> None:
-            losses = clock.losses
-            next(counted)  # ends the last epoch
-            clock.losses = losses
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return case.optimizer
@@ -159,8 +165,8 @@ def ours(name: str, folder: Path, seed: int) -> dict[str, float]:
         for metrics, before, after in zip(told[1:], seconds, seconds[1:], strict=False)
     )
     return {
-        # Inside epochs, as of the others, who validate nothing: logging, progress and the checkpoints of every 20 s
-        # are in it. By the clock on the wall validation and the checkpoint of an epoch's end count, too.
+        # Inside epochs, as of the others, who validate nothing: logging, progress, checkpoints by time are in it.
+        # By the clock on the wall validation and the checkpoint of an epoch's end count, too.
         "rate": samples / (seconds[-1] - seconds[0]),
         "whole": samples / (epochs[-1][0] - epochs[0][0]),
         "loss": told[-1]["train/loss"],

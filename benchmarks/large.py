@@ -1,13 +1,14 @@
 """python -m benchmarks.large: a million images, 200 hours of sound: what preparing them and training on them takes.
 
-Beside each large set stands a small one of the same files' kind, 1/50 of it: what is prepared and trained in a
-second should be the same, and memory should not grow. The sets are noise, written for the occasion; training is
-stopped after a while, as Ctrl-C would.
+Beside each large set stands a small one of files of the same kind: what is prepared and trained in a second should
+be the same, and memory should not grow. The sets are noise, written for the occasion; training is stopped after a
+while, as Ctrl-C would.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,8 @@ class Kind:
     write: Callable[[np.random.Generator, Path], None]
     below: tuple[str, ...]
     """The folders of classes, below the raw folder, and what share of the files each gets."""
+    bytes_a_file: int
+    """On the disk, raw and prepared."""
     settings: tuple[str, ...]
     """Over params.yaml: a network so small that the way of the data counts."""
 
@@ -88,9 +91,10 @@ KINDS = {
         ".png",
         image,
         ("train", "test"),
+        4096 + 3072,
         ("prepare.size=32", "prepare.channels=3", "train.model.width=0.125", "train.epochs=1000"),
     ),
-    "speech": Kind("clips", ".wav", clip, (".",), ("prepare.seconds=1.0", "train.epochs=1000")),
+    "speech": Kind("clips", ".wav", clip, (".",), 4 * RATE + 4096, ("prepare.seconds=1.0", "train.epochs=1000")),
 }
 
 
@@ -151,6 +155,7 @@ class Rate:
 
 def trained(name: str, values: TaskParams, folder: Path, seconds: float) -> dict[str, float]:
     """Return the samples a second of a training that is stopped."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us with `&`
     data = prepare.load(folder)
     rate = Rate(data.manifest.splits["train"].samples, seconds)
     with tempfile.TemporaryDirectory() as scratch:
@@ -165,7 +170,7 @@ def watched(
 ) -> dict[str, float]:
     """Run `one` in a process of its own; add the most memory that it and its children had, in MiB.
 
-    That is what is theirs alone (RssAnon and RssShmem of proc(5)), without the pages of files that are mapped.
+    That is RssAnon of proc(5), without the pages of files that are mapped.
     """
     command = [sys.executable, "-m", __spec__.name, "--one", what, name, str(raw), str(out), str(seconds)]
     if cores:
@@ -187,7 +192,7 @@ def watched(
 def _own(pid: int) -> float:
     with suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem") if name in lines) / 1024
+        return int(lines["RssAnon"].split()[0]) / 1024 if "RssAnon" in lines else 0.0  # a zombie has none
     return 0.0
 
 
@@ -210,17 +215,21 @@ def main() -> None:
     sizes = {"vision": options.images, "speech": round(options.hours * 3600)}
     for name in options.tasks:
         with tempfile.TemporaryDirectory() as scratch:
-            report.keep(f"{report.LARGE}{name}", measured(name, Path(scratch), sizes[name], options))
+            measure(name, Path(scratch), sizes[name], options)
 
 
-def measured(name: str, scratch: Path, files: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return what was found of both sets of a task."""
+def measure(name: str, scratch: Path, files: int, options: argparse.Namespace) -> None:
+    """Measure both sets of a task, and keep what was found after each round."""
+    needed, free = files * KINDS[name].bytes_a_file, shutil.disk_usage(scratch).free
+    if needed > free:
+        raise SystemExit(
+            f"{name}: {scratch} has {free >> 30} GiB free, and {needed >> 30} are needed: ask for less"
+        )
     found: dict[str, Any] = {"unit": KINDS[name].unit, "seconds": options.seconds}
     for size, number in (("small", files // SMALL), ("large", files)):
         started = time.monotonic()
         make(name, scratch / size / "raw", number)
         print(f"{name}, {size}: written in {time.monotonic() - started:.0f} s", flush=True)
-        # The small set first on one core; each set's files have just been written, and are read from memory.
         for cores, what in ((1, "small, 1 core"), (None, "small")) if size == "small" else ((None, "large"),):
             row = watched("prepare", name, scratch / size / "raw", scratch / size / "prepared", 0, cores)
             found[f"prepare {what}"] = row
@@ -230,7 +239,7 @@ def measured(name: str, scratch: Path, files: int, options: argparse.Namespace) 
             row = watched("train", name, scratch / size / "raw", scratch / size / "prepared", options.seconds)
             found.setdefault(f"train {size}", []).append(row)
             print(f"{name}, round {number + 1}, train {size}: {row}", flush=True)
-    return found
+        report.keep(f"{report.LARGE}{name}", found)
 
 
 if __name__ == "__main__":

@@ -43,13 +43,13 @@ def kept() -> dict[str, Any]:
 INTRODUCTION = """# How fast it is
 
 Each figure was measured by the command beside it, on the machine that is named; each ratio is of one run, in which
-the contenders took turns (A B C A B C ...), and stands as median [lowest, highest]. `make bench` measures all of it
-again and writes this page.
+the contenders took turns (A B C A B C ...), and stands as median [lowest, highest]. `make bench` measures it again
+and writes this page; what profiles come to is measured one by one, and on a GPU by `make bench-gpu`.
 """
 ON_THROUGHPUT = """## Throughput of training
 
-`python -m benchmarks.throughput`: the whole product (a Ray worker, MLflow, checkpoints, progress), inside epochs
-after the first, against a loop in fp32 over a DataLoader, Lightning's Trainer with its defaults, Accelerate,
+`python -m benchmarks.throughput`: the whole product (a Ray worker, MLflow, progress, a checkpoint every 5 s) inside
+epochs after the first, against a loop in fp32 over a DataLoader, Lightning's Trainer with its defaults, Accelerate,
 and the best loop that we can write by hand (all in `benchmarks/contenders.py`). The same network, data, batch,
 optimizer and seeds; `loss` is the mean of the last epoch, mean ± deviation over the rounds.
 
@@ -180,10 +180,12 @@ def _scaling(found: dict[str, Any]) -> list[str]:
 
 ON_LARGE = """## Large sets
 
-`python -m benchmarks.large`: files that the benchmark makes, prepared and trained on through the product, and 1/50
-of as many beside them, in turns. `memory` is the most that the process and all that it started had of their own at
-once, beside the pages of mapped files, in MiB: `largest` of one process, `all` of all together (a training's are
-the worker and a dozen of Ray's). Training is measured within an epoch, for {seconds:.0f} s after the first seconds.
+`python -m benchmarks.large`: files that the benchmark makes, prepared and trained on through the product, beside
+a small set, whose files are in memory where a large set's may not be. Training takes turns; preparing is measured
+once each, and outside a DVC project, which would hash the raw files besides. `memory` is the most that the process
+and all that it started had of their own at once (RssAnon of proc(5), no mapped files), in MiB: `largest` of one
+process, `all` of all together (a training's are the worker and a dozen of Ray's). Training is measured within an
+epoch, for {seconds:.0f} s after the first seconds.
 """
 
 

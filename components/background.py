@@ -9,11 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_thread(call: Callable[[], T], name: str, stays: bool = False) -> Future[T]:
-    """Begin a call in a thread that does not keep the process alive; return its outcome.
-
-    A thread that `stays` lasts as long as the process, for programs that end with the thread which started them.
-    """
+def in_thread(call: Callable[[], T], name: str) -> Future[T]:
+    """Begin a call in a thread that does not keep the process alive; return its outcome."""
     outcome: Future[T] = Future()
 
     def work() -> None:
@@ -21,8 +18,6 @@ def in_thread(call: Callable[[], T], name: str, stays: bool = False) -> Future[T
             outcome.set_result(call())
         except BaseException as error:
             outcome.set_exception(error)
-        if stays:
-            threading.Event().wait()
 
     threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
     return outcome

@@ -21,7 +21,6 @@ from components import params, tasks
 from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
-from components.stages import work
 from components.stages.origin import Origin
 from pipelines import crashed, runs, steps
 
@@ -46,7 +45,6 @@ def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: st
     """Take a task's raw data to a registered model, in a folder that is this run's alone."""
     seconds: dict[str, float] = {}
     with mlflow_store.answering(), runs.folder(root, task, values, run_id) as folder:
-        work.ahead(values.train.workers)  # it starts beside prepare: both take seconds
         with _timed(task.name, "prepare", seconds):
             prepared = steps.prepare(task, values, root, folder / "prepared")
         with _timed(task.name, "train", seconds):

@@ -12,7 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,6 @@ from components.processes import Process
 logging.getLogger("ray").setLevel(logging.WARNING)
 log = logging.getLogger("pedigree.ray")
 
-EXCHANGE_SECONDS = 300
-"""After which a worker that waits for the others gives up: torch's half an hour holds a GPU for nothing. They may
-be writing a checkpoint, or reading the data for the first time."""
 SOURCE = Path(__file__).resolve().parents[2]
 
 
@@ -59,35 +56,24 @@ def ours() -> bool:
 
 
 def connect() -> float:
-    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs.
-
-    What it starts ends with the thread that calls.
-    """
-    with _connecting:
-        if not ray.is_initialized():
-            _init()
+    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
+    if not ray.is_initialized():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS", "local"),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
+            )
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            if ours():
+                raise
+            raise PedigreeError(_not_joined(error)) from error
+        for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
+            signal.signal(number, handler)  # Ray's own would abort this process with a dump
     return float(ray.cluster_resources().get("GPU", 0))
-
-
-_connecting = threading.Lock()
-
-
-def _init() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
-        )
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-        if ours():
-            raise
-        raise PedigreeError(_not_joined(error)) from error
-    for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
-        signal.signal(number, handler)  # Ray's own would abort this process with a dump
 
 
 def cpus_each(workers: int) -> int:
@@ -145,11 +131,14 @@ def _not_joined(error: BaseException) -> str:
     return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine alone"
 
 
-def torch_config(storage: Path) -> ray.train.torch.TorchConfig:
+NCCL_SECONDS = 300
+"""After which a worker on a GPU stops waiting for the others; Ray would hold all of them for half an hour."""
+
+
+def torch_config(storage: Path, with_gpu: bool) -> ray.train.torch.TorchConfig:
     """Return how workers meet: in a file below `storage` on this machine, and as Ray has it on a cluster."""
-    if ours():
-        return _MeetInAFile(folder=storage, timeout_s=EXCHANGE_SECONDS)
-    return ray.train.torch.TorchConfig(timeout_s=EXCHANGE_SECONDS)
+    config = _MeetInAFile(folder=storage) if ours() else ray.train.torch.TorchConfig()
+    return replace(config, timeout_s=NCCL_SECONDS) if with_gpu else config
 
 
 @dataclass

@@ -112,7 +112,7 @@ def _run(
             failure_config=ray.train.FailureConfig(max_failures=retries),
             callbacks=[_NoRetryOfMistakes()],  # type: ignore[list-item]
         ),
-        torch_config=ray_cluster.torch_config(storage),
+        torch_config=ray_cluster.torch_config(storage, with_gpu),
     )
     with _following(folder / EVENTS, on_event):
         try:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from components.background import in_thread
 from components.contracts import Event, Workers
 from components.training import device
 
@@ -35,19 +34,6 @@ def run(
         from components.adapters import ray_train  # Ray is a second of imports
 
         ray_train.run(work, workers, folder, on_event, name, retries)
-
-
-def ahead(workers: int) -> None:
-    """Begin to start what `run` will need, while something else is done; `run` tells of what goes wrong."""
-    if workers:
-        in_thread(_start_ray, "start-ray", stays=True)
-
-
-def _start_ray() -> None:
-    from components.adapters import ray_cluster
-
-    if ray_cluster.ours():
-        ray_cluster.connect()
 
 
 def here(workers: int) -> bool:

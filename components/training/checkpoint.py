@@ -7,8 +7,12 @@ huggingface.co/docs/safetensors), so that nothing that is read can run code.
 import logging
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from components import files
+from components.background import in_thread
 from components.contracts import Batch
 from components.errors import DamagedError
 from components.training import saved
@@ -64,17 +69,53 @@ class Place(BaseModel):
     history: list[dict[str, float]] = Field(description="One row an epoch")
 
 
-def save(folder: Path, place: Place, tensors: dict[str, Tensor]) -> None:
-    """Write a checkpoint into a training's folder, flushed to disk, and let go of all but the last two.
+class Keeper:
+    """Writes the checkpoints of a training, one after the other, while the training goes on.
 
-    Args:
-        folder: The training's.
-        place: Where it is.
-        tensors: By name; they may share memory, and are copied.
+    A disk may take seconds for each, in which the processors have nothing to do with it.
     """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writing: Future[None] | None = None
+
+    def save(self, place: Place, tensors: dict[str, Tensor]) -> None:
+        """Begin to write a checkpoint, when the one before is written, and to let go of all but the last two.
+
+        Args:
+            place: Where the training is.
+            tensors: By name; they may share memory, and are copied before this returns.
+
+        Raises:
+            OSError: the one before could not be written.
+        """
+        self.wait()
+        own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        self._writing = in_thread(partial(_write, self._folder, place, own), "checkpoint")
+
+    def wait(self) -> None:
+        """Return when what was begun is flushed to disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writing is not None:  # whatever ended the training, its last checkpoint may still be of use
+            wait([self._writing])
+
+
+def _write(folder: Path, place: Place, own: dict[str, Tensor]) -> None:
     target = folder / FOLDER
     target.mkdir(exist_ok=True)
-    own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     with files.new_beside(target / "checkpoint") as new:
         with saved.written(new):
             save_file(own, new, {_STATE: place.model_dump_json()})

@@ -48,14 +48,10 @@ def described(device: torch.device, precision: str) -> str:
     return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads), {precision}"
 
 
-def set_up(device: torch.device, precision: str) -> None:
-    """Let a GPU choose its convolutions by trial, and make what bf16 leaves to fp32 in TF32.
-
-    In fp32 all is fp32, which torch would not do by itself: it takes TF32 for convolutions.
-    """
+def allow_tf32(device: torch.device, allowed: bool) -> None:
+    """Let a GPU compute products of fp32 in TF32, or in fp32, which torch by itself does not do in convolutions."""
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "bf16"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from components.contracts import Batch, Prepared, Task, Workers
 from components.params import TaskParams
 from components.training import saved
-from components.training.device import set_up, to_device
+from components.training.device import allow_tf32, to_device
 
 
 def predict_to_file(
     task: Task[Any], model_folder: Path, prepared: Prepared, batch_size: int, out: Path, workers: Workers
 ) -> None:
     """Rebuild a saved network and write its predictions on the test split as a safetensors file."""
-    set_up(workers.device, "fp32")
     model = placed(saved.rebuild(task, model_folder), workers.device)
     split = task.load_split(prepared.folder, "test")
     predictions = predict(task, model, split, workers.device, batch_size)
@@ -61,6 +60,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the task's metrics over the whole split, in fp32."""
     model.eval()
+    allow_tf32(device, False)
     rank, world = _place()
     batches = task.eval_batches(split, batch_size)
     names: list[str] = []
@@ -85,6 +85,7 @@ def evaluate(
 def predict(task: Task[Any], model: nn.Module, split: Batch, device: torch.device, batch_size: int) -> Batch | None:
     """Return what evaluation needs of every sample, in the split's order, on rank 0; None on the others."""
     model.eval()
+    allow_tf32(device, False)
     rank, world = _place()
     batches = task.eval_batches(split, batch_size)
     mine = {i: task.predict(model, to_device(batches[i], device)) for i in range(rank, len(batches), world)}

@@ -25,7 +25,7 @@ from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Tas
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
 from components.training import checkpoint, saved
-from components.training.device import autocast, described, precision_on, resident, set_up, to_device
+from components.training.device import allow_tf32, autocast, described, precision_on, resident, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
 from components.training.optimization import build_average, build_optimizers, learning_rate
@@ -45,6 +45,7 @@ class _Run:
     """The model, wrapped for gradients to be averaged when there are several workers."""
     optimizers: list[Optimizer]
     average: AveragedModel | None
+    keeper: checkpoint.Keeper
     control: Any = None
     """Group of all workers whose messages never wait for a GPU, or None for one worker."""
     update: int = 0
@@ -69,7 +70,7 @@ class _Run:
     best: checkpoint.Best | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
-    """When the last checkpoint was written."""
+    """When the last checkpoint was begun."""
 
     @property
     def train(self) -> TrainParams:
@@ -98,33 +99,40 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, w
     Raises:
         PedigreeError: a parameter does not fit the data, or training diverged.
     """
-    train = params.train
-    set_up(workers.device, precision_on(workers.device, train.precision))
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
     run = _begin(task, params, prepared, splits["train"], folder, workers)
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
-    while not run.over:
-        batches = task.train_batches(splits["train"], params, Plan(run.epoch, workers.rank, workers.world))
-        sums, count = _train_epoch(run, batches)
-        _same_buffers(run)
-        scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
-        _keep_best(run, scores)
-        run.trained += run.seconds
-        metrics = {
-            "epoch": run.epoch + 1,
-            **{f"train/{name}": value for name, value in task.metrics(sums, count).items()},
-            **{f"val/{name}": value for name, value in scores.items()},
-            "train/lr": learning_rate(train, (run.epoch + 0.5) / train.epochs),
-            **speed.of(count, run.seconds),
-            "speed/seconds_of_training": run.trained,
-        }
-        run.history.append(metrics)
-        run.epoch, run.batch, run.rows, run.carry, run.seconds = run.epoch + 1, 0, [], {}, 0.0
-        _save(run)  # before it is told of: an epoch that was told of is never made again
-        workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
+    with run.keeper:
+        while not run.over:
+            _epoch(run, splits, speed)
     if workers.rank == 0:
         assert run.best is not None, "the first epoch's weights are kept, whatever their score"
         files.copy(folder / run.best.file, folder / saved.WEIGHTS)
+
+
+def _epoch(run: _Run, splits: Mapping[str, Batch], speed: Speed) -> None:
+    """Train for an epoch, or what is left of it, validate, keep all that was found, and tell of it."""
+    task, params, workers, train = run.task, run.params, run.workers, run.train
+    batches = task.train_batches(splits["train"], params, Plan(run.epoch, workers.rank, workers.world))
+    sums, count = _train_epoch(run, batches)
+    run.keeper.wait()  # it removes best weights that no checkpoint names, and the new ones have none yet
+    _same_buffers(run)
+    scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
+    _keep_best(run, scores)
+    run.trained += run.seconds
+    metrics = {
+        "epoch": run.epoch + 1,
+        **{f"train/{name}": value for name, value in task.metrics(sums, count).items()},
+        **{f"val/{name}": value for name, value in scores.items()},
+        "train/lr": learning_rate(train, (run.epoch + 0.5) / train.epochs),
+        **speed.of(count, run.seconds),
+        "speed/seconds_of_training": run.trained,
+    }
+    run.history.append(metrics)
+    run.epoch, run.batch, run.rows, run.carry, run.seconds = run.epoch + 1, 0, [], {}, 0.0
+    _save(run)
+    run.keeper.wait()  # before it is told of: an epoch that was told of is never made again
+    workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
 
 
 def _begin(
@@ -152,6 +160,7 @@ def _begin(
         network=DistributedDataParallel(model) if several else model,
         optimizers=optimizers,
         average=average,
+        keeper=checkpoint.Keeper(folder),
         control=control,
     )
     if found:
@@ -206,7 +215,7 @@ def _take_up(run: _Run, place: checkpoint.Place, tensors: dict[str, Tensor]) -> 
 
 
 def _save(run: _Run) -> None:
-    """Write a checkpoint: rank 0 does, with what each worker alone has."""
+    """Begin to write a checkpoint: rank 0 does, with what each worker alone has."""
     mine = {_ROWS: {"rows": torch.stack(run.rows).cpu()} if run.rows else {}}
     mine[_CARRY] = {name: tensor.cpu() for name, tensor in run.carry.items()}
     parts: list[dict[str, Batch] | None] = [mine]
@@ -220,7 +229,7 @@ def _save(run: _Run) -> None:
             tensors |= _named(f"{_OPTIMIZER}{number}", checkpoint.optimizer_tensors(optimizer))
         for what in (_ROWS, _CARRY):
             tensors |= _named(what, checkpoint.keep_parts([part[what] for part in parts if part is not None]))
-        checkpoint.save(run.folder, _place(run), tensors)
+        run.keeper.save(_place(run), tensors)
     run.saved_at = time.monotonic()
 
 
@@ -252,6 +261,7 @@ def _below(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
 def _train_epoch(run: _Run, batches: Batches) -> tuple[dict[str, float], int]:
     """Make an epoch's updates, or those that are left of it; return its sums and count over all workers."""
     run.network.train()
+    allow_tf32(run.workers.device, run.precision == "bf16")  # for what autocast leaves in fp32
     progress = Progress(run.workers, run.epoch, run.train.epochs, begun=run.batch / len(batches))
     before, started = run.seconds, time.monotonic()
     while run.batch < len(batches):

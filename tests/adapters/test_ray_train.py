@@ -96,33 +96,6 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
 
 
-AHEAD = """
-import threading, time
-from components import processes
-from components.stages import work
-
-work.ahead(1)
-while "start-ray" in {thread.name for thread in threading.enumerate()}:
-    from components.adapters import ray_cluster, ray_train
-    if ray_train.ray.is_initialized() and ray_cluster.started():
-        break
-    time.sleep(0.1)
-before = ray_cluster.started()
-time.sleep(2)
-ray_cluster.connect()
-print(len(before), before == ray_cluster.started(), any(process.gone for process in before))
-"""
-
-
-def test_a_ray_that_was_started_ahead_is_the_one_that_a_training_takes():
-    done = subprocess.run(
-        [sys.executable, "-c", AHEAD], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
-    number, same, gone = done.stdout.split()
-    assert int(number) > 1, done.stderr
-    assert (same, gone) == ("True", "False"), "its programs end with the thread that started them, which stays"
-
-
 def die(workers: Workers) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,5 +1,8 @@
 """A training that was interrupted ends in bitwise the weights of one that was not."""
 
+import errno
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +100,49 @@ def test_the_last_two_checkpoints_are_kept_and_the_best_weights_that_they_name(t
     place = last(tmp_path)
     assert place.best.file in [file.name for file in tmp_path.glob("best-*")]
     assert len(list(tmp_path.glob("best-*"))) <= 2
+
+
+BEGUN = checkpoint.Place(
+    update=1,
+    epoch=0,
+    batch=1,
+    world=1,
+    score=None,
+    epochs_without_better=0,
+    best=None,
+    seconds=0,
+    trained=0,
+    names=[],
+    history=[],
+)
+
+
+def test_training_goes_on_while_a_checkpoint_of_what_it_was_is_written(tmp_path, monkeypatch):
+    disk, save_file, weights = threading.Event(), checkpoint.save_file, torch.zeros(3)
+    monkeypatch.setattr(checkpoint, "save_file", lambda *what: disk.wait(30) and save_file(*what))
+    with checkpoint.Keeper(tmp_path) as keeper:
+        keeper.save(BEGUN, {"weights": weights})
+        weights += 1
+        assert not checkpoint.latest(tmp_path)
+        disk.set()
+    place, tensors = checkpoint.load(tmp_path, checkpoint.latest(tmp_path))
+    assert place == BEGUN
+    assert torch.equal(tensors["weights"], torch.zeros(3))
+
+
+def test_a_checkpoint_that_could_not_be_written_ends_the_training_at_the_next_one(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    keeper = checkpoint.Keeper(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        keeper.save(BEGUN, {"weights": torch.zeros(3)})
+        with pytest.raises(OSError, match="No space left"):
+            keeper.save(BEGUN, {"weights": torch.zeros(3)})
+    keeper.save(BEGUN, {"weights": torch.zeros(3)})
+    keeper.wait()
+    assert checkpoint.latest(tmp_path)
 
 
 def damage(file: Path, how: str) -> None:
