@@ -99,8 +99,9 @@ class Keeper:
         Raises:
             OSError: it could not be written.
         """
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if self._writing is not None:
+            wait([self._writing])  # who is interrupted here waits once more, at the end of the block
+            writing, self._writing = self._writing, None
             writing.result()
 
     def __enter__(self) -> Self:

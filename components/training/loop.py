@@ -101,6 +101,7 @@ def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, w
     """
     splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
     run = _begin(task, params, prepared, splits["train"], folder, workers)
+    allow_tf32(workers.device, run.precision == "bf16")  # as the training that its peak is for
     speed = Speed.measure(task, params, run.model, splits["train"], workers)
     with run.keeper:
         while not run.over:
@@ -115,7 +116,7 @@ def _epoch(run: _Run, splits: Mapping[str, Batch], speed: Speed) -> None:
     task, params, workers, train = run.task, run.params, run.workers, run.train
     batches = task.train_batches(splits["train"], params, Plan(run.epoch, workers.rank, workers.world))
     sums, count = _train_epoch(run, batches)
-    run.keeper.wait()  # it removes best weights that no checkpoint names, and the new ones have none yet
+    _wait_for_disk(run)  # the keeper removes best weights that no checkpoint names, and new ones have none yet
     _same_buffers(run)
     scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
     _keep_best(run, scores)
@@ -131,7 +132,7 @@ def _epoch(run: _Run, splits: Mapping[str, Batch], speed: Speed) -> None:
     run.history.append(metrics)
     run.epoch, run.batch, run.rows, run.carry, run.seconds = run.epoch + 1, 0, [], {}, 0.0
     _save(run)
-    run.keeper.wait()  # before it is told of: an epoch that was told of is never made again
+    _wait_for_disk(run)  # before it is told of: an epoch that was told of is never made again
     workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
 
 
@@ -216,6 +217,7 @@ def _take_up(run: _Run, place: checkpoint.Place, tensors: dict[str, Tensor]) -> 
 
 def _save(run: _Run) -> None:
     """Begin to write a checkpoint: rank 0 does, with what each worker alone has."""
+    run.keeper.wait()  # here, for the others then wait in a group that gives rank 0's disk its time
     mine = {_ROWS: {"rows": torch.stack(run.rows).cpu()} if run.rows else {}}
     mine[_CARRY] = {name: tensor.cpu() for name, tensor in run.carry.items()}
     parts: list[dict[str, Batch] | None] = [mine]
@@ -231,6 +233,13 @@ def _save(run: _Run) -> None:
             tensors |= _named(what, checkpoint.keep_parts([part[what] for part in parts if part is not None]))
         run.keeper.save(_place(run), tensors)
     run.saved_at = time.monotonic()
+
+
+def _wait_for_disk(run: _Run) -> None:
+    """Wait until rank 0's checkpoint is written; GPUs would not wait for each other as long as a disk may take."""
+    run.keeper.wait()
+    if run.control is not None:
+        dist.barrier(group=run.control)
 
 
 def _place(run: _Run) -> checkpoint.Place:

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ EVERY_UPDATE = 1e-9
 
 
 class KilledError(Exception):
-    """Ends a training as a kill does: nothing is written after it."""
+    """Ends a training as a kill does, but for a checkpoint that is being written."""
 
 
 def noisy(batch: dict, values: object) -> dict:
@@ -143,6 +144,39 @@ def test_a_checkpoint_that_could_not_be_written_ends_the_training_at_the_next_on
     keeper.save(BEGUN, {"weights": torch.zeros(3)})
     keeper.wait()
     assert checkpoint.latest(tmp_path)
+
+
+def test_an_epoch_is_told_of_when_its_checkpoint_and_its_best_weights_are_on_the_disk(tmp_path, monkeypatch):
+    save_file, found = checkpoint.save_file, []
+    monkeypatch.setattr(checkpoint, "save_file", lambda *what: time.sleep(0.1) or save_file(*what))
+
+    def look(event: dict) -> None:
+        if event["kind"] == "epoch":
+            place = last(tmp_path)
+            found.append((place.epoch, (tmp_path / place.best.file).is_file()))
+
+    _, told = fit(tmp_path, task(), tell=look, **SETTINGS)
+    assert found == [(epoch + 1, True) for epoch in range(len(told))]
+
+
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_a_training_killed_while_it_writes_a_checkpoint_ends_in_the_same_weights(tmp_path, monkeypatch, number):
+    whole, _ = fit(tmp_path / "whole", task(), **SETTINGS)
+    save_file, calls = checkpoint.save_file, []
+
+    def cut_off(own: dict, new: Path, state: dict) -> None:
+        calls.append(new)
+        if len(calls) == number:
+            new.write_bytes(b"half of it")
+            raise KilledError
+        save_file(own, new, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", cut_off)
+        with pytest.raises(KilledError):
+            fit(tmp_path / "killed", task(), **SETTINGS)
+    again, _ = fit(tmp_path / "killed", task(), **SETTINGS)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def damage(file: Path, how: str) -> None:

@@ -1,5 +1,6 @@
 """The one loop, on a task so small that every number can be checked by hand."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,15 +74,17 @@ BASE = {
 }
 
 
-def fit(out: Path, task: Task | None = None, **train) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """Train and return the weights that were kept and the metrics of each epoch."""
+def fit(
+    out: Path, task: Task | None = None, tell: Callable[[dict], None] = lambda event: None, **train
+) -> tuple[dict[str, torch.Tensor], list[dict]]:
+    """Train, `tell` of each event, and return the weights that were kept and the metrics of each epoch."""
     overlay = params.Values({"tasks": {"vision": {"train": BASE}}}, {}).over(params.read(ROOT / params.FILE))
     overlay = params.Values({"tasks": {"vision": {"train": train}}}, {}).over(overlay)
     values = params.validate(VisionParams, overlay, ("tasks", "vision"))
     events: list[dict] = []
     out.mkdir(exist_ok=True)
     prepared = Prepared(out, Manifest(task="toy", splits={}, refused=[], facts={}))
-    loop.fit(task or toy(), values, prepared, out, Workers(CPU, emit=events.append))
+    loop.fit(task or toy(), values, prepared, out, Workers(CPU, emit=lambda e: events.append(e) or tell(e)))
     return load_file(out / saved.WEIGHTS), [e["metrics"] for e in events if e["kind"] == "epoch"]
 
 
