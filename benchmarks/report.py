@@ -44,7 +44,8 @@ INTRODUCTION = """# How fast it is
 
 Each figure was measured by the command beside it, on the machine that is named; each ratio is of one run, in which
 the contenders took turns (A B C A B C ...), and stands as median [lowest, highest]. `make bench` measures it again
-and writes this page; what profiles come to is measured one by one, and on a GPU by `make bench-gpu`.
+and writes this page; what profiles come to is measured one by one, and on a GPU by `make bench-gpu`. Why a figure
+missed what was aimed at: [where the time goes](profile.md).
 """
 ON_THROUGHPUT = """## Throughput of training
 
