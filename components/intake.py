@@ -1,4 +1,4 @@
-"""Raw files -> rows of a split's arrays: read ahead by threads, written in order, nothing in two splits.
+"""Raw files -> rows of a split's arrays: read ahead, written in order, nothing in two splits.
 
 For every task whose samples are files that each have a class. The task says what a file becomes (`read`), which
 files are candidates for which split and class, and what it calls a sample, such as "image" or "clip" (`noun`).
@@ -11,9 +11,8 @@ import logging
 import os
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,16 +25,14 @@ from components import arrays
 from components.contracts import Refusal, Split
 from components.errors import PedigreeError
 from components.files import write_json
+from components.readers import Readers, ahead, readers
 
 log = logging.getLogger("pedigree.prepare")
 
 ORDER = ("test", "val", "train")
 """Of writing. What an earlier split holds is refused in a later one, so that test never loses a sample."""
-GROUP = 8
-"""Files that a thread reads in one go: one by one, handing over small samples costs more than reading them."""
 LARGEST_FILE = 2**30
 """Bytes. 89 megapixels of uncompressed 16-bit RGBA are 712 MB, an hour of 16-bit stereo 635 MB."""
-THREADS = os.cpu_count() or 1
 QUIET_SECONDS = 5.0
 """Between two lines of progress."""
 SYSTEM_FILES = ("thumbs.db", "desktop.ini")
@@ -190,10 +187,10 @@ class Filler:
     raw: Path
     out: Path
     read: Callable[[str], Sample]
-    """A file, named by its path below `raw`, to its sample; raises Unusable. Called by threads."""
+    """A file, named by its path below `raw`, to its sample; raises Unusable. Called in threads or processes."""
     total: int
     """Files of all splits, for the lines of progress and the share of refusals."""
-    pool: ThreadPoolExecutor
+    readers: Readers
     _refused: list[Refusal] = field(default_factory=list)
     _seen: dict[str, dict[bytes, int]] = field(default_factory=dict)
     """Split to a sample's digest to its row."""
@@ -208,7 +205,7 @@ class Filler:
         while wanted and taken < len(files):
             batch = files[taken : taken + wanted]
             before = part.rows
-            for file, outcome in _ahead(self.pool, self.read, batch):
+            for file, outcome in ahead(self.readers, self.read, Unusable, batch):
                 self._add(part, label, file, outcome)
             wanted -= part.rows - before
             taken += len(batch)
@@ -268,32 +265,9 @@ class Filler:
 def filling(
     task: str, noun: str, raw: Path, out: Path, read: Callable[[str], Sample], total: int
 ) -> Iterator[Filler]:
-    """Start the threads that read, one for each processor, and give what fills the splits in the folder `out`."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield Filler(task, noun, raw, out, read, total, pool)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[str], Sample], files: Sequence[str]
-) -> Iterator[tuple[str, Sample | str]]:
-    """Yield each file with its sample, or with the reason why not, in order, while the next are being read."""
-    waiting: deque[Future[list[tuple[str, Sample | str]]]] = deque()
-    for start in range(0, len(files), GROUP):
-        waiting.append(pool.submit(_read_group, read, files[start : start + GROUP]))
-        if len(waiting) > THREADS + 1:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
-
-
-def _read_group(read: Callable[[str], Sample], files: Sequence[str]) -> list[tuple[str, Sample | str]]:
-    outcomes: list[tuple[str, Sample | str]] = []
-    for file in files:
-        try:
-            outcomes.append((file, read(file)))
-        except Unusable as reason:
-            outcomes.append((file, str(reason)))
-    return outcomes
+    """Start what reads, on each processor, and give what fills the splits in the folder `out`."""
+    with readers(total) as by:
+        yield Filler(task, noun, raw, out, read, total, by)
 
 
 def _commonest(refused: list[Refusal], noun: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components import arrays, intake
+from components import arrays, intake, readers
 from components.contracts import Refusal
 from components.errors import PedigreeError
 from components.intake import Sample, Unusable, contents, digest, file_names, filling, writing
@@ -100,7 +100,7 @@ def test_files_are_read_only_a_little_ahead_of_what_is_written(raw, out):
         part.add = lambda *row: ahead.append(len(begun) - part.rows) or add(*row)
         filler.fill(part, 0, files)
     assert part.rows == 1000
-    assert max(ahead) <= (intake.THREADS + 2) * intake.GROUP
+    assert max(ahead) <= (readers.READERS + 2) * readers.GROUP
 
 
 def test_no_more_files_are_taken_than_it_needs_for_the_rows_that_are_wanted(raw, out):

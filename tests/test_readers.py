@@ -1,0 +1,107 @@
+"""What reads many files at once: other processes, which end with the one that they read for."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components import params, readers, tasks
+from components.errors import PedigreeError
+from components.readers import ahead
+from components.stages import prepare
+from tests.conftest import ROOT
+
+
+def half(file: str) -> tuple[int, int]:
+    if int(file) % 2:
+        raise ValueError(f"{file} is odd")
+    return int(file) // 2, os.getpid()
+
+
+def dies(file: str) -> None:
+    os._exit(9)
+
+
+def slow(folder: str) -> None:
+    (Path(folder) / f"{os.getpid()}").touch()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("many", [1, 10_000], ids=["processes", "threads"])
+def test_all_files_come_in_their_order_whoever_reads_them(many, monkeypatch):
+    monkeypatch.setattr(readers, "MANY", many)
+    files = [str(number) for number in range(100)]
+    with readers.readers(len(files)) as pool:
+        found = list(ahead(pool, half, ValueError, files))
+    assert [file for file, _ in found] == files
+    read = [what if isinstance(what, str) else what[0] for _, what in found]
+    assert read == [f"{number} is odd" if number % 2 else number // 2 for number in range(100)]
+    assert (os.getpid() in {what[1] for _, what in found if not isinstance(what, str)}) == (many > 1)
+
+
+def test_a_reader_that_is_killed_is_told_of_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(readers, "MANY", 1)
+    with (
+        readers.readers(1) as pool,
+        pytest.raises(PedigreeError, match="was ended, perhaps because memory"),
+    ):
+        list(ahead(pool, dies, ValueError, ["1"]))
+
+
+READ = """
+import signal, sys
+from components import readers
+from tests.test_readers import slow
+
+readers.MANY = 1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts with `&`
+with readers.readers(1) as pool:
+    list(readers.ahead(pool, slow, ValueError, [sys.argv[1]] * 1000))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_readers_end_with_a_process_that_is_ended(number, tmp_path):
+    with subprocess.Popen([sys.executable, "-c", READ, str(tmp_path)], cwd=ROOT) as process:
+        family, end = [], time.monotonic() + 60
+        try:
+            while len(list(tmp_path.iterdir())) < readers.PROCESSES:
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(number)
+            process.wait(10)
+            _, alive = psutil.wait_procs(family, timeout=10)
+            assert alive == []
+        finally:
+            process.kill()
+            for child in family:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+
+
+@pytest.mark.parametrize("name", ["vision", "speech"])
+def test_processes_prepare_what_threads_do(name, project, tmp_path, monkeypatch):
+    task = tasks.load(name)
+    values = params.validate(task.params, params.read(project / "params.yaml"), ("tasks", name))
+    raw = tmp_path / "raw"
+    shutil.copytree(project / "data" / name, raw)
+    folder = next(path.parent for path in sorted(raw.rglob("*")) if path.suffix in {".bmp", ".png", ".wav"})
+    (folder / "broken.png").write_bytes(b"no picture, and no sound")
+    (folder / os.fsdecode(b"\xff.wav")).write_bytes(b"")
+    values = values.model_copy(update={"prepare": values.prepare.model_copy(update={"max_refused": 0.9})})
+    sums = set()
+    for many in (1, 10**9):
+        monkeypatch.setattr(readers, "MANY", many)
+        made = prepare.prepare(task, values, raw, tmp_path / f"{many}")
+        assert len(made.manifest.refused) >= 2
+        sums.add((made.folder / "SHA256SUMS").read_text())
+    assert len(sums) == 1
