@@ -35,7 +35,7 @@ check: .venv/installed ## lint, types, the one-way imports, known vulnerabilitie
 ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000
 
-bench: .venv/installed ## throughput beside its peers, more workers, the minutes around, into docs/performance.md
+bench: .venv/installed ## throughput beside its peers, more workers, large sets, the minutes around, into docs/performance.md
 	pedigree data
 	python -m benchmarks.throughput
 	python -m benchmarks.scaling
