@@ -25,8 +25,8 @@ GROUP = 8
 GROUP_OF_PROCESS = 32
 """As many for a process, whose answers are copied twice."""
 MANY = 20_000
-"""Files from which on processes read them: Python's threads read small files one at a time, processes take seconds to
-start. docs/profile.md has what each reads in a second."""
+"""Files from which on processes read them: Python's threads read small files one at a time, and processes take
+seconds to start. docs/profile.md has what each reads in a second."""
 
 
 @dataclass(frozen=True)
