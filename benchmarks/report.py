@@ -185,7 +185,7 @@ ON_LARGE = """## Large sets
 a small set, whose files are in memory where a large set's may not be. Training takes turns; preparing is measured
 once each, and outside a DVC project, which would hash the raw files besides. `memory` is the most that the process
 and all that it started had of their own at once (RssAnon of proc(5), no mapped files), in MiB: `largest` of one
-process, `all` of all together (a training's are the worker and a dozen of Ray's). Training is measured within an
+process, `all` of all together (a training's are the driver, the worker and Ray's). Training is measured within an
 epoch, for {seconds:.0f} s after the first seconds.
 """
 
@@ -259,8 +259,8 @@ def _results(found: dict[str, dict[str, Any]]) -> list[str]:
         for mark in MARKS.get(profile, ()):
             reached = [next((m for m, score in run["validation"] if score >= mark), None) for run in each["runs"]]
             known = [minutes for minutes in reached if minutes is not None]
-            when = f"after {spread(known, '.2f')} min in {len(known)} of {len(reached)}" if known else "not reached"
-            marks.append(f"{profile}: {mark:.0%} of the validation images {when}.")
+            when = f"after {spread(known, '.2f')} min in {len(known)} of {len(reached)}" if known else "in none"
+            marks.append(f"{profile}: {mark:.0%} of the validation images were right {when}.")
     return [ON_RESULTS + "\n".join(rows), "", *marks, ""]
 
 
