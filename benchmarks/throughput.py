@@ -6,6 +6,7 @@ the other (A B C A B C ...), and the loss that each comes to. The data are those
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from benchmarks import report
 from benchmarks.cases import KINDS, ROOT, values_of
 from benchmarks.contenders import CONTENDERS, CPU
 from components import tasks
+from components.adapters import ray_cluster
 from components.stages import prepare
 from components.training import device
 
@@ -22,7 +24,8 @@ from components.training import device
 def measured(contender: str, name: str, folder: Path, seed: int) -> dict[str, float]:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", __spec__.name, "--one", contender, name, str(folder), str(seed)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    kept = ray_cluster.MEMORY if contender == "by hand" else {}  # a trick of ours, which our worker has by itself
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | kept, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{contender}, {name}:\n{done.stderr[-3000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))

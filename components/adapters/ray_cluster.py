@@ -49,6 +49,13 @@ log = logging.getLogger("pedigree.ray")
 
 SOURCE = Path(__file__).resolve().parents[2]
 
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{1 << 32}", "MALLOC_TRIM_THRESHOLD_": f"{1 << 32}"}
+"""What has glibc (mallopt(3)) keep the memory of up to 4 GiB that a process frees, for its next update.
+
+It would give the activations of each update back to the kernel, which hands them out again page by page, zeroed:
+docs/profile.md.
+"""
+
 
 def ours() -> bool:
     """Tell whether training runs on a Ray of our own, on this machine, and not on a cluster."""
@@ -65,7 +72,7 @@ def connect() -> float:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _loopback()} | _this_python(),
+                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | MEMORY | _loopback()} | _this_python(),
             )
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             if ours():
