@@ -49,11 +49,15 @@ log = logging.getLogger("pedigree.ray")
 
 SOURCE = Path(__file__).resolve().parents[2]
 
-MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{1 << 32}", "MALLOC_TRIM_THRESHOLD_": f"{1 << 32}"}
-"""What has glibc (mallopt(3)) keep the memory of up to 4 GiB that a process frees, for its next update.
+MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": f"{1 << 32}",
+    "MALLOC_TRIM_THRESHOLD_": f"{1 << 32}",
+    "MALLOC_ARENA_MAX": "1",
+}
+"""What has glibc (mallopt(3)) keep up to 4 GiB of the memory that a process frees, for its next update.
 
-It would give the activations of each update back to the kernel, which hands them out again page by page, zeroed:
-docs/profile.md.
+It would give the activations of each update back to the kernel, which hands them out again page by page, zeroed.
+The arena of a thread does so whatever the thresholds, and Ray's workers train in a thread: docs/profile.md.
 """
 
 
