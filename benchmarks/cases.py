@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +154,10 @@ class Kind:
     settings: tuple[str, ...]
     """Over params.yaml."""
     unit: str
-    cut: Callable[[Path, Path], None]
-    """Copies a share of the raw data that takes every contender seconds an epoch."""
+    cut: Callable[[Path, Path, float], None]
+    """Copies a share of the raw data."""
+    share: float
+    """Of the data for each 100 GFLOP/s of the machine, so that an epoch takes seconds and a checkpoint is in it."""
     samples: Callable[[tuple[Tensor, Tensor]], int]
     """Counts them in a batch."""
     data: Callable[[Batch, dict[str, Any], TaskParams], Dataset[Any]]
@@ -171,21 +172,23 @@ KINDS = {
         settings=(
             "prepare.size=32",
             "prepare.channels=3",
-            "train.epochs=3",
+            "train.epochs=2",
             "train.batch_size=64",
             "train.model.width=1.0",
             "train.augment={crop: 4, flip: true, mix: none, mix_alpha: 0.2}",
         ),
         unit="images",
-        cut=partial(some_files, share=0.06),
+        cut=some_files,
+        share=0.03,
         samples=lambda batch: len(batch[0]),
         data=lambda split, facts, _: Images(split, facts),
         part="network",
     ),
     "language": Kind(
-        settings=("train.epochs=3", f"train.window={WINDOW}", "train.dropout.output=0"),
+        settings=("train.epochs=2", f"train.window={WINDOW}", "train.dropout.output=0"),
         unit="tokens",
-        cut=partial(some_text, share=0.04),
+        cut=some_text,
+        share=0.02,
         samples=lambda batch: batch[1].numel(),
         data=lambda split, _, values: Windows(split["tokens"], values.train.batch_size, WINDOW),
         batched=True,
@@ -197,7 +200,8 @@ KINDS = {
             "frequency_mask: 8, time_mask: 20}",
         ),
         unit="clips",
-        cut=partial(some_files, share=0.3),
+        cut=some_files,
+        share=0.3,
         samples=lambda batch: len(batch[0]),
         data=lambda split, *_: Clips(split),
     ),

@@ -46,14 +46,15 @@ def main() -> None:
         for name in options.tasks:
             raw = Path(scratch, "raw", name)
             raw.parent.mkdir(exist_ok=True)
-            KINDS[name].cut(ROOT / "data" / name, raw)
+            precision = device.precision_on(CPU, values_of(name, 0).train.precision)
+            share = min(1.0, KINDS[name].share * device.peak_flops(CPU, precision) / 1e11)
+            KINDS[name].cut(ROOT / "data" / name, raw, share)
             prepare.prepare(tasks.load(name), values_of(name, 0), raw, Path(scratch, name))
             found: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
             for seed in range(options.rounds):
                 for contender, rows in found.items():
                     rows.append(measured(contender, name, Path(scratch), seed))
                     print(f"{name}, round {seed + 1}, {contender}: {rows[-1]}", flush=True)
-            precision = device.precision_on(CPU, values_of(name, 0).train.precision)
             unit = KINDS[name].unit
             report.keep(f"{report.THROUGHPUT}{name}", {"unit": unit, "precision": precision, "contenders": found})
 
