@@ -24,7 +24,7 @@ WINDOW = 64
 """Tokens of a stream in a batch."""
 
 CHECKPOINT_SECONDS = 5
-"""Less than an epoch takes here, so that there are checkpoints in what is measured; people have 20."""
+"""So that long epochs have checkpoints in what is measured; people have 20."""
 
 SAME = (
     "train.workers=1",
@@ -157,7 +157,7 @@ class Kind:
     cut: Callable[[Path, Path, float], None]
     """Copies a share of the raw data."""
     share: float
-    """Of the data for each 100 GFLOP/s of the machine, so that an epoch takes seconds and a checkpoint is in it."""
+    """Of the data for each 100 GFLOP/s of the machine, and for 200 at least, so that an epoch takes seconds."""
     samples: Callable[[tuple[Tensor, Tensor]], int]
     """Counts them in a batch."""
     data: Callable[[Batch, dict[str, Any], TaskParams], Dataset[Any]]

@@ -47,7 +47,7 @@ def main() -> None:
             raw = Path(scratch, "raw", name)
             raw.parent.mkdir(exist_ok=True)
             precision = device.precision_on(CPU, values_of(name, 0).train.precision)
-            share = min(1.0, KINDS[name].share * device.peak_flops(CPU, precision) / 1e11)
+            share = min(1.0, KINDS[name].share * max(2.0, device.peak_flops(CPU, precision) / 1e11))
             KINDS[name].cut(ROOT / "data" / name, raw, share)
             prepare.prepare(tasks.load(name), values_of(name, 0), raw, Path(scratch, name))
             found: dict[str, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}

@@ -50,11 +50,11 @@ log = logging.getLogger("pedigree.ray")
 SOURCE = Path(__file__).resolve().parents[2]
 
 MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": f"{1 << 32}",
+    "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": f"{1 << 32}",
     "MALLOC_ARENA_MAX": "1",
 }
-"""What has glibc (mallopt(3)) keep up to 4 GiB of the memory that a process frees, for its next update.
+"""What has glibc (mallopt(3)) keep the memory that a process frees for its next update, unless a person sets it.
 
 It would give the activations of each update back to the kernel, which hands them out again page by page, zeroed.
 The arena of a thread does so whatever the thresholds, and Ray's workers train in a thread: docs/profile.md.
@@ -76,7 +76,7 @@ def connect() -> float:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | MEMORY | _loopback()} | _this_python(),
+                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _memory() | _loopback()} | _this_python(),
             )
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             if ours():
@@ -114,6 +114,10 @@ def share(hosts: Sequence[int], workers: int) -> int:
     """
     fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
     return next(fits, 0)
+
+
+def _memory() -> dict[str, str]:
+    return {name: os.environ.get(name, value) for name, value in MEMORY.items()}
 
 
 def _this_python() -> dict[str, str]:

@@ -24,7 +24,7 @@ class LogMel(nn.Module):
 
     No mean over time is taken from the bands, as is usual against microphones: padding and noise have their part
     in it. Training meets other microphones through an equaliser instead. Computed in the network, batch by batch,
-    for noise, speed and shift change waveforms: 17 ms of a step of 200 ms, on one core for 64 clips at 16 kHz.
+    for noise, speed and shift change waveforms: docs/profile.md has its share of a step.
 
     Args:
         rate: samples a second.
@@ -55,11 +55,14 @@ class LogMel(nn.Module):
         with torch.autocast(clip.device.type, enabled=False):
             wave = clip.float()
             wave = wave / wave.abs().amax(1, keepdim=True).clamp(min=torch.finfo().tiny)  # (N, samples)
-            spectrum = self.mel.spectrogram(wave)  # (N, points / 2 + 1, frames), complex
-            # A quarter of the time of abs(), which guards against an overflow that no clip comes near.
-            power = spectrum.real.square() + spectrum.imag.square()
-            loudness = (self.scale * self.mel.mel_scale(power) / FLOOR + 1).log()  # (N, mels, frames), in nepers
-            return cast(Tensor, (loudness / 4).transpose(1, 2))  # (N, frames, mels), mostly between 0 and 2
+            loudness = (self.scale * self.power(wave) / FLOOR + 1).log()  # (N, mels, frames), in nepers of power
+            return (loudness / 4).transpose(1, 2)  # (N, frames, mels), mostly between 0 and 2
+
+    def power(self, wave: Tensor) -> Tensor:
+        """Map waves (N, samples), float32, to the power in each band, (N, mels, frames)."""
+        spectrum = self.mel.spectrogram(wave)  # (N, points / 2 + 1, frames), complex
+        # A quarter of the time of abs(), which guards against an overflow that no clip comes near.
+        return cast(Tensor, self.mel.mel_scale(spectrum.real.square() + spectrum.imag.square()))
 
 
 def _transform(rate: int, window: int, mels: int) -> int:
@@ -166,7 +169,7 @@ class SpeechModel(nn.Module):
 def _convolution(channels: int, filters: int, batch_norm: bool) -> list[nn.Module]:
     norm = [nn.BatchNorm2d(filters)] if batch_norm else []
     convolution = nn.Conv2d(channels, filters, 3, padding=1, bias=not batch_norm)
-    # The largest of four, and then what of it is positive: the same numbers, from a quarter of the work.
+    # The largest of four first, and then what of it is positive: the same numbers, with a quarter of ReLU's work.
     return [convolution, *norm, nn.MaxPool2d(2, ceil_mode=True), nn.ReLU(inplace=True)]
 
 

@@ -167,6 +167,9 @@ def test_a_worker_gets_as_many_cpus_as_leave_room_for_all_on_their_hosts(hosts, 
     assert ray_cluster.share(hosts, workers) == cpus
 
 
+GLIBC = platform.libc_ver()[0] == "glibc"
+
+
 def tell_a_lot(folder: Path, workers: Workers) -> None:
     for number in range(1000):
         workers.emit({"kind": "progress", "number": number})
@@ -175,7 +178,9 @@ def tell_a_lot(folder: Path, workers: Workers) -> None:
     folder.with_name("away").rename(folder)
     for number in range(1000, 2000):
         workers.emit({"kind": "progress", "number": number})
-    workers.emit({"kind": "memory", "fetched": [pages_fetched_for_megabytes(size) for size in (200, 80, 80)]})
+    if GLIBC:
+        torch.set_num_threads(1)  # the pages that this thread fetches are counted
+        workers.emit({"kind": "memory", "fetched": [pages_fetched_for_megabytes(size) for size in (200, 80, 80)]})
     raise PedigreeError(f"worker {workers.rank} says what to do")
 
 
@@ -200,10 +205,10 @@ def test_no_event_is_lost_or_out_of_order_though_their_folder_is_away_for_a_whil
     assert [event["number"] for event in told_a_lot[0] if event["kind"] == "progress"] == list(range(2000))
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep memory in other ways")
+@pytest.mark.skipif(not GLIBC, reason="other libraries keep memory in other ways")
 def test_a_worker_keeps_the_memory_of_an_update_for_the_next_one(told_a_lot):
     first, *others = next(event["fetched"] for event in told_a_lot[0] if event["kind"] == "memory")
-    assert first > 200 * 2**20 / 65536, "the first time the pages come from the kernel, be they of 4 or 64 KiB"
+    assert first > 50, "the first time the pages come from the kernel, be they of 4 KiB or of 2 MiB"
     assert max(others) < first / 20
 
 
