@@ -42,7 +42,7 @@ def run(task: Task[Any], values: TaskParams, prepared: Prepared, scratch: Path) 
 
 
 def main() -> None:
-    """Measure seed by seed, tell of each, and keep what was found for docs/performance.md."""
+    """Measure seed by seed, tell of each, and keep what was found so far for docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profile", help="of profiles/, for one task")
     parser.add_argument("data", type=Path, help="the raw folder")
@@ -67,8 +67,8 @@ def main() -> None:
             own.mkdir()
             runs.append(run(task, values, prepared, own))
             print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
-    found = {"metric": task.score, "device": runs[-1]["device"], "runs": runs}
-    report.keep(f"{report.RESULT}{options.profile}", found)
+            found = {"metric": task.score, "device": runs[-1]["device"], "runs": runs}
+            report.keep(f"{report.RESULT}{options.profile}", found)
 
 
 if __name__ == "__main__":
