@@ -2,8 +2,9 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,6 +12,9 @@ from filelock import FileLock, Timeout
 from components import files, processes
 
 log = logging.getLogger("pedigree.lock")
+
+NOTED = 2.0
+"""Seconds after which whoever holds a lock has surely written down who it is."""
 
 
 @contextmanager
@@ -28,14 +32,24 @@ def alone(file: Path, doing: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("waiting for %s", holder(file))
-        lock.acquire()
+        _wait(lock, file)
     try:
         if lock.lock_counter == 1:
             files.write_json(_note(file), {"doing": doing, **processes.this().model_dump()})
         yield
     finally:
         lock.release()
+
+
+def _wait(lock: FileLock, file: Path) -> None:
+    """Take a lock that somebody has, and say for whom we wait: whoever took it is about to write that down."""
+    end = time.monotonic() + NOTED
+    while (who := holder(file)) == _ANOTHER and time.monotonic() < end:
+        with suppress(Timeout):
+            lock.acquire(timeout=0.05)
+            return
+    log.info("waiting for %s", who)
+    lock.acquire()
 
 
 @contextmanager
