@@ -108,7 +108,9 @@ def hash_of(folder: Path, root: Path) -> str:
 
 
 def hash_or_none(folder: Path) -> str:
-    """Return the MD5 that DVC gives to `folder`, or none when it is in no DVC project."""
+    """Return the MD5 that DVC gives to `folder`, or none when it is not there or in no DVC project."""
+    if not folder.exists():
+        return NONE
     roots = [root for root in folder.absolute().parents if (root / FOLDER).is_dir()]
     return hash_of(folder, roots[0]) if roots else NONE
 

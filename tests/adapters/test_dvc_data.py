@@ -125,6 +125,11 @@ def test_one_changed_byte_changes_the_hash(pinned):
     assert dvc_data.hash_of(pinned / "data", pinned) != dvc_data.pinned(pinned)
 
 
+def test_data_that_are_not_there_have_no_hash(project):
+    shutil.rmtree(project / "data")
+    assert dvc_data.hash_or_none(project / "data") == "none"
+
+
 def test_a_dvcignore_inside_the_data_is_refused_with_the_reason(project):
     (project / "data" / ".dvcignore").write_text("*.tmp")
     with pytest.raises(PedigreeError, match=r"\.dvcignore file should not be in"):
