@@ -14,6 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 PREFECT = "http://127.0.0.1:4200/api"
 PEDIGREE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 """As the installed command, with the code of the current folder."""
+PATIENCE = 900
+"""Seconds that a flow may take here."""
 
 
 def clone(folder: Path) -> Path:
@@ -45,23 +48,43 @@ def run(folder: Path, command: list[str]) -> float:
     return time.monotonic() - started
 
 
-def of_runs(folder: Path, whole: float) -> dict[str, dict[str, float]]:
-    """Return the seconds of each task's stages, of its training alone, and of what is around that."""
+def run_all(folder: Path) -> list[float]:
+    """Run all tasks; return the seconds after which each began with its first stage, and all were done."""
+    started, said, begun = time.monotonic(), [], [0.0]
+    command = subprocess.Popen(
+        [*PEDIGREE, "run"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert command.stdout is not None
+    for line in command.stdout:
+        said.append(line)
+        if "prepare …" in line:
+            begun.append(time.monotonic() - started)
+    if command.wait():
+        raise SystemExit("".join(said[-50:]))
+    return [*begun, time.monotonic() - started]
+
+
+def of_runs(folder: Path, begun: list[float]) -> dict[str, dict[str, float]]:
+    """Return the seconds of each task's stages, of its training alone, and of what is around that.
+
+    Around is all from a task's first line to the next one's; from the start of the command for the first task, and
+    to its end for the last.
+    """
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     found: dict[str, dict[str, float]] = {}
     experiments = {each.experiment_id: each.name for each in client.search_experiments()}
     runs = [each for each in client.search_runs(list(experiments)) if "seconds/train" in each.data.metrics]
-    for each in sorted(runs, key=lambda each: each.info.start_time):
+    begins, ends = [0.0, *begun[2:-1]], begun[2:]
+    ordered = sorted(runs, key=lambda each: each.info.start_time)
+    for each, begin, end in zip(ordered, begins, ends, strict=True):
         metrics = each.data.metrics
         stages = {name: metrics[f"seconds/{name}"] for name in ("prepare", "train", "evaluate", "register")}
         training = metrics["speed/seconds_of_training"]
         found[experiments[each.info.experiment_id]] = stages | {
             "training": training,
-            "around": sum(stages.values()) - training,
+            "around": end - begin - training,
         }
-    started = whole - sum(each["around"] + each["training"] for each in found.values())
-    first = next(iter(found.values()))
-    return found | {next(iter(found)): first | {"start and end": started, "around": first["around"] + started}}
+    return found
 
 
 def asked(path: str, body: dict[str, Any] | None = None) -> Any:
@@ -80,28 +103,49 @@ def _training_artifacts(name: str) -> list[dict[str, Any]]:
     return list(found)
 
 
-def deployment(folder: Path, name: str) -> float:
-    """Return the seconds from `prefect deployment run` to the first update that a flow tells of."""
-    with (folder / "up.log").open("w") as log:
-        up = subprocess.Popen([*PEDIGREE, "up"], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        while True:
-            with suppress(urllib.error.URLError):
-                asked(f"deployments/name/{name}/local")
-                break
-            assert up.poll() is None, (folder / "up.log").read_text()
-            time.sleep(0.5)
-        time.sleep(10)  # it is up
+def deployments(folder: Path, names: list[str]) -> list[float]:
+    """Return of each task the seconds from `prefect deployment run` to the first update that its flow tells of."""
+    log = folder / "up.log"
+    with log.open("w") as lines:
+        up = subprocess.Popen([*PEDIGREE, "up"], cwd=folder, stdout=lines, stderr=subprocess.STDOUT)
+
+    def wait(until: Callable[[], bool], pause: float) -> None:
+        started = time.monotonic()
+        while not until():
+            if up.poll() is not None or time.monotonic() - started > PATIENCE:
+                raise SystemExit(f"`pedigree up` ended, or went on for {PATIENCE} s:\n{log.read_text()[-3000:]}")
+            time.sleep(pause)
+
+    def one(name: str) -> float:
         before = [each["id"] for each in _training_artifacts(name)]
         started = time.monotonic()
         run(folder, [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", f"{name}/local"])
-        while True:
-            if any(each["data"] for each in _training_artifacts(name) if each["id"] not in before):
-                return time.monotonic() - started
-            time.sleep(0.1)
+        wait(lambda: any(each["data"] for each in _training_artifacts(name) if each["id"] not in before), 0.1)
+        seconds = time.monotonic() - started
+        wait(_all_completed, 1.0)  # the next flow would wait for this one's processors
+        return seconds
+
+    try:
+        wait(lambda: all(_is_deployed(name) for name in names), 0.5)
+        time.sleep(10)  # it is up
+        return [one(name) for name in names]
     finally:
         up.terminate()
         up.wait(30)
+
+
+def _is_deployed(name: str) -> bool:
+    with suppress(urllib.error.URLError):
+        asked(f"deployments/name/{name}/local")
+        return True
+    return False
+
+
+def _all_completed() -> bool:
+    states = [each["state_type"] for each in asked("flow_runs/filter", {})]
+    if {"FAILED", "CRASHED", "CANCELLED"} & set(states):
+        raise SystemExit(f"a flow did not complete: {states}")
+    return all(state == "COMPLETED" for state in states)
 
 
 def main() -> None:
@@ -114,11 +158,10 @@ def main() -> None:
         folder = clone(options.keep or Path(scratch, "project"))
         found: dict[str, Any] = {"help": [run(folder, [*PEDIGREE, "--help"]) for _ in range(5)]}
         print(f"pedigree --help: {report.spread(found['help'])} s", flush=True)
-        whole = run(folder, [*PEDIGREE, "run"])
-        found["runs"] = of_runs(folder, whole)
+        found["runs"] = of_runs(folder, run_all(folder))
         for name, seconds in found["runs"].items():
             print(name, {what: round(number, 1) for what, number in seconds.items()}, flush=True)
-        found["deployment"] = [deployment(folder, name) for name in found["runs"]]
+        found["deployment"] = deployments(folder, list(found["runs"]))
         print(f"from deployment run to the first update: {report.spread(found['deployment'], '.1f')} s", flush=True)
         run(folder, [sys.executable, "-m", "dvc", "repro", "--quiet"])
         found["repro"] = [run(folder, [sys.executable, "-m", "dvc", "repro"]) for _ in range(5)]

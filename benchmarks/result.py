@@ -20,8 +20,10 @@ from components.stages import evaluate, prepare, train
 from components.stages.origin import Origin
 
 
-def run(task: Task[Any], values: TaskParams, prepared: Prepared, scratch: Path) -> dict[str, Any]:
-    """Train and evaluate; return the test's score, and how and on what the training went."""
+def run(
+    task: Task[Any], values: TaskParams, prepared: Prepared, scratch: Path, metric: str | None
+) -> dict[str, Any]:
+    """Train and evaluate; return the metric on the test split, and how and on what the training went."""
     told: dict[str, Any] = {"validation": []}
 
     def listen(event: Event) -> None:
@@ -38,7 +40,7 @@ def run(task: Task[Any], values: TaskParams, prepared: Prepared, scratch: Path) 
     mlflow_store.connect(scratch)
     trained = train.train(task, values, prepared, scratch / "model", Origin(ROOT), listeners=[listen])
     found = evaluate.evaluate(task, values, prepared, trained, scratch / "evaluation")
-    return told | {"score": found.metrics[task.score]}
+    return told | {"score": found.metrics[metric or task.score]}
 
 
 def main() -> None:
@@ -55,6 +57,7 @@ def main() -> None:
     overlay = params.read(ROOT / "profiles" / f"{options.profile}.yaml")
     (name,) = overlay.tree["tasks"]
     task, runs = tasks.load(name), []
+    metric = report.METRICS.get(options.profile)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
             written = overlay.over(params.read(ROOT / params.FILE))
@@ -65,10 +68,18 @@ def main() -> None:
             prepared = prepare.load(folder) if seed else prepare.prepare(task, values, options.data, folder)
             own = Path(scratch, str(seed))
             own.mkdir()
-            runs.append(run(task, values, prepared, own))
+            runs.append(run(task, values, prepared, own, metric))
             print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
-            found = {"metric": task.score, "device": runs[-1]["device"], "runs": runs}
-            report.keep(f"{report.RESULT}{options.profile}", found)
+            found = {
+                "profile": options.profile,
+                "settings": options.set,
+                "metric": metric or task.score,
+                "device": runs[-1]["device"],
+                "gpu": options.gpu,
+                "runs": runs,
+            }
+            # What other settings, or a GPU, came to stands in a row of its own.
+            report.keep(report.RESULT + ", ".join([options.profile, *options.set, *["GPU"] * options.gpu]), found)
 
 
 if __name__ == "__main__":

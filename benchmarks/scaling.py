@@ -31,7 +31,7 @@ from components.training.optimization import build_optimizers
 
 CPU = torch.device("cpu")
 BATCH = 64
-"""Images of a worker in an update."""
+"""Images of a worker in a piece of an update."""
 SECONDS = 5.0
 """Of each measurement, after a few updates that do not count."""
 WARM_UP = 3
@@ -44,7 +44,7 @@ class Exchange:
     """How gradients are exchanged."""
 
     pieces: int = 1
-    """Of a batch, after all of which an exchange is made."""
+    """Of an update, after all of which an exchange is made."""
     bucket: float = 25
     """MiB of gradients that are sent together: torch's default."""
     bf16: bool = False
@@ -91,8 +91,8 @@ def _worker(rank: int, world: int, kind: str, folder: str) -> None:
             wrapped.register_comm_hook(None, bf16_compress_hook)
     task, optimizers = tasks.load("vision"), build_optimizers(model, values.train.optimizer)
     pieces = exchange.pieces
-    image = torch.randint(256, (BATCH // pieces, 3, 32, 32), dtype=torch.uint8)
-    batch = to_device({"image": image, "label": torch.randint(10, (BATCH // pieces,))}, CPU)
+    image = torch.randint(256, (BATCH, 3, 32, 32), dtype=torch.uint8)
+    batch = to_device({"image": image, "label": torch.randint(10, (BATCH,))}, CPU)
 
     def update() -> None:
         for number in range(pieces):
@@ -107,9 +107,9 @@ def _worker(rank: int, world: int, kind: str, folder: str) -> None:
             optimizer.zero_grad(set_to_none=True)
 
     gradients = torch.zeros(sum(p.numel() for p in model.parameters()))
-    found = {"update": _seconds(update), "parameters": len(gradients)}
+    found = {"update": _seconds(update) / pieces, "parameters": len(gradients)}
     if not exchange.none:
-        found["exchange"] = _seconds(lambda: send(gradients, exchange.bf16))
+        found["exchange"] = _seconds(lambda: send(gradients, exchange.bf16)) / pieces
     if rank == 0:
         Path(folder, "found.json").write_text(json.dumps(found))
     dist.barrier()
@@ -139,7 +139,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def measured(world: int, kind: str) -> dict[str, float]:
-    """Return seconds an update, and of an exchange alone, of so many workers."""
+    """Return seconds of a piece of an update, and its share of an exchange alone, of so many workers."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_worker, (world, kind, folder), nprocs=world)
         return dict(json.loads(Path(folder, "found.json").read_text()))
