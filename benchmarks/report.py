@@ -151,8 +151,8 @@ ON_SCALING = """## More workers
 `python -m benchmarks.scaling` ({machine}, {date}): ResNet-18 at half width ({parameters:,} parameters), {batch}
 images of 32 x 32 a worker and piece, one thread a worker, gradients averaged with gloo over loopback. Times are in
 seconds for a piece: an update of 4 pieces takes four times as long, and exchanges once. `efficiency` is the time of
-one worker alone over this one; `of the exchange` is that of as many workers that exchange nothing, so that what they
-lose to each other's use of cores, caches and memory does not count. `modelled` is the cost model of
+one worker alone over this one; `of the exchange` is that of as many workers that exchange nothing, so that what
+they lose to each other's use of cores, caches and memory does not count. `modelled` is the cost model of
 [scaling](scaling.md#what-another-worker-costs): that time, and an exchange after it.
 """
 
@@ -185,8 +185,8 @@ def _scaling(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"From two workers' exchange alone ({rate:.2f} GB/s) the model foretells {1.5 * two:.3f} s for four, which had "
-        f"half a core each and took {four:.3f} s, {four / two / 1.5:.2f} times as long.",
+        f"From two workers' exchange alone ({rate:.2f} GB/s) the model foretells {1.5 * two:.3f} s for four, which "
+        f"had half a core each and took {four:.3f} s, {four / two / 1.5:.2f} times as long.",
     ]
 
 
