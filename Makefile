@@ -35,17 +35,18 @@ check: .venv/installed ## lint, types, the one-way imports, known vulnerabilitie
 ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000
 
-bench: .venv/installed ## throughput beside its peers, more workers, large sets, the minutes around, into docs/performance.md
+bench: .venv/installed ## throughput beside its peers, evaluation, more workers, large sets, the minutes around, into docs/performance.md
 	pedigree data
 	python -m benchmarks.throughput
+	python -m benchmarks.inference
 	python -m benchmarks.scaling
 	python -m benchmarks.large
 	python -m benchmarks.around
 
 bench-gpu: .venv/installed ## on a GPU: images a second, share of peak, time to 94 % and 96 % on CIFAR-10
 	pedigree data cifar10
-	python -m benchmarks.result cifar10-fast data/vision --gpu
-	python -m benchmarks.result cifar10 data/vision --gpu --seeds 1
+	python -m benchmarks.result cifar10-fast data/vision --gpu --set train.compile=true
+	python -m benchmarks.result cifar10 data/vision --gpu --set train.compile=true --seeds 1
 
 lock: .venv/installed ## solve requirements.lock anew from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --extra demo --extra team --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock

@@ -14,7 +14,7 @@ class Gathered:
     """Batch i holds the samples `order[i * size : (i + 1) * size]`, of which a worker takes its share."""
 
     split: Batch
-    order: Tensor  # (samples,)
+    order: Tensor  # (samples,), where the split is: sent there batch by batch it would wait for a busy GPU
     size: int
     count: int
     rank: int = 0
@@ -27,7 +27,7 @@ class Gathered:
         if not 0 <= index < self.count:
             raise IndexError(index)
         chosen = self.order[index * self.size : (index + 1) * self.size][self.rank :: self.world]
-        return {name: tensor[chosen.to(tensor.device)] for name, tensor in self.split.items()}
+        return {name: tensor[chosen] for name, tensor in self.split.items()}
 
 
 def shuffled(split: Batch, params: TaskParams, plan: Plan) -> Gathered:
@@ -38,15 +38,19 @@ def shuffled(split: Batch, params: TaskParams, plan: Plan) -> Gathered:
     samples = _samples(split)
     size, seed = params.train.batch_size, params.train.seed
     generator = torch.Generator().manual_seed(seed * 1_000_003 + plan.epoch)
-    order = torch.randperm(samples, generator=generator)
+    order = torch.randperm(samples, generator=generator).to(_device(split))
     return Gathered(split, order, size, max(samples // size, 1), plan.rank, plan.world)
 
 
 def in_order(split: Batch, size: int) -> Gathered:
     """Return batches that hold every sample once, in the split's own order."""
     samples = _samples(split)
-    return Gathered(split, torch.arange(samples), size, -(-samples // size))
+    return Gathered(split, torch.arange(samples, device=_device(split)), size, -(-samples // size))
 
 
 def _samples(split: Batch) -> int:
     return len(next(iter(split.values())))
+
+
+def _device(split: Batch) -> torch.device:
+    return next(iter(split.values())).device

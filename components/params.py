@@ -80,6 +80,9 @@ class TrainParams(Section):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         description="bf16 is autocast; auto is bf16 where the device has it; weights and evaluation stay in fp32"
     )
+    compile: bool = Field(
+        description="Compile the network, on a GPU into CUDA graphs: its first update takes a minute longer"
+    )
     optimizer: OptimizerParams
     schedule: ScheduleParams
     clip_norm: float = Field(ge=0, description="Largest norm of the whole gradient; 0 clips nothing")

@@ -17,7 +17,8 @@ from components.errors import PedigreeError
 
 T = TypeVar("T")
 
-READERS = os.cpu_count() or 1
+READERS = len(os.sched_getaffinity(0))
+"""The processors that this process may use, which are not all where a scheduler deals them out."""
 PROCESSES = min(READERS, 8)
 """Each holds torch and the task's code; that many are ahead of the one process that writes what they read."""
 GROUP = 8

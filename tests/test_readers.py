@@ -46,6 +46,20 @@ def test_all_files_come_in_their_order_whoever_reads_them(many, monkeypatch):
     assert (os.getpid() in {what[1] for _, what in found if not isinstance(what, str)}) == (many > 1)
 
 
+def test_there_are_as_many_readers_as_processors_that_this_process_may_use():
+    one = sorted(os.sched_getaffinity(0))[0]
+    command = [
+        "taskset",
+        "--cpu-list",
+        f"{one}",
+        sys.executable,
+        "-c",
+        "from components import readers as r; print(r.READERS)",
+    ]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1\n"
+    assert len(os.sched_getaffinity(0)) == readers.READERS
+
+
 def test_a_reader_that_is_killed_is_told_of_in_a_sentence(monkeypatch):
     monkeypatch.setattr(readers, "MANY", 1)
     with (

@@ -1,14 +1,17 @@
 """The device under a worker: precision, and how much of what it can do is used."""
 
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.contracts import Batch
@@ -59,6 +62,25 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
+def compiled(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return what computes as the model does, on its weights, in code that torch makes for each shape of batch.
+
+    On a GPU that code is recorded as CUDA graphs, where the network allows it (pytorch.org, "torch.compiler":
+    reduce-overhead); torch leaves recurrent layers as they are.
+
+    Raises:
+        PedigreeError: the machine has no C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise PedigreeError(
+            f"train.compile needs the C++ compiler {compiler}, which is not there: install it, or set "
+            "train.compile to false"
+        )
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on the device, images in the memory format in which convolutions are fastest.
 
@@ -91,6 +113,16 @@ def _gate_flops(*shapes: Any, **_: Any) -> int:
     return int(2 * steps * samples * (math.prod(inputs) + math.prod(states)))
 
 
+def _gate_flops_cudnn(*shapes: Any, **_: Any) -> int:
+    """Count the same of cuDNN's layers, called with x (T, N, I) or (N, T, I) and all weights and biases."""
+    x, weights = shapes[:2]
+    return int(2 * math.prod(x[:-1]) * sum(math.prod(each) for each in weights if len(each) == 2))
+
+
+def _gate_flops_cudnn_backward(*shapes: Any, **_: Any) -> int:
+    return 2 * _gate_flops_cudnn(*shapes)
+
+
 def _gate_flops_backward(*shapes: Any, **_: Any) -> int:
     """Count the gradients of both factors of each product."""
     return 2 * _gate_flops(*shapes)
@@ -99,6 +131,8 @@ def _gate_flops_backward(*shapes: Any, **_: Any) -> int:
 _RECURRENT = {
     torch.ops.aten.mkldnn_rnn_layer: _gate_flops,
     torch.ops.aten.mkldnn_rnn_layer_backward: _gate_flops_backward,
+    torch.ops.aten._cudnn_rnn: _gate_flops_cudnn,
+    torch.ops.aten._cudnn_rnn_backward: _gate_flops_cudnn_backward,
 }
 """What torch's own counter leaves out."""
 

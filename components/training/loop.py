@@ -25,7 +25,7 @@ from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Tas
 from components.errors import PedigreeError
 from components.params import TaskParams, TrainParams
 from components.training import checkpoint, saved
-from components.training.device import allow_tf32, autocast, described, precision_on, resident, to_device
+from components.training.device import allow_tf32, autocast, compiled, described, precision_on, resident, to_device
 from components.training.inference import evaluate, placed, total
 from components.training.meter import Progress, Speed
 from components.training.optimization import build_average, build_optimizers, learning_rate
@@ -42,7 +42,7 @@ class _Run:
     """Of the training: checkpoints, and the best weights so far."""
     model: nn.Module
     network: nn.Module
-    """The model, wrapped for gradients to be averaged when there are several workers."""
+    """The model, compiled if that was asked for, wrapped for gradients to be averaged among several workers."""
     optimizers: list[Optimizer]
     average: AveragedModel | None
     keeper: checkpoint.Keeper
@@ -148,6 +148,7 @@ def _begin(
     optimizers = build_optimizers(model, train.optimizer)
     average = build_average(model, train.average)
     several = workers.world > 1
+    network = compiled(model, workers.device) if train.compile else model
     control = dist.new_group(backend="gloo") if several else None
     found = _last_checkpoint(folder, workers, control)
     if found:
@@ -158,7 +159,7 @@ def _begin(
         workers=workers,
         folder=folder,
         model=model,
-        network=DistributedDataParallel(model) if several else model,
+        network=DistributedDataParallel(network) if several else network,
         optimizers=optimizers,
         average=average,
         keeper=checkpoint.Keeper(folder),
@@ -281,11 +282,14 @@ def _train_epoch(run: _Run, batches: Batches) -> tuple[dict[str, float], int]:
         run.batch += 1
         progress.tell(run.batch / len(batches), sums, count)
         run.names = list(sums)
-        run.rows.append(torch.stack([*sums.values(), torch.tensor(count, device=run.workers.device).double()]))
+        # Filled where it is: a copy to a GPU would wait for all that the GPU still has to compute.
+        counted = torch.full((), count, dtype=torch.float64, device=run.workers.device)
+        run.rows.append(torch.stack([*sums.values(), counted]))
         run.seconds = before + time.monotonic() - started
         if _due(run):
             _save(run)
     sums_of_all, count_of_all = total(torch.stack(run.rows).sum(0, keepdim=True), run.names)
+    run.seconds = before + time.monotonic() - started  # by now a GPU has computed all
     if not all(map(math.isfinite, sums_of_all.values())):
         raise PedigreeError(
             f"training diverged in epoch {run.epoch + 1}, its loss is no longer a number: "

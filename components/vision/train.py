@@ -25,7 +25,7 @@ def batches(split: Batch, params: VisionParams, plan: Plan) -> Batches:
     if params.train.augment.flip == "alternate":
         generator = torch.Generator().manual_seed(params.train.seed)
         half = torch.randint(2, (len(split["label"]),), generator=generator)
-        split = split | {MIRRORED: (half + plan.epoch) % 2 == 0}
+        split = split | {MIRRORED: ((half + plan.epoch) % 2 == 0).to(split["label"].device)}
     return shuffled(split, params, plan)
 
 

@@ -13,6 +13,7 @@ SECTION = """
       batch_size: 8
       accumulate: 1
       precision: fp32
+      compile: false
       optimizer: {name: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0}
       schedule: {name: constant, warmup: 0}
       clip_norm: 0

@@ -32,6 +32,35 @@ def test_the_cost_of_a_recurrent_layer_is_that_of_its_gates_products(directions,
     assert device.flops(forward_and_backward) == pytest.approx(3 * 2 * 4 * 10 * weights, rel=0.05)
 
 
+@pytest.mark.parametrize("directions", [1, 2])
+def test_a_recurrent_layer_costs_on_a_gpu_what_it_costs_here(directions):
+    layer, x = nn.LSTM(16, 32, 2, bidirectional=directions == 2), torch.randn(10, 4, 16)
+    weights = [tuple(each.shape) for each in layer.parameters()]
+    here = device.flops(lambda: layer(x))
+    assert device._gate_flops_cudnn(tuple(x.shape), weights) == pytest.approx(here, rel=0.01)
+
+
+def test_a_compiled_network_computes_what_it_did_and_learns_on_the_same_weights():
+    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(32, 8)
+    expected = model(x)
+    expected.sum().backward()
+    gradients = [each.grad.clone() for each in model.parameters()]
+    model.zero_grad()
+    found = device.compiled(model, CPU)(x)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected)
+    for each, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(each.grad, gradient)
+
+
+def test_to_compile_without_a_compiler_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        PedigreeError, match=r"train\.compile needs the C\+\+ compiler no-such-compiler, .* to false"
+    ):
+        device.compiled(nn.Linear(1, 1), CPU)
+
+
 def test_the_peak_is_at_least_what_a_plain_product_reaches():
     matrix = torch.randn(256, 256)
     plain = 2 * 256**3 * device._calls_per_second(lambda: matrix @ matrix, CPU, 0.05)

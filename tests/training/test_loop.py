@@ -203,6 +203,13 @@ def test_validation_counts_every_sample_once(tmp_path):
     assert metrics[0]["val/loss"] == pytest.approx(F.mse_loss(model(val["x"]), val["y"]).item(), rel=1e-6)
 
 
+def test_a_compiled_training_ends_with_the_same_weights(tmp_path):
+    plain, _ = fit(tmp_path / "plain")
+    compiled, _ = fit(tmp_path / "compiled", compile=True)
+    for name, expected in plain.items():
+        torch.testing.assert_close(compiled[name], expected)
+
+
 @BF16
 def test_bf16_learns_as_fp32_does(tmp_path):
     _, fp32 = fit(tmp_path / "fp32", epochs=8)
