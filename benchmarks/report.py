@@ -142,8 +142,8 @@ def _around(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Beside an hour of training {most:.0f} s would be {100 * most / 3600:.1f} % (aimed at: at most 5); what was not "
-        "run is an hour, whose validations and checkpoints come on top.",
+        f"Beside an hour of training {most:.0f} s would be {100 * most / 3600:.1f} % (aimed at: at most 5). An "
+        "hour was not run; its validations and checkpoints come on top.",
         "",
         "| | seconds | aimed at |",
         "|---|---|---|",
