@@ -86,9 +86,10 @@ def ahead(
         PedigreeError: a process that reads was ended.
     """
     waiting: deque[Future[list[tuple[str, T | str]]]] = deque()
+    group = max(1, min(by.group, -(-len(files) // by.number)))  # of few files each reader has some
     try:
-        for start in range(0, len(files), by.group):
-            waiting.append(by.pool.submit(_group, read, unusable, files[start : start + by.group]))
+        for start in range(0, len(files), group):
+            waiting.append(by.pool.submit(_group, read, unusable, files[start : start + group]))
             if len(waiting) > by.number + 1:
                 yield from waiting.popleft().result()
         while waiting:

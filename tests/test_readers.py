@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,6 +59,21 @@ def test_there_are_as_many_readers_as_processors_that_this_process_may_use():
     ]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1\n"
     assert len(os.sched_getaffinity(0)) == readers.READERS
+
+
+def test_of_few_files_each_reader_has_some():
+    taken = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, call, *given):
+            taken.append(len(given[-1]))
+            return super().submit(call, *given)
+
+    with Pool(4) as pool:
+        found = list(ahead(readers.Readers(pool, 4, 32), half, ValueError, [f"{number}" for number in range(10)]))
+        assert list(ahead(readers.Readers(pool, 4, 32), half, ValueError, [])) == []
+    assert taken == [3, 3, 3, 1]
+    assert [file for file, _ in found] == [f"{number}" for number in range(10)]
 
 
 def test_a_reader_that_is_killed_is_told_of_in_a_sentence(monkeypatch):
