@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
@@ -111,7 +110,10 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
 
     def wait(until: Callable[[], bool], pause: float) -> None:
         started = time.monotonic()
-        while not until():
+        while True:
+            with suppress(OSError):  # a busy server answers late, or that it cannot
+                if until():
+                    return
             if up.poll() is not None or time.monotonic() - started > PATIENCE:
                 raise SystemExit(f"`pedigree up` ended, or went on for {PATIENCE} s:\n{log.read_text()[-3000:]}")
             time.sleep(pause)
@@ -135,10 +137,7 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
 
 
 def _is_deployed(name: str) -> bool:
-    with suppress(urllib.error.URLError):
-        asked(f"deployments/name/{name}/local")
-        return True
-    return False
+    return bool(asked(f"deployments/name/{name}/local"))
 
 
 def _all_completed() -> bool:

@@ -213,7 +213,7 @@ def _scaling(found: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"From two workers' exchange alone ({rate:.2f} GB/s) the model foretells {1.5 * two:.3f} s for four, which "
-        f"had half a core each and took {four:.3f} s, {four / two / 1.5:.2f} times as long.",
+        f"on {found['cores']} cores took {four:.3f} s, {four / two / 1.5:.2f} times as long.",
     ]
 
 
@@ -265,7 +265,8 @@ def _large(found: dict[str, dict[str, Any]]) -> list[str]:
 ON_RESULTS = """## Time to a result
 
 `python -m benchmarks.result PROFILE DATA`: a profile through the product, a seed at a time; `test` is the mean ±
-deviation over n seeds, `minutes` are those of the updates of the weights (`speed/seconds_of_training`).
+deviation over n seeds, `minutes` are those of the updates of the weights (`speed/seconds_of_training`), with
+`train.compile` the compiling, too.
 
 | profile | device, precision | test | n | minutes | samples a second | of the peak | aimed at |
 |---|---|---|---|---|---|---|---|

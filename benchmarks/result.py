@@ -70,16 +70,17 @@ def main() -> None:
             own.mkdir()
             runs.append(run(task, values, prepared, own, metric))
             print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
+            on_gpu = not runs[-1]["device"].startswith("cpu")
             found = {
                 "profile": options.profile,
                 "settings": options.set,
                 "metric": metric or task.score,
                 "device": runs[-1]["device"],
-                "gpu": options.gpu,
+                "gpu": on_gpu,
                 "runs": runs,
             }
             # What other settings, or a GPU, came to stands in a row of its own.
-            report.keep(report.RESULT + ", ".join([options.profile, *options.set, *["GPU"] * options.gpu]), found)
+            report.keep(report.RESULT + ", ".join([options.profile, *options.set, *["GPU"] * on_gpu]), found)
 
 
 if __name__ == "__main__":

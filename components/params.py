@@ -81,7 +81,8 @@ class TrainParams(Section):
         description="bf16 is autocast; auto is bf16 where the device has it; weights and evaluation stay in fp32"
     )
     compile: bool = Field(
-        description="Compile the network, on a GPU into CUDA graphs: its first update takes a minute longer"
+        description="Compile the network, on a GPU into CUDA graphs: the first updates take a minute longer, and "
+        "what was interrupted ends with other last digits"
     )
     optimizer: OptimizerParams
     schedule: ScheduleParams
@@ -102,6 +103,10 @@ class TrainParams(Section):
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
         pieces = max(self.workers, 1) * self.accumulate
+        if self.compile and pieces > 1:
+            raise ValueError(
+                "compile: true needs one worker and accumulate: 1: CUDA graphs do not add up gradients"
+            )
         if self.batch_size % pieces:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be divided among {max(self.workers, 1)} workers "

@@ -148,6 +148,12 @@ def test_what_yaml_cannot_say_is_refused_with_a_sentence(tmp_path, text, what):
         params.read(tmp_path / params.FILE)
 
 
+@pytest.mark.parametrize("setting", ["train.accumulate=2", "train.workers=2"])
+def test_to_compile_what_adds_up_gradients_is_refused(values, setting):
+    said = problems(values, "train.compile=true", setting)
+    assert "tasks.vision.train = {…}: compile: true needs one worker and accumulate: 1" in said
+
+
 def test_a_batch_norm_of_one_image_is_refused(values):
     said = problems(values, "train.batch_size=8", "train.accumulate=8")
     assert "tasks.vision.train = {…}: batch norm needs two images in each of 8 pieces: batch_size 8 is too" in said

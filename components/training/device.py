@@ -3,10 +3,12 @@
 import math
 import os
 import shutil
+import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -62,20 +64,25 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
+def can_compile() -> bool:
+    """Tell whether what torch.compile calls is there: a C++ compiler, and the headers of this Python."""
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
+
+
 def compiled(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return what computes as the model does, on its weights, in code that torch makes for each shape of batch.
+    """Return what computes as the model does, on its weights, in code that torch makes for a shape of batch.
 
     On a GPU that code is recorded as CUDA graphs, where the network allows it (pytorch.org, "torch.compiler":
-    reduce-overhead); torch leaves recurrent layers as they are.
+    reduce-overhead). Torch leaves recurrent layers as they are, and so it does all from the ninth shape on.
 
     Raises:
-        PedigreeError: the machine has no C++ compiler.
+        PedigreeError: the machine cannot compile.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    if not can_compile():
         raise PedigreeError(
-            f"train.compile needs the C++ compiler {compiler}, which is not there: install it, or set "
-            "train.compile to false"
+            "train.compile needs a C++ compiler and Python's headers, one of which is not there: install them (in "
+            "Debian g++ and python3-dev), or set train.compile to false"
         )
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))

@@ -50,8 +50,9 @@ def augment(batch: Batch, params: VisionParams) -> Batch:
         return {**batch, "image": image}
     count, device = len(image), image.device
     partner = torch.randperm(count, device=device)
-    alpha = torch.tensor(chosen.mix_alpha, device=device)
-    share = torch.distributions.Beta(alpha, alpha).sample((count,))
+    alpha = torch.full((), chosen.mix_alpha, device=device)
+    # Checked, it would wait for a GPU.
+    share = torch.distributions.Beta(alpha, alpha, validate_args=False).sample((count,))
     image, share = (_mixup if chosen.mix == "mixup" else _cutmix)(image, image[partner], share)
     return {**batch, "image": image, "label_mixed": batch["label"][partner], "mix": share}
 

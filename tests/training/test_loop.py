@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+from torch._dynamo.utils import counters
 
 from components import params
 from components.batches import in_order, shuffled
 from components.contracts import Manifest, Plan, Prepared, StepOutput, Task, Workers
 from components.training import loop, saved
+from components.training.device import can_compile
 from components.vision.params import VisionParams
 from tests.conftest import BF16
 
@@ -203,9 +205,12 @@ def test_validation_counts_every_sample_once(tmp_path):
     assert metrics[0]["val/loss"] == pytest.approx(F.mse_loss(model(val["x"]), val["y"]).item(), rel=1e-6)
 
 
+@pytest.mark.skipif(not can_compile(), reason="this machine cannot compile")
 def test_a_compiled_training_ends_with_the_same_weights(tmp_path):
     plain, _ = fit(tmp_path / "plain")
+    before = counters["stats"]["unique_graphs"]
     compiled, _ = fit(tmp_path / "compiled", compile=True)
+    assert counters["stats"]["unique_graphs"] > before
     for name, expected in plain.items():
         torch.testing.assert_close(compiled[name], expected)
 
