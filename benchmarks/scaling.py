@@ -158,7 +158,7 @@ def main() -> None:
                 rows = found.setdefault(str(world), {}).setdefault(kind, [])
                 rows.append(measured(world, kind))
                 print(f"round {number + 1}, {world} workers, {kind}: {rows[-1]}", flush=True)
-    report.keep("scaling", {"batch": BATCH, "cores": len(os.sched_getaffinity(0)), "workers": found})
+        report.keep("scaling", {"batch": BATCH, "cores": len(os.sched_getaffinity(0)), "workers": found})
 
 
 if __name__ == "__main__":
