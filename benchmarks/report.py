@@ -304,7 +304,7 @@ def _results(found: dict[str, dict[str, Any]]) -> list[str]:
             known = [each for each in reached if each is not None]
             seconds = spread([60 * each for each in known], ".1f") if known else ""
             when = f"after {seconds} s in {len(known)} of {len(reached)} trainings" if known else "in no training"
-            marks.append(f"{key}: {mark:.0%} of the validation images were right {when}.")
+            marks.append(f"{key}: {100 * mark:.0f} % of the validation images were right {when}.")
     return [ON_RESULTS + "\n".join(rows), "", *marks, ""]
 
 
