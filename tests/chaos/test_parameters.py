@@ -17,6 +17,6 @@ def test_valid_parameters_train_and_the_others_are_refused_with_the_name_of_the_
 def test_every_choice_of_every_field_is_drawn(name):
     model, drawn = tasks.load(name).params, []
     strategy = parameters.valid(model, parameters.usual(name))
-    parameters.draw(strategy, lambda tree: drawn.append(params.flat(tree)), times=300, seed=0)
+    parameters.draw(strategy, lambda tree: drawn.append(params.flat(tree)), times=600, seed=0)
     for path, field in parameters.leaves(model).items():
         assert {tree.get(".".join(path)) for tree in drawn} >= set(parameters.choices(field)), path
