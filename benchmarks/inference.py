@@ -1,10 +1,13 @@
 """python -m benchmarks.inference: how fast evaluation goes through a test split, beside the bare network.
 
-Both in this process, in turns: what evaluation gathers, computes and puts together again, and the network alone on
-the same inputs, which lie ready. The data are those of `pedigree data`.
+Both in one process, in turns, which keeps its memory as our workers do: what evaluation gathers, computes and puts
+together again, and the network alone on the same inputs, which lie ready. The data are those of `pedigree data`.
 """
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from benchmarks import report
 from benchmarks.cases import KINDS, ROOT, values_of
 from benchmarks.contenders import CPU
 from components import tasks
+from components.adapters import ray_cluster
 from components.stages import prepare
 from components.training import inference
 
@@ -73,6 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if not ray_cluster.MEMORY.items() <= os.environ.items():  # glibc reads it when a process begins
+        command = [sys.executable, "-m", __spec__.name, *sys.argv[1:]]
+        raise SystemExit(subprocess.run(command, env=os.environ | ray_cluster.MEMORY, check=False).returncode)
     with tempfile.TemporaryDirectory() as scratch:
         report.keep("inference", {"tasks": {n: measured(n, Path(scratch), options.rounds) for n in KINDS}})
 

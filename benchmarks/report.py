@@ -156,7 +156,8 @@ def _around(found: dict[str, Any]) -> list[str]:
 ON_INFERENCE = """## Evaluation
 
 `python -m benchmarks.inference` ({machine}, {date}): samples a second of a pass over the test split of `pedigree
-data` in fp32, beside those of the network alone on inputs that lie ready; one process, in turns.
+data` in fp32, beside those of the network alone on inputs that lie ready; one process, in turns, which keeps its
+memory as our workers do.
 
 | | samples | evaluation | bare network | evaluation is | aimed at |
 |---|---|---|---|---|---|
