@@ -53,8 +53,8 @@ ON_THROUGHPUT = """## Throughput of training
 of an epoch, which on fast machines only vision's epochs last) inside epochs after the first, against a loop in
 fp32 over a DataLoader, Lightning's Trainer with its defaults, Accelerate, and the best loop that we can write by
 hand (all in `benchmarks/contenders.py`). The same network, data, batch, optimizer and seeds (ours does not decay
-biases and norms); DataLoaders without workers, which made it slower on two cores. `loss` is the mean of the last
-epoch, mean ± deviation over the rounds. Pedigree and the loop by hand have bf16 where the processor
+biases and norms); DataLoaders have no workers. `loss` is the mean of the last epoch, mean ± deviation over the
+rounds. Pedigree and the loop by hand have bf16 where the processor
 has it, channels-last, fused optimizers, whole batches made at once, and memory that glibc keeps.
 
 ![Samples a second of each contender](images/throughput.png)
