@@ -129,7 +129,7 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
 
     try:
         wait(lambda: all(_is_deployed(name) for name in names), 0.5)
-        time.sleep(10)  # it is up
+        time.sleep(10)  # what still starts then would take its share of the first one
         return [one(name) for name in names]
     finally:
         up.terminate()
