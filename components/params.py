@@ -82,7 +82,7 @@ class TrainParams(Section):
     )
     compile: bool = Field(
         description="Compile the network, on a GPU into CUDA graphs: the first updates take a minute longer, and "
-        "what was interrupted ends with other last digits"
+        "what was interrupted may end with other last digits"
     )
     optimizer: OptimizerParams
     schedule: ScheduleParams
