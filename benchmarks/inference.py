@@ -20,8 +20,7 @@ from torch import nn
 from benchmarks import report
 from benchmarks.cases import KINDS, ROOT, values_of
 from benchmarks.contenders import CPU
-from components import tasks
-from components.adapters import ray_cluster
+from components import processes, tasks
 from components.stages import prepare
 from components.training import inference
 
@@ -77,9 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    if not ray_cluster.MEMORY.items() <= os.environ.items():  # glibc reads it when a process begins
+    if not processes.MEMORY.items() <= os.environ.items():  # glibc reads it when a process begins
         command = [sys.executable, "-m", __spec__.name, *sys.argv[1:]]
-        raise SystemExit(subprocess.run(command, env=os.environ | ray_cluster.MEMORY, check=False).returncode)
+        raise SystemExit(subprocess.run(command, env=os.environ | processes.MEMORY, check=False).returncode)
     with tempfile.TemporaryDirectory() as scratch:
         report.keep("inference", {"tasks": {n: measured(n, Path(scratch), options.rounds) for n in KINDS}})
 

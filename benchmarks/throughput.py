@@ -15,8 +15,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.cases import KINDS, ROOT, values_of
 from benchmarks.contenders import CONTENDERS, CPU
-from components import tasks
-from components.adapters import ray_cluster
+from components import processes, tasks
 from components.stages import prepare
 from components.training import device
 
@@ -24,7 +23,7 @@ from components.training import device
 def measured(contender: str, name: str, folder: Path, seed: int) -> dict[str, float]:
     """Measure in a process of its own."""
     command = [sys.executable, "-m", __spec__.name, "--one", contender, name, str(folder), str(seed)]
-    kept = ray_cluster.MEMORY if contender == "by hand" else {}  # a trick of ours, which our worker has by itself
+    kept = processes.MEMORY if contender == "by hand" else {}  # a trick of ours, which our worker has by itself
     done = subprocess.run(command, cwd=ROOT, env=os.environ | kept, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{contender}, {name}:\n{done.stderr[-3000:]}")

@@ -1,5 +1,6 @@
 """python -m components <task> <stage>: one stage by hand, under build/<task>/, as dvc.yaml runs it."""
 
+import gc
 import importlib
 import logging
 import os
@@ -43,6 +44,8 @@ def main(arguments: list[str]) -> int:
             raise
         print(f"error: {text}", file=sys.stderr)
         return 1
+    finally:
+        gc.freeze()  # Python would look through all that torch and the others have made, which takes it a second
     return 0
 
 

@@ -93,6 +93,23 @@ def tree(pid: int) -> list[Process]:
         return []
 
 
+MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": f"{1 << 32}",
+    "MALLOC_ARENA_MAX": "1",
+}
+"""What has glibc (mallopt(3)) keep the memory that a process frees for its next update, or its next answer.
+
+It would give activations back to the kernel each time, which hands them out again page by page, zeroed. The arena
+of a thread does so whatever the thresholds, and Ray's workers train in a thread: docs/profile.md.
+"""
+
+
+def keeping_memory() -> dict[str, str]:
+    """Return the environment of a process that computes: `MEMORY`, but for what a person has set otherwise."""
+    return {name: os.environ.get(name, value) for name, value in MEMORY.items()}
+
+
 NOTES = Path("build", ".processes")
 """In the project: a folder for each process that has started others, and in it a file for each of these."""
 

@@ -26,13 +26,24 @@ def run(root: Path, names: list[str], profile: str | None, settings: list[str]) 
         values = overlay.over(values)
         names = names or [name for name in tasks.names(root) if name in overlay.tree.get("tasks", {})]
     names = names or tasks.names(root)
-    chosen = {name: _validated(values, name, settings) for name in names}
-    missing = [name for name in names if not (root / "data" / name).is_dir()]
-    if missing:
-        raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
+
+    def check() -> dict[str, TaskParams]:
+        chosen = {name: _validated(values, name, settings) for name in names}
+        missing = [name for name in names if not (root / "data" / name).is_dir()]
+        if missing:
+            raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
+        return chosen
+
+    def load() -> None:
+        from components.adapters import mlflow_store
+        from pipelines import flow  # noqa: F401
+
+        with mlflow_store.answering():
+            mlflow_store.connect(root)  # its first start makes tables, too
+
     # A terminal shows our own lines; Prefect's pages have the rest.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    with server.connected():
+    with server.connected(check, load) as chosen:
         _show([_run_flow(root, name, chosen[name]) for name in names])
 
 

@@ -17,7 +17,7 @@ from components.contracts import Task
 from components.params import TaskParams
 from components.processes import Process
 from components.stages import job
-from components.stages.origin import source_now
+from components.stages.fit import source_now
 from components.trust import lineage
 
 RUNS = Path("build", "runs")

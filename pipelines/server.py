@@ -1,16 +1,22 @@
 """Which Prefect server the flows use. Prefect reads its settings when it is imported, so this comes first."""
 
-import importlib
+import atexit
 import logging
 import os
+import socket
+import subprocess
+import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeVar
 
-from components import files, processes
-from components.background import in_thread
+from components import files
 from components.errors import PedigreeError, without_login
+
+T = TypeVar("T")
 
 log = logging.getLogger("pedigree.server")
 
@@ -28,47 +34,93 @@ def answers(api: str) -> bool:
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]:
     """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one of this process's own.
+
+    Args:
+        check: What it returns is given to the block; where it raises, no server of our own is started.
+        load: Called while that one starts.
 
     Raises:
         PedigreeError: PREFECT_API_URL names a server that does not answer, or Prefect's folder cannot be written.
     """
     settings()
-    _check_home()
     api = os.environ.get("PREFECT_API_URL")
     if api and not answers(api):
         raise PedigreeError(
             f"Prefect does not answer at {api}: start it with `pedigree up`, "
             "or unset PREFECT_API_URL to run without a server"
         )
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
     if api or answers(f"{ADDRESS}/api"):
-        yield
+        checked = check()
+        _check_home()
+        yield checked
         return
-    # pyproject.toml names the address of `pedigree up`; without one Prefect takes the server that it has started.
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        _start_own()
-        yield
-
-
-def _start_own() -> None:
-    """Start Prefect's temporary server, which ends with this process, or is ended later where it could not.
-
-    What a flow imports is imported meanwhile: both take seconds, and a processor each.
-    """
-    from prefect.server.api.server import SubprocessASGIServer
-
-    own = SubprocessASGIServer()
-    starting = in_thread(own.start, "prefect-server")
-    importlib.import_module("pipelines.flow")
+    own = _Own.begin()
+    checked = check()
+    _check_home()
+    own.start()
+    load()
+    own.wait()
+    token = _OWN.set(True)
     try:
-        starting.result()
-    except RuntimeError as error:
-        raise PedigreeError(f"Prefect's server does not start: {error}") from error
-    assert own.server_process is not None, "it answers"
-    processes.note(processes.notes(Path.cwd(), "prefect"), [processes.of(own.server_process.pid)])
+        with at(own.api):
+            yield checked
+    finally:
+        _OWN.reset(token)
+
+
+_OWN: ContextVar[bool] = ContextVar("own", default=False)
+"""The server is this process's own."""
+START_SECONDS = 180
+"""The first start in a folder makes tables."""
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A server that ends with this process, however that ends: its standard input does."""
+
+    program: subprocess.Popen[bytes]
+    api: str
+
+    @classmethod
+    def begin(cls) -> "_Own":
+        """Begin one, which ends after all that has something to tell it when this process does."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            program = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.temporary_server", f"{listening.fileno()}"],
+                stdin=subprocess.PIPE,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,  # Ctrl-C in the terminal reaches us, who have something to tell it still
+            )
+            own = cls(program, f"http://127.0.0.1:{listening.getsockname()[1]}/api")
+        atexit.register(own.end)
+        return own
+
+    def start(self) -> None:
+        """Have it start; until then it only imports."""
+        assert self.program.stdin is not None
+        with suppress(BrokenPipeError):  # it ended, which whoever waits is told
+            self.program.stdin.write(b"start\n")
+            self.program.stdin.flush()
+
+    def wait(self) -> None:
+        """Wait until it answers: its socket is there already, and is closed when it ends."""
+        try:
+            urllib.request.urlopen(f"{self.api}/health", timeout=START_SECONDS).close()  # noqa: S310 - our own
+        except OSError as error:
+            raise PedigreeError(f"Prefect's server does not start ({error}): look at the lines above") from error
+
+    def end(self) -> None:
+        """End it."""
+        assert self.program.stdin is not None
+        with suppress(BrokenPipeError):
+            self.program.stdin.close()
+        try:
+            self.program.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.program.kill()
+            self.program.wait()
 
 
 ROOM = 1 << 20
@@ -126,9 +178,8 @@ def accelerator() -> Iterator[None]:
     """
     from prefect.client.orchestration import get_client
     from prefect.concurrency.sync import concurrency
-    from prefect.settings import PREFECT_API_URL
 
-    if not PREFECT_API_URL.value():
+    if _OWN.get():
         yield
         return
     set_up()
@@ -145,8 +196,6 @@ def settings() -> None:
     """Set what every Prefect process of ours needs."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # its first start makes tables
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pedigree")
     os.environ["PREFECT_RUNNER_SERVER_HOST"] = "127.0.0.1"  # of the page of health, which people may switch on
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")

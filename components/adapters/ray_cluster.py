@@ -3,6 +3,7 @@
 Our own listens on 127.0.0.1 alone, asks for a token of its process, and leaves no process behind.
 """
 
+import ctypes
 import logging
 import os
 import secrets
@@ -10,11 +11,10 @@ import shlex
 import signal
 import sys
 import threading
-import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # Ray reads these when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -36,11 +36,10 @@ if "RAY_ADDRESS" not in os.environ:
 import psutil
 import ray
 import ray.exceptions
-import ray.train
-import ray.train.torch
-from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
+from ray.train.torch import TorchConfig
 
 from components import processes
+from components.adapters.ray_controller import MeetInAFile
 from components.errors import PedigreeError
 from components.processes import Process
 
@@ -48,17 +47,6 @@ logging.getLogger("ray").setLevel(logging.WARNING)
 log = logging.getLogger("pedigree.ray")
 
 SOURCE = Path(__file__).resolve().parents[2]
-
-MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": f"{1 << 32}",
-    "MALLOC_ARENA_MAX": "1",
-}
-"""What has glibc (mallopt(3)) keep the memory that a process frees for its next update, unless a person sets it.
-
-It would give the activations of each update back to the kernel, which hands them out again page by page, zeroed.
-The arena of a thread does so whatever the thresholds, and Ray's workers train in a thread: docs/profile.md.
-"""
 
 
 def ours() -> bool:
@@ -68,23 +56,48 @@ def ours() -> bool:
 
 def connect() -> float:
     """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
-    if not ray.is_initialized():
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            ray.init(
-                address=os.environ.get("RAY_ADDRESS", "local"),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": str(SOURCE)} | _memory() | _loopback()} | _this_python(),
-            )
-        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            if ours():
-                raise
-            raise PedigreeError(_not_joined(error)) from error
-        for number, handler in before.items() if threading.current_thread() is threading.main_thread() else ():
-            signal.signal(number, handler)  # Ray's own would abort this process with a dump
+    with _CONNECTING:
+        if not ray.is_initialized():
+            with _our_handlers():
+                _connect()
     return float(ray.cluster_resources().get("GPU", 0))
+
+
+_CONNECTING = threading.Lock()
+
+
+def _connect() -> None:
+    environment = {"PYTHONPATH": str(SOURCE)} | processes.keeping_memory() | _loopback()
+    try:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment} | _this_python(),
+        )
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        if ours():
+            raise
+        raise PedigreeError(_not_joined(error)) from error
+
+
+@contextmanager
+def _our_handlers() -> Iterator[None]:
+    """Keep what SIGINT and SIGTERM do: Ray's own handlers would abort this process with a dump.
+
+    `signal.signal` sets one in the main thread only, and Ray may be started in another one: PyOS_setsig
+    (https://docs.python.org/3/c-api/sys.html) is what it calls.
+    """
+    api = ctypes.pythonapi
+    api.PyOS_getsig.restype = ctypes.c_void_p
+    api.PyOS_setsig.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    before = {number: api.PyOS_getsig(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            api.PyOS_setsig(number, handler)
 
 
 def cpus_each(workers: int) -> int:
@@ -114,10 +127,6 @@ def share(hosts: Sequence[int], workers: int) -> int:
     """
     fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
     return next(fits, 0)
-
-
-def _memory() -> dict[str, str]:
-    return {name: os.environ.get(name, value) for name, value in MEMORY.items()}
 
 
 def _this_python() -> dict[str, str]:
@@ -150,37 +159,13 @@ NCCL_SECONDS = 300
 """After which a worker on a GPU stops waiting for the others; Ray would hold all of them for half an hour."""
 
 
-def torch_config(storage: Path, with_gpu: bool) -> ray.train.torch.TorchConfig:
+def torch_config(storage: Path, with_gpu: bool) -> TorchConfig:
     """Return how workers meet: in a file below `storage` on this machine, and as Ray has it on a cluster."""
-    config = _MeetInAFile(folder=storage) if ours() else ray.train.torch.TorchConfig()
-    return replace(config, timeout_s=NCCL_SECONDS) if with_gpu else config
-
-
-@dataclass
-class _MeetInAFile(ray.train.torch.TorchConfig):
-    """For workers on one machine: torch's server, at which they would meet, listens on every interface."""
-
-    folder: Path = Path()
-
-    @property
-    def backend_cls(self) -> type["_Meeting"]:
-        return _Meeting
-
-
-class _Meeting(_TorchBackend):
-    """As Ray's own, but for the place: a new file each time, also when workers that died are started again."""
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        backend_config.folder.mkdir(parents=True, exist_ok=True)
-        meeting = {
-            "backend": "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) else "gloo",
-            "world_size": len(worker_group),
-            "init_method": (backend_config.folder / uuid.uuid4().hex).as_uri(),
-            "timeout_s": backend_config.timeout_s,
-        }
-        worker_group.execute(_set_torch_distributed_env_vars)
-        start, ranks = worker_group.execute_single_async, range(len(worker_group))
-        ray.get([start(rank, _setup_torch_process_group, world_rank=rank, **meeting) for rank in ranks])
+    own: dict[str, Any] = {"backend": "nccl" if with_gpu else "gloo"}
+    if with_gpu:
+        own["timeout_s"] = NCCL_SECONDS
+    # Of a torch_config Ray's trainer takes what any backend's has (ray/train/v2/torch/torch_trainer.py).
+    return cast(TorchConfig, MeetInAFile(storage, **own)) if ours() else TorchConfig(**own)
 
 
 def started() -> list[Process]:

@@ -23,11 +23,13 @@ import ray.exceptions
 import ray.train
 import ray.train.torch
 import torch
+from ray import cloudpickle
 
 from components import processes
+from components.adapters.ray_controller import NoRetryOfMistakes, sentence_in
 from components.background import in_thread
 from components.contracts import Event, Workers
-from components.errors import PedigreeError, sentence
+from components.errors import PedigreeError
 
 log = logging.getLogger("pedigree.ray")
 
@@ -69,6 +71,24 @@ def run(
             return
 
 
+def begin() -> None:
+    """Start Ray on this machine beside something else, for the `run` that follows; a cluster has its own already.
+
+    Ray's programs end with the thread that started them (prctl(2), PR_SET_PDEATHSIG), so that one stays.
+    """
+    if ray_cluster.ours() and not ray.is_initialized():
+        with suppress(Exception):  # `run` tries again, and says what there is to say
+            _connect()
+        threading.Event().wait()
+
+
+def _connect() -> float:
+    gpus = ray_cluster.connect()
+    if ray_cluster.ours():
+        processes.note(_notes(), ray_cluster.started())
+    return gpus
+
+
 def _notes() -> Path:
     return processes.notes(Path.cwd(), "ray")
 
@@ -79,7 +99,7 @@ def _of_ray(error: Exception) -> bool:
     A raylet that dies while Ray's controller asks something of a worker is an error of the controller.
     """
     if isinstance(error, ray.train.ControllerError):
-        return _sentence_in(error.controller_failure) is None and _of_ray(error.controller_failure)
+        return sentence_in(error.controller_failure) is None and _of_ray(error.controller_failure)
     return isinstance(error, ray.exceptions.RayError | ConnectionError) or type(error) is Exception
 
 
@@ -87,16 +107,14 @@ def _run(
     work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int
 ) -> None:
     storage = folder / ".ray"
-    gpus = ray_cluster.connect()
+    gpus = _connect()
     notes = _notes() if ray_cluster.ours() else None
-    if notes:
-        processes.note(notes, ray_cluster.started())
     with_gpu = gpus >= workers
     cpus = ray_cluster.cpus_each(workers)
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={
-            "work": work,
+            "work": cloudpickle.dumps(work),  # the controller loads all but this
             "events": str(folder / EVENTS),
             "cwd": str(Path.cwd()),
             "notes": notes and str(notes),
@@ -110,7 +128,7 @@ def _run(
             name=name,
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=retries),
-            callbacks=[_NoRetryOfMistakes()],  # type: ignore[list-item]
+            callbacks=[NoRetryOfMistakes()],  # type: ignore[list-item]
         ),
         torch_config=ray_cluster.torch_config(storage, with_gpu),
     )
@@ -128,16 +146,6 @@ def _run(
             if not isinstance(error, Exception):  # Ctrl-C, or Prefect's word for it: no worker goes on without us
                 ray.shutdown()
             raise
-
-
-class _NoRetryOfMistakes(ray.train.UserCallback):
-    """Ends the run at what a person has to mend: a callback that raises is what Ray never retries."""
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        for error in worker_exceptions.values():
-            text = _sentence_in(error)
-            if text is not None:
-                raise PedigreeError(text)
 
 
 def _interruptibly(call: Callable[[], object]) -> None:
@@ -160,7 +168,8 @@ def _worker(config: dict[str, Any]) -> None:
         processes.note(Path(config["notes"]), processes.tree(os.getpid()))
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
-    config["work"](Workers(device, rank, world, emit if rank == 0 else lambda event: None))
+    work: Work = cloudpickle.loads(config["work"])
+    work(Workers(device, rank, world, emit if rank == 0 else lambda event: None))
 
 
 @contextmanager
@@ -212,7 +221,7 @@ def _cause(error: BaseException) -> Exception:
     """Return what a worker raised for people, else the failure itself."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
-        text = _sentence_in(failure)
+        text = sentence_in(failure)
         if text is not None:
             return PedigreeError(text)
     last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -220,13 +229,3 @@ def _cause(error: BaseException) -> Exception:
         f"a training worker failed: {last[-1].strip()}; run the same command again to go on from the last "
         "checkpoint, or with --debug for more"
     )
-
-
-def _sentence_in(error: BaseException | None) -> str | None:
-    """Return the sentence for people of an error, or of what caused it."""
-    while error is not None:
-        text = sentence(getattr(error, "cause", None) or error)
-        if text is not None:
-            return text
-        error = error.__cause__
-    return None

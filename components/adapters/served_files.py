@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.types.schema import ParamSpec
 
+from components import processes
 from components.adapters import mlflow_store, mlflow_versions
 from components.adapters.mlflow_versions import Version
 from components.errors import PedigreeError
@@ -99,7 +100,7 @@ def _process(folder: Path, debug: bool) -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if debug else subprocess.DEVNULL,
-        env=os.environ | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()},
+        env=os.environ | processes.keeping_memory() | {"MLFLOW_TRACKING_URI": mlflow_store.tracking_uri()},
         encoding="utf-8",
     ) as process:
         assert process.stdin is not None

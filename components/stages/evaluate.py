@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from components import figures, files
 from components.adapters import mlflow_runs, mlflow_store
+from components.background import in_thread
 from components.contracts import Batch, Evaluated, Outcomes, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
@@ -20,6 +21,15 @@ from components.training import inference, saved
 from components.trust import bootstrap
 
 METRICS, OUTCOMES = "metrics.json", "outcomes.csv"
+
+
+def begin() -> None:
+    """Begin to import what metrics and pictures need, beside the stage before it: that takes seconds."""
+    in_thread(_import, "evaluate-begin")
+
+
+def _import() -> None:
+    import torchmetrics.functional.classification  # noqa: F401
 
 
 def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:

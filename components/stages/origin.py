@@ -10,12 +10,12 @@ from components import files
 from components.adapters import dvc_data, git, mlflow_runs
 from components.contracts import Event, Manifest
 from components.errors import PedigreeError
+from components.stages.fit import source_now
 from components.training.saved import Saved
 from components.trust import lineage
 from components.trust.lineage import NONE, Code, Data, Lineage, Machine, Runs
 
-_COMPONENTS = Path(__file__).resolve().parents[1]
-_LOADED = lineage.of_source(_COMPONENTS)
+_LOADED = source_now()
 """The hash of the source as it was when Python read it."""
 
 
@@ -53,11 +53,6 @@ def beginning(root: Path, manifest: Manifest) -> Beginning:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     code, diff = _code(root)
     return Beginning(started=started, code=code, diff=diff, data=_data(root, manifest))
-
-
-def source_now() -> str:
-    """Return the hash of the source of components/ as it is now."""
-    return lineage.of_source(_COMPONENTS)
 
 
 def write(

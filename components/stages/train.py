@@ -9,13 +9,14 @@ from typing import Any
 
 from components import files, locks, processes
 from components.adapters import mlflow_runs, mlflow_store
-from components.contracts import Event, Prepared, Task, Trained, Workers
+from components.contracts import Event, Prepared, Task, Trained
 from components.errors import PedigreeError
 from components.params import TaskParams
 from components.progress import Progress
 from components.stages import job, prepare, work
-from components.stages.origin import Origin, beginning, source_now, write
-from components.training import loop, saved
+from components.stages.fit import fit, source_now
+from components.stages.origin import Origin, beginning, write
+from components.training import saved
 from components.trust.lineage import Runs
 
 log = logging.getLogger("pedigree.train")
@@ -24,6 +25,12 @@ Listener = Callable[[Event], None]
 
 ACCELERATOR = Path("build", ".accelerator.lock")
 """In the project: one training at a time has the accelerator."""
+
+
+def begin(params: TaskParams, root: Path) -> None:
+    """Begin to start what `train` needs, beside the stage before it; not for who will have to wait for another."""
+    if not locks.held(root / ACCELERATOR):
+        work.begin(params.train.workers)
 
 
 def train(
@@ -84,11 +91,11 @@ def train(
                 elif event["kind"] == "epoch":
                     on_epoch(event["metrics"])
 
-            fit = partial(_fit, known.code.components, task, params, prepared, its_job.folder)
+            fitting = partial(fit, known.code.components, task, params, prepared, its_job.folder)
             tell = _told([on_event, progress.tell, *listeners])
             processes.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
-                work.run(fit, params.train.workers, scratch, tell, run_id, params.train.retries)
+                work.run(fitting, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
         rows = [history[epoch] for epoch in sorted(history)]
         described = _describe(task, params, prepared, new, rows, run_id, its_key)
@@ -99,18 +106,6 @@ def train(
         mlflow_runs.tag_run(run_id, made.tags())
         mlflow_runs.log_folder(run_id, new, "model")
     return Trained(out, run_id)
-
-
-def _fit(
-    code: str, task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, workers: Workers
-) -> None:
-    """Train on a worker, which may be started long after the driver, or on another host."""
-    if source_now() != code:
-        raise PedigreeError(
-            f"components/ was edited, or is another on this host, since the training of {task.name} began: run the "
-            "same command again, which trains with what is there now"
-        )
-    loop.fit(task, params, prepared, folder, workers)
 
 
 def _accelerator(root: Path, name: str, workers: int) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from components.background import in_thread
 from components.contracts import Event, Workers
 from components.training import device
 
@@ -34,6 +35,18 @@ def run(
         from components.adapters import ray_train  # Ray is a second of imports
 
         ray_train.run(work, workers, folder, on_event, name, retries)
+
+
+def begin(workers: int) -> None:
+    """Begin to start what `run` needs, beside something else: Ray takes seconds."""
+    if workers:
+        in_thread(_begin, "ray-begin")
+
+
+def _begin() -> None:
+    from components.adapters import ray_train
+
+    ray_train.begin()
 
 
 def here(workers: int) -> bool:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from components import files, params
 from components.adapters import mlflow_versions
 from components.errors import PedigreeError
-from components.stages import job, origin, register, train
+from components.stages import fit, job, origin, register, train
 from components.stages.job import UNFINISHED
 from components.stages.origin import Origin
 from components.training import loop, saved
@@ -78,7 +78,7 @@ def test_another_parameter_is_another_training_and_costs_the_unfinished_one_noth
 
 
 def test_a_worker_does_not_train_with_other_code_than_the_training_began_with(chain, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "source_now", lambda: "of code that was edited meanwhile")
+    monkeypatch.setattr(fit, "source_now", lambda: "of code that was edited meanwhile")
     with pytest.raises(PedigreeError, match=r"components/ was edited, .* since the training of vision began"):
         train.train(chain.task, chain.values, chain.prepared, tmp_path / "model", Origin(chain.root))
     assert not (tmp_path / "model").exists()

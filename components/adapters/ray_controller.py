@@ -1,0 +1,96 @@
+"""What Ray Train's controller loads of ours: it imports no torch, for whose seconds each training would wait."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.backend import Backend, BackendConfig
+
+from components.errors import PedigreeError, sentence
+
+LEAVE_SECONDS = 30
+"""In which workers part from each other; Ray's own number."""
+
+
+class NoRetryOfMistakes(ray.train.UserCallback):
+    """Ends the run at what a person has to mend: a callback that raises is what Ray never retries."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise what a worker raised for people."""
+        for error in worker_exceptions.values():
+            text = sentence_in(error)
+            if text is not None:
+                raise PedigreeError(text)
+
+
+def sentence_in(error: BaseException | None) -> str | None:
+    """Return the sentence for people of an error, or of what caused it."""
+    while error is not None:
+        text = sentence(getattr(error, "cause", None) or error)
+        if text is not None:
+            return text
+        error = error.__cause__
+    return None
+
+
+@dataclass
+class MeetInAFile(BackendConfig):
+    """For workers on one machine: torch's server, at which they would meet, listens on every interface."""
+
+    folder: Path
+    backend: str
+    """torch.distributed's: "nccl" or "gloo"."""
+    timeout_s: int = 1800
+    """After which a worker stops waiting for the others; Ray's own number."""
+
+    @property
+    def backend_cls(self) -> type["_Meeting"]:
+        """Return what the controller calls when workers start and end."""
+        return _Meeting
+
+    @property
+    def train_func_context(self) -> Any:
+        """Return what a worker trains in: Ray's own, which sets its GPU."""
+        from ray.train.torch.config import TorchConfigContextManager
+
+        return TorchConfigContextManager
+
+
+class _Meeting(Backend):
+    """As Ray's own, but for the place: a new file each time, also when workers that died are started again."""
+
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        backend_config.folder.mkdir(parents=True, exist_ok=True)
+        meeting = {
+            "backend": backend_config.backend,
+            "world_size": len(worker_group),
+            "init_method": (backend_config.folder / uuid.uuid4().hex).as_uri(),
+            "timeout_s": backend_config.timeout_s,
+        }
+        ray.get(_on_each(worker_group, _join, meeting))
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        ray.wait(_on_each(worker_group, _leave), num_returns=len(worker_group), timeout=LEAVE_SECONDS)
+
+
+def _on_each(worker_group: Any, call: Any, *arguments: Any) -> list[Any]:
+    return [worker_group.execute_single_async(rank, call, rank, *arguments) for rank in range(len(worker_group))]
+
+
+def _join(rank: int, meeting: dict[str, Any]) -> None:
+    from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
+
+    _set_torch_distributed_env_vars()
+    _setup_torch_process_group(world_rank=rank, **meeting)
+
+
+def _leave(rank: int) -> None:
+    import torch.distributed
+    from ray.train.torch.config import _shutdown_torch
+
+    _shutdown_torch(destroy_process_group=torch.distributed.get_world_size() > 1)
