@@ -108,3 +108,11 @@ def test_a_program_that_does_not_end_when_it_is_told_to_is_ended():
     slow.send_signal(signal.SIGINT)
     assert slow.wait(10) == interrupts.INTERRUPTED
     await_gone(child)
+
+
+def test_a_process_that_computes_keeps_its_memory_but_as_a_person_has_set_it(monkeypatch):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    kept = processes.keeping_memory()
+    assert kept["MALLOC_ARENA_MAX"] == "7"
+    assert kept["MALLOC_MMAP_MAX_"] == "0"

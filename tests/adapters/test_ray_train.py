@@ -99,6 +99,37 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
 
 
+BESIDE = """
+import signal, sys, time
+from components.adapters import ray_train
+from components.background import in_thread
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+in_thread(ray_train.begin, "ray-begin")
+while not ray_train.ray.is_initialized():
+    time.sleep(0.1)
+time.sleep(1)
+assert ray_train.ray.cluster_resources()["CPU"], "its programs live though the call that started them is over"
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_ray_that_is_started_beside_something_else_leaves_sigterm_as_it_is(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", BESIDE], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 3, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("loaded", "spared"),
+    [("components.adapters.ray_controller", "torch"), ("components.stages.fit", "mlflow")],
+)
+def test_what_each_process_of_a_training_loads_is_only_what_it_needs(loaded, spared):
+    code = f"import sys, {loaded}; sys.exit({spared!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def die(workers: Workers) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

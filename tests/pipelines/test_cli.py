@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from pipelines import cli
 from tests.conftest import run_in
-from tests.running import PEDIGREE, pedigree
+from tests.running import pedigree
 
 
 @pytest.fixture
@@ -215,20 +216,34 @@ def test_a_web_server_that_is_not_prefect_does_not_pass_for_it(workspace):
     failed(done, "Prefect does not answer")
 
 
-@pytest.mark.long
-def test_a_server_that_a_killed_run_leaves_is_ended_by_the_next_command(workspace):
-    run = subprocess.Popen([sys.executable, *PEDIGREE, "run", "vision"], cwd=workspace)
-    end = time.monotonic() + 100
-    while not list((workspace / processes.NOTES).glob("*/prefect/*")):
-        assert time.monotonic() < end
-        assert run.poll() is None
-        time.sleep(0.1)
-    (server,) = [each for each in processes.tree(run.pid) if "uvicorn" in psutil.Process(each.pid).cmdline()]
+STARTED = """
+from pathlib import Path
+from pipelines import server
+with server.connected(lambda: None, lambda: None):
+    print("answers", flush=True)
+    input()
+"""
+
+
+def test_a_server_of_a_run_that_is_killed_ends_too(workspace):
+    run = subprocess.Popen([sys.executable, "-c", STARTED], cwd=workspace, stdin=PIPE, stdout=PIPE, text=True)
+    assert run.stdout.readline() == "answers\n"
+    (server,) = [
+        each
+        for each in processes.tree(run.pid)
+        if "pipelines.temporary_server" in psutil.Process(each.pid).cmdline()
+    ]
     run.kill()
-    run.wait()
-    assert not server.gone
-    processes.end_left(workspace)
-    assert server.gone
+    run.communicate()
+    end = time.monotonic() + 20
+    while not server.gone:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_run_with_a_wrong_parameter_starts_no_server(workspace):
+    failed(pedigree(workspace, "run", "vision", "--set", "train.epochs=-1"), "train.epochs")
+    assert not list((workspace / ".prefect").glob("*.db")), "tables that were being made would be left half made"
 
 
 def test_help_names_every_command():

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from components import files, params
+from components import files, locks, params
 from components.adapters import mlflow_versions
 from components.errors import PedigreeError
-from components.stages import fit, job, origin, register, train
+from components.stages import fit, job, origin, register, train, work
 from components.stages.job import UNFINISHED
 from components.stages.origin import Origin
 from components.training import loop, saved
@@ -264,3 +264,13 @@ def test_a_training_whose_raylet_is_killed_comes_to_the_same_end(long):
     whole = start(long)
     assert whole.wait(400) == 0, whole.stderr.read()
     assert weights(long) == found
+
+
+def test_a_training_that_will_have_to_wait_starts_no_ray_meanwhile(chain, tmp_path, monkeypatch):
+    begun: list[int] = []
+    monkeypatch.setattr(work, "begin", begun.append)
+    with locks.alone(tmp_path / train.ACCELERATOR, "another training"):
+        train.begin(chain.values, tmp_path)
+    assert not begun
+    train.begin(chain.values, tmp_path)
+    assert begun == [chain.values.train.workers]
