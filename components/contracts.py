@@ -132,7 +132,10 @@ class Plan:
 
 
 Event = dict[str, Any]
-"""What a training tells of itself: `{"kind": "start" | "progress" | "epoch", ...}`, JSON all through."""
+"""What a training tells of itself, JSON all through: `{"kind": "starting" | "start" | "progress" | "epoch", ...}`.
+
+Between the first two its workers start, for whose seconds the driver has nothing to do.
+"""
 
 
 @dataclass(frozen=True)

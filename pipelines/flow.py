@@ -21,7 +21,6 @@ from components import params, tasks
 from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
 from components.params import TaskParams, with_defaults
-from components.stages import evaluate as evaluate_stage
 from components.stages import train as train_stage
 from components.stages.origin import Origin
 from pipelines import crashed, runs, steps
@@ -50,7 +49,6 @@ def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: st
         train_stage.begin(values, root)
         with _timed(task.name, "prepare", seconds):
             prepared = steps.prepare(task, values, root, folder / "prepared")
-        evaluate_stage.begin()
         with _timed(task.name, "train", seconds):
             trained = steps.train(task, values, prepared, folder / "model", Origin(root, run_id), name)
         with _timed(task.name, "evaluate", seconds):

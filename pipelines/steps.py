@@ -50,7 +50,13 @@ def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, or
     for later in ("evaluation", "registered.json"):  # of another training in this folder
         files.remove(out.with_name(later))
     with server.accelerator():
-        return train_stage.train(task, values, prepared, out, origin, name, [_progress_artifact(task.name)])
+        listeners = [_progress_artifact(task.name), _begin_evaluation]
+        return train_stage.train(task, values, prepared, out, origin, name, listeners)
+
+
+def _begin_evaluation(event: Event) -> None:
+    if event["kind"] == "starting":
+        evaluate_stage.begin()
 
 
 def _progress_artifact(name: str) -> Callable[[Event], None]:

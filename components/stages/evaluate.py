@@ -24,7 +24,7 @@ METRICS, OUTCOMES = "metrics.json", "outcomes.csv"
 
 
 def begin() -> None:
-    """Begin to import what metrics and pictures need, beside the stage before it: that takes seconds."""
+    """Begin to import what metrics and pictures need, which takes seconds, beside something else."""
     in_thread(_import, "evaluate-begin")
 
 

@@ -95,6 +95,7 @@ def train(
             tell = _told([on_event, progress.tell, *listeners])
             processes.end_left(origin.root)
             with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
+                tell({"kind": "starting"})
                 work.run(fitting, params.train.workers, scratch, tell, run_id, params.train.retries)
         files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
         rows = [history[epoch] for epoch in sorted(history)]
