@@ -134,7 +134,7 @@ class Plan:
 Event = dict[str, Any]
 """What a training tells of itself, JSON all through: `{"kind": "starting" | "start" | "progress" | "epoch", ...}`.
 
-Between the first two its workers start, for whose seconds the driver has nothing to do.
+Between the first two its workers start, if it has any, for whose seconds the driver has nothing to do.
 """
 
 

@@ -67,6 +67,20 @@ def if_free(file: Path) -> Iterator[bool]:
         lock.release()
 
 
+_KEPT: dict[Path, FileLock] = {}
+
+
+def kept(file: Path) -> bool:
+    """Hold `file` until this process ends, if no other one does; tell whether that is so."""
+    if file not in _KEPT:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            _KEPT[file] = lock
+    return file in _KEPT
+
+
 def held(file: Path) -> bool:
     """Tell whether some process is in a block of this file."""
     if not file.exists():

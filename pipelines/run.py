@@ -19,7 +19,7 @@ from pipelines import server
 
 
 def run(root: Path, names: list[str], profile: str | None, settings: list[str]) -> None:
-    """Check everything that can be checked first, then run each task's flow and print the results."""
+    """Check everything that can be checked before a flow begins, then run each task's and print the results."""
     values = params.read(root / params.FILE)
     if profile:
         overlay = params.read(_profile(root, profile))

@@ -26,7 +26,7 @@ def serve(root: Path, address: str, port: int) -> None:
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
     what = f"the server of {version.name} version {version.version}"
-    env = environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri(), **processes.keeping_memory())
+    env = environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
     note = partial(processes.note, processes.notes(root, "serve"))
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, note) as children:
         folder = mlflow_versions.fetch(version, Path(scratch))

@@ -38,11 +38,12 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
     """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one of this process's own.
 
     Args:
-        check: What it returns is given to the block; where it raises, no server of our own is started.
+        check: What it returns is given to the block; where it raises, a server of our own makes no tables.
         load: Called while that one starts.
 
     Raises:
-        PedigreeError: PREFECT_API_URL names a server that does not answer, or Prefect's folder cannot be written.
+        PedigreeError: PREFECT_API_URL names a server that does not answer, or our own does not start.
+        OSError: Prefect's folder cannot be written.
     """
     settings()
     api = os.environ.get("PREFECT_API_URL")
@@ -116,6 +117,7 @@ class _Own:
         assert self.program.stdin is not None
         with suppress(BrokenPipeError):
             self.program.stdin.close()
+        self.program.terminate()  # while it only imports it does not read
         try:
             self.program.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -128,7 +130,7 @@ ROOM = 1 << 20
 
 
 def _check_home() -> None:
-    """Ask for a folder that can be written: a server tries to start for three minutes before Prefect gives it up.
+    """Ask for a folder that can be written: a server would say so in the middle of a traceback.
 
     Raises:
         OSError: it cannot, or its disk is full.
@@ -178,8 +180,9 @@ def accelerator() -> Iterator[None]:
     """
     from prefect.client.orchestration import get_client
     from prefect.concurrency.sync import concurrency
+    from prefect.settings import PREFECT_API_URL
 
-    if _OWN.get():
+    if _OWN.get() or not PREFECT_API_URL.value():
         yield
         return
     set_up()

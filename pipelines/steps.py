@@ -50,7 +50,7 @@ def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, or
     for later in ("evaluation", "registered.json"):  # of another training in this folder
         files.remove(out.with_name(later))
     with server.accelerator():
-        listeners = [_progress_artifact(task.name), _begin_evaluation]
+        listeners = [_progress_artifact(task.name), *([_begin_evaluation] if values.train.workers else [])]
         return train_stage.train(task, values, prepared, out, origin, name, listeners)
 
 

@@ -9,14 +9,18 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 import uvicorn
 from prefect.server.api.server import create_app
 
+END_SECONDS = 20
+"""In which it ends by itself."""
+
 
 def main() -> None:
     """Serve until standard input ends."""
-    if not sys.stdin.buffer.readline():
+    if not os.read(sys.stdin.fileno(), 1):
         return
     threading.Thread(target=_end_with_input, daemon=True).start()
     # As Prefect starts its own (prefect.server.api.server.SubprocessASGIServer).
@@ -27,8 +31,11 @@ def main() -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # a file of Python's would hold a lock that Python's end waits for
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(END_SECONDS)
+    os._exit(1)
 
 
 if __name__ == "__main__":

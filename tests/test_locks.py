@@ -1,6 +1,8 @@
 """Locks between processes, and what is said while one waits for another."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -38,3 +40,18 @@ def test_who_waits_says_for_whom_though_the_holder_writes_it_down_only_after_it_
     thread.join(10)
     assert waited.is_set()
     assert caplog.messages[0].startswith("waiting for the first (pid ")
+
+
+KEEP = "import sys; from pathlib import Path; from components import locks; print(locks.kept(Path(sys.argv[1])))"
+
+
+def test_a_lock_that_is_kept_is_kept_until_the_process_ends(tmp_path):
+    def another() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", KEEP, tmp_path / "lock"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert another() == "True"
+    assert locks.kept(tmp_path / "lock"), "the other process ended"
+    assert locks.kept(tmp_path / "lock"), "it is ours already"
+    assert another() == "False"

@@ -3,6 +3,7 @@
 Our own listens on 127.0.0.1 alone, asks for a token of its process, and leaves no process behind.
 """
 
+import atexit
 import ctypes
 import logging
 import os
@@ -64,6 +65,9 @@ def connect() -> float:
 
 
 _CONNECTING = threading.Lock()
+# A process that ends waits for a start that is under way, and none begins one afterwards: what Ray does at the end
+# (its hook was set before, and so comes later) knows only of a start that is over.
+atexit.register(_CONNECTING.acquire, timeout=20)
 
 
 def _connect() -> None:
@@ -84,20 +88,24 @@ def _connect() -> None:
 
 @contextmanager
 def _our_handlers() -> Iterator[None]:
-    """Keep what SIGINT and SIGTERM do: Ray's own handlers would abort this process with a dump.
+    """Keep what SIGINT and SIGTERM do: Ray sets handlers of its own, one of which would abort with a dump.
 
-    `signal.signal` sets one in the main thread only, and Ray may be started in another one: PyOS_setsig
-    (https://docs.python.org/3/c-api/sys.html) is what it calls.
+    In the main thread Ray sets Python's, too. In another one `signal.signal` cannot be called; what it calls can
+    (PyOS_setsig, https://docs.python.org/3/c-api/sys.html), and is, unless the main thread has set one meanwhile.
     """
     api = ctypes.pythonapi
     api.PyOS_getsig.restype = ctypes.c_void_p
     api.PyOS_setsig.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    before = {number: api.PyOS_getsig(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: (signal.getsignal(number), api.PyOS_getsig(number)) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            api.PyOS_setsig(number, handler)
+        for number, (ours, handler) in before.items():
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(number, ours)
+            elif signal.getsignal(number) is ours:
+                api.PyOS_setsig(number, handler)
 
 
 def cpus_each(workers: int) -> int:

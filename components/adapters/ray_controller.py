@@ -75,7 +75,8 @@ class _Meeting(Backend):
         ray.get(_on_each(worker_group, _join, meeting))
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        ray.wait(_on_each(worker_group, _leave), num_returns=len(worker_group), timeout=LEAVE_SECONDS)
+        world = len(worker_group)
+        ray.wait(_on_each(worker_group, _leave, world), num_returns=world, timeout=LEAVE_SECONDS)
 
 
 def _on_each(worker_group: Any, call: Any, *arguments: Any) -> list[Any]:
@@ -89,8 +90,7 @@ def _join(rank: int, meeting: dict[str, Any]) -> None:
     _setup_torch_process_group(world_rank=rank, **meeting)
 
 
-def _leave(rank: int) -> None:
-    import torch.distributed
+def _leave(rank: int, world: int) -> None:
     from ray.train.torch.config import _shutdown_torch
 
-    _shutdown_torch(destroy_process_group=torch.distributed.get_world_size() > 1)
+    _shutdown_torch(destroy_process_group=world > 1)

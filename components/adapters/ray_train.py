@@ -79,7 +79,8 @@ def begin() -> None:
     if ray_cluster.ours() and not ray.is_initialized():
         with suppress(Exception):  # `run` tries again, and says what there is to say
             _connect()
-        threading.Event().wait()
+        if ray.is_initialized():
+            threading.Event().wait()
 
 
 def _connect() -> float:

@@ -1,6 +1,7 @@
 """A trained network on the untouched test split, once -> metrics.json, plots and examples."""
 
 import csv
+import importlib
 import json
 import shutil
 from functools import partial
@@ -29,7 +30,8 @@ def begin() -> None:
 
 
 def _import() -> None:
-    import torchmetrics.functional.classification  # noqa: F401
+    for name in ("torchmetrics.functional.classification", "matplotlib.figure"):
+        importlib.import_module(name)
 
 
 def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:

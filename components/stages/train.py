@@ -25,11 +25,16 @@ Listener = Callable[[Event], None]
 
 ACCELERATOR = Path("build", ".accelerator.lock")
 """In the project: one training at a time has the accelerator."""
+AHEAD = Path("build", ".ahead.lock")
+"""In the project: one process at a time starts what training needs before it has the accelerator."""
 
 
 def begin(params: TaskParams, root: Path) -> None:
-    """Begin to start what `train` needs, beside the stage before it; not for who will have to wait for another."""
-    if not locks.held(root / ACCELERATOR):
+    """Begin to start what `train` needs, beside the stage before it; in a checkout for one process at a time.
+
+    Of several flows that begin together the others will wait for their turn, with no Ray meanwhile.
+    """
+    if not locks.held(root / ACCELERATOR) and locks.kept(root / AHEAD):
         work.begin(params.train.workers)
 
 
@@ -54,7 +59,7 @@ def train(
         out: Folder of the model.
         origin: The project, and the flow run, that this training belongs to.
         name: Of the MLflow run; the task's name if there is none.
-        listeners: Told of each epoch and of the progress inside it, beside MLflow and the progress line.
+        listeners: Told of each event, beside MLflow and the progress line.
     """
     files.check_seal(prepared.folder, "prepare")
     # A wrong checkpoint ends it at once; what the data give to a start is taken from all of them in the training.

@@ -99,13 +99,15 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
 
 
-BESIDE = """
+STARTED = """
 import signal, sys, time
-from components.adapters import ray_train
+from components.adapters import ray_cluster, ray_train
 from components.background import in_thread
-
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
-in_thread(ray_train.begin, "ray-begin")
+if sys.argv[1] == "here":
+    ray_cluster.connect()
+else:
+    in_thread(ray_train.begin, "ray-begin")
 while not ray_train.ray.is_initialized():
     time.sleep(0.1)
 time.sleep(1)
@@ -114,18 +116,47 @@ signal.raise_signal(signal.SIGTERM)
 """
 
 
-def test_a_ray_that_is_started_beside_something_else_leaves_sigterm_as_it_is(tmp_path):
+@pytest.mark.parametrize("at", ["here", "beside"])
+def test_a_ray_that_is_started_leaves_sigterm_as_it_is(tmp_path, at):
     done = subprocess.run(
-        [sys.executable, "-c", BESIDE], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", STARTED, at],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 3, done.stderr
+
+
+ENDED = """
+import sys, time
+from components.adapters import ray_train
+from components.background import in_thread
+in_thread(ray_train.begin, "ray-begin")
+time.sleep(float(sys.argv[1]))
+sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5])
+def test_a_program_ends_as_it_would_while_ray_is_being_started(tmp_path, seconds):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, f"{seconds}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (4, "")
 
 
 @pytest.mark.parametrize(
     ("loaded", "spared"),
     [("components.adapters.ray_controller", "torch"), ("components.stages.fit", "mlflow")],
 )
-def test_what_each_process_of_a_training_loads_is_only_what_it_needs(loaded, spared):
+def test_the_controller_loads_no_torch_and_what_a_worker_does_no_mlflow(loaded, spared):
     code = f"import sys, {loaded}; sys.exit({spared!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -19,7 +19,7 @@ from components import __main__ as door
 from components import processes
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
-from pipelines import cli
+from pipelines import cli, server
 from tests.conftest import run_in
 from tests.running import pedigree
 
@@ -219,6 +219,7 @@ def test_a_web_server_that_is_not_prefect_does_not_pass_for_it(workspace):
 STARTED = """
 from pathlib import Path
 from pipelines import server
+server.ADDRESS = "http://127.0.0.1:9"  # where none is
 with server.connected(lambda: None, lambda: None):
     print("answers", flush=True)
     input()
@@ -241,7 +242,15 @@ def test_a_server_of_a_run_that_is_killed_ends_too(workspace):
         time.sleep(0.1)
 
 
-def test_a_run_with_a_wrong_parameter_starts_no_server(workspace):
+def test_no_server_is_begun_where_one_is_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(server, "answers", lambda api: api == f"{server.ADDRESS}/api")
+    monkeypatch.setattr(server._Own, "begin", classmethod(lambda cls: pytest.fail("it is begun")))
+    with server.connected(lambda: "checked", lambda: None) as checked:
+        assert checked == "checked"
+
+
+def test_a_run_with_a_wrong_parameter_makes_no_tables_of_prefect(workspace):
     failed(pedigree(workspace, "run", "vision", "--set", "train.epochs=-1"), "train.epochs")
     assert not list((workspace / ".prefect").glob("*.db")), "tables that were being made would be left half made"
 
