@@ -1,7 +1,9 @@
 """Arrays between the stages: `.npy` files written row by row, and tensors on them that stay on the disk."""
 
+import ctypes
 import hashlib
 import io
+import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,3 +91,30 @@ def load(path: Path) -> torch.Tensor:
     except Exception as error:  # a damaged header ends in ValueError, EOFError, TokenError, SyntaxError, …
         cause = error
     raise PedigreeError(f"{path} is damaged: run prepare again") from cause
+
+
+_WILLNEED = 3
+"""MADV_WILLNEED of madvise(2)."""
+
+
+def read_ahead(tensor: torch.Tensor, rows: torch.Tensor) -> None:
+    """Ask the system to read rows of a tensor on a mapped file into memory, while we go on.
+
+    A page that is missing when it is wanted holds everything up, one by one. It is advice: a system that has no
+    madvise, or does not heed it, reads them then.
+
+    Args:
+        tensor: Of any shape; one that is on a GPU is there as a whole.
+        rows: (R,), places along its first dimension.
+    """
+    advise = getattr(_LIBC, "madvise", None)
+    size = tensor[0].numel() * tensor.element_size()
+    if advise is None or tensor.is_cuda or size < mmap.PAGESIZE // 8 or not tensor.is_contiguous():
+        return
+    begin = tensor.data_ptr()
+    for row in rows.tolist():
+        first = (begin + row * size) // mmap.PAGESIZE * mmap.PAGESIZE
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(begin + (row + 1) * size - first), _WILLNEED)
+
+
+_LIBC = ctypes.CDLL(None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from components import arrays
 from components.contracts import Batch, Plan
 from components.params import TaskParams
 
@@ -26,8 +27,14 @@ class Gathered:
     def __getitem__(self, index: int, /) -> Batch:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        chosen = self.order[index * self.size : (index + 1) * self.size][self.rank :: self.world]
-        return {name: tensor[chosen] for name, tensor in self.split.items()}
+        chosen, following = self._chosen(index), self._chosen(index + 1)
+        batch = {name: tensor[chosen] for name, tensor in self.split.items()}
+        for tensor in self.split.values():
+            arrays.read_ahead(tensor, following)
+        return batch
+
+    def _chosen(self, index: int) -> Tensor:
+        return self.order[index * self.size : (index + 1) * self.size][self.rank :: self.world]
 
 
 def shuffled(split: Batch, params: TaskParams, plan: Plan) -> Gathered:

@@ -1,4 +1,8 @@
+import ctypes
+import mmap
+import os
 import random
+import time
 import warnings
 from pathlib import Path
 
@@ -6,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.arrays import Writer, joint_sha256, load
+from components.arrays import Writer, joint_sha256, load, read_ahead
 from components.errors import PedigreeError
 
 
@@ -138,3 +142,29 @@ def test_a_row_of_another_shape_or_type_is_a_mistake_in_the_program(tmp_path):
             writer.append(np.zeros((1, 3), np.uint8))
         with pytest.raises(AssertionError):
             writer.append(np.zeros((1, 2), np.int64))
+
+
+def in_memory(row: torch.Tensor) -> bool:
+    """Ask mincore(2) whether the pages of a row are in memory."""
+    first = row.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    size = row.data_ptr() + row.nbytes - first
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(first), ctypes.c_size_t(size), pages) == 0
+    return all(page & 1 for page in pages)
+
+
+def test_rows_that_will_be_wanted_are_read_while_others_stay_on_the_disk(tmp_path):
+    file = tmp_path / "rows.npy"
+    write(file, np.zeros((64, 64 * mmap.PAGESIZE), np.uint8))
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    tensor = load(file)
+    if in_memory(tensor[20]):
+        pytest.skip("this file system keeps its files in memory")
+    read_ahead(tensor, torch.tensor([50, 10]))
+    end = time.monotonic() + 20
+    while not (in_memory(tensor[10]) and in_memory(tensor[50])):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert not in_memory(tensor[30])
