@@ -71,14 +71,20 @@ _KEPT: dict[Path, FileLock] = {}
 
 
 def kept(file: Path) -> bool:
-    """Hold `file` until this process ends, if no other one does; tell whether that is so."""
+    """Hold `file` until it is let go or this process ends, if no other one does; tell whether that is so."""
     if file not in _KEPT:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
+        lock = FileLock(file, thread_local=False)
         with suppress(Timeout):
             lock.acquire(timeout=0)
             _KEPT[file] = lock
     return file in _KEPT
+
+
+def let_go(file: Path) -> None:
+    """Hold `file` no more, if it was kept."""
+    if lock := _KEPT.pop(file, None):
+        lock.release()
 
 
 def held(file: Path) -> bool:

@@ -45,7 +45,7 @@ def test_who_waits_says_for_whom_though_the_holder_writes_it_down_only_after_it_
 KEEP = "import sys; from pathlib import Path; from components import locks; print(locks.kept(Path(sys.argv[1])))"
 
 
-def test_a_lock_that_is_kept_is_kept_until_the_process_ends(tmp_path):
+def test_a_lock_that_is_kept_is_kept_until_it_is_let_go_or_the_process_ends(tmp_path):
     def another() -> str:
         return subprocess.run(
             [sys.executable, "-c", KEEP, tmp_path / "lock"], capture_output=True, text=True, check=True
@@ -55,3 +55,5 @@ def test_a_lock_that_is_kept_is_kept_until_the_process_ends(tmp_path):
     assert locks.kept(tmp_path / "lock"), "the other process ended"
     assert locks.kept(tmp_path / "lock"), "it is ours already"
     assert another() == "False"
+    locks.let_go(tmp_path / "lock")
+    assert another() == "True"

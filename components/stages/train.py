@@ -26,13 +26,13 @@ Listener = Callable[[Event], None]
 ACCELERATOR = Path("build", ".accelerator.lock")
 """In the project: one training at a time has the accelerator."""
 AHEAD = Path("build", ".ahead.lock")
-"""In the project: one process at a time starts what training needs before it has the accelerator."""
+"""In the project: of those that wait for the accelerator, one process has started what training needs."""
 
 
 def begin(params: TaskParams, root: Path) -> None:
-    """Begin to start what `train` needs, beside the stage before it; in a checkout for one process at a time.
+    """Begin to start what `train` needs, beside what comes before it.
 
-    Of several flows that begin together the others will wait for their turn, with no Ray meanwhile.
+    Of several flows of a checkout that begin together one does; the others will wait, with no Ray meanwhile.
     """
     if not locks.held(root / ACCELERATOR) and locks.kept(root / AHEAD):
         work.begin(params.train.workers)
@@ -67,6 +67,7 @@ def train(
     task.initialise(task.build_model(params, prepared.manifest), params, few)
     before = _stamp(out)
     with _accelerator(origin.root, task.name, params.train.workers), ExitStack() as stack:
+        locks.let_go(origin.root / AHEAD)
         known = beginning(origin.root, prepared.manifest)  # whoever waits runs the code that there is afterwards
         its_key = job.key(task, params, prepared.manifest, known.code.components)
         its_job = stack.enter_context(job.taken_up(out, its_key, task.name, known))
