@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {text}", file=sys.stderr)
         return 1
     finally:
-        gc.freeze()  # Python would look through all that torch and the others have made, which takes it a second
+        gc.freeze()  # as in pipelines/cli.py: Python would look through all that torch and the others have made
     return 0
 
 

@@ -219,4 +219,4 @@ def main() -> None:
         typer.echo(f"error: {text}", err=True)
         sys.exit(1)
     finally:
-        gc.freeze()  # Python would look through all that torch and the others have made, which takes it 2 s
+        gc.freeze()  # Python would look through all that torch and the others have made: docs/profile.md
