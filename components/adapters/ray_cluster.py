@@ -101,10 +101,10 @@ def _our_handlers() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, (ours, handler) in before.items():
+        for number, (earlier, handler) in before.items():
             if threading.current_thread() is threading.main_thread():
-                signal.signal(number, ours)
-            elif signal.getsignal(number) is ours:
+                signal.signal(number, earlier)
+            elif signal.getsignal(number) is earlier:
                 api.PyOS_setsig(number, handler)
 
 
