@@ -1,19 +1,25 @@
-# Every target makes .venv from requirements.lock first, if that has not been done. `make help` lists the targets.
+# Every target but `help`, which lists them, first creates .venv from requirements.lock if it is missing or out of date.
 PYTHON ?= python3
 BIN := .venv/bin
 # The installed programs call each other by name (MLflow starts its server that way).
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Where it is set, each process would compile all our modules anew, which takes it a second.
+# If it is set, each process compiles all our modules again, which takes a second.
 unexport PYTHONDONTWRITEBYTECODE
 
+EMBEDDED := digits docstrings words
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long chaos check ui bench bench-gpu lock
+.PHONY: help run run-all test test-long chaos check ui bench bench-gpu lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-run: .venv/installed ## from raw data to registered models, all tasks
-	pedigree data
+run: .venv/installed ## train and register the three models whose data sets are embedded, from raw data
+	pedigree data $(EMBEDDED)
+	pedigree run $(EMBEDDED)
+
+run-all: .venv/installed ## the same for every model in params.yaml
+	pedigree data --all
 	pedigree run
 
 test: .venv/installed ## the tests that take seconds each
@@ -22,7 +28,7 @@ test: .venv/installed ## the tests that take seconds each
 test-long: .venv/installed ## the tests that take minutes each: a team's servers, two hosts, everything at once
 	python -m pytest -m long --timeout 900
 
-chaos: .venv/installed ## blows to the product, into docs/reliability.md; ROWS="fuzz" for some of them
+chaos: .venv/installed ## inject faults and write docs/reliability.md; ROWS="fuzz" selects some
 	python -m tests.chaos $(ROWS)
 
 check: .venv/installed ## lint, types, the one-way imports, known vulnerabilities
@@ -32,11 +38,11 @@ check: .venv/installed ## lint, types, the one-way imports, known vulnerabilitie
 	lint-imports
 	python .ci/audit.py
 
-ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000
+ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000, or at PEDIGREE_MLFLOW_PORT
+	pedigree ui
 
-bench: .venv/installed ## throughput beside its peers, evaluation, more workers, large sets, the minutes around, into docs/performance.md
-	pedigree data
+bench: .venv/installed ## measure throughput, evaluation, scaling, large data sets and overhead; write docs/performance.md
+	pedigree data $(EMBEDDED)
 	python -m benchmarks.throughput
 	python -m benchmarks.inference
 	python -m benchmarks.scaling
@@ -44,15 +50,15 @@ bench: .venv/installed ## throughput beside its peers, evaluation, more workers,
 	python -m benchmarks.around
 
 bench-gpu: .venv/installed ## on a GPU: images a second, share of peak, time to 94 % and 96 % on CIFAR-10
-	pedigree data cifar10
-	python -m benchmarks.result cifar10-fast data/vision --gpu
-	python -m benchmarks.result cifar10-fast data/vision --gpu --set train.compile=true
-	python -m benchmarks.result cifar10 data/vision --gpu --set train.compile=true --seeds 1
+	pedigree data digits --fetch cifar10
+	python -m benchmarks.result cifar10-fast data/digits --gpu
+	python -m benchmarks.result cifar10-fast data/digits --gpu --set train.compile=true
+	python -m benchmarks.result cifar10 data/digits --gpu --set train.compile=true --seeds 1
 
-lock: .venv/installed ## solve requirements.lock anew from pyproject.toml
+lock: .venv/installed ## resolve requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --extra demo --extra team --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
 
-# A virtual environment knows the folder it was made in: a checkout that was moved gets another.
+# A virtual environment contains its own path, so a checkout that was moved needs a new one.
 ifneq ($(file <.venv/installed),$(CURDIR))
 .PHONY: .venv/installed
 endif

@@ -1,7 +1,7 @@
-"""python .ci/audit.py: fail for a known vulnerability in requirements.lock; say so where nobody can be asked.
+"""python .ci/audit.py: check requirements.lock for known vulnerabilities; skip the check if no service answers.
 
-pip-audit alone ends with a traceback where there is no network, and with "No known vulnerabilities found" where an
-index of packages answers that knows nothing of vulnerabilities. What follows the command is passed on to pip-audit.
+pip-audit alone ends with a traceback without a network, and reports "No known vulnerabilities found" if the index
+has no vulnerability data. Further arguments go to pip-audit.
 """
 
 import json
@@ -23,7 +23,7 @@ def main(more: list[str]) -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
         if UNREACHABLE.search(reason):
             print(f"pip-audit: no network, skipped ({reason[:80]}…)")
             return 0
@@ -31,17 +31,17 @@ def main(more: list[str]) -> int:
         return 1
     known = [package for package in packages if "vulns" in package]
     if not known:
-        print(f"pip-audit: no network, skipped (who answers knows of none of the {len(packages)} packages)")
+        print(f"pip-audit: no network, skipped (the index has data on none of the {len(packages)} packages)")
         return 0
     for package in known:
         for vulnerability in package["vulns"]:
             remedy = ", ".join(vulnerability["fix_versions"]) or "no version yet"
             print(
-                f"{package['name']} {package['version']}: {vulnerability['id']}, mended in {remedy}",
+                f"{package['name']} {package['version']}: {vulnerability['id']}, fixed in {remedy}",
                 file=sys.stderr,
             )
     found = sum(len(package["vulns"]) for package in known)
-    print(f"pip-audit: {found} known vulnerabilities; {len(known)} of {len(packages)} packages could be asked for")
+    print(f"pip-audit: {found} known vulnerabilities; {len(known)} of {len(packages)} packages were checked")
     return 1 if found else 0
 
 

@@ -1,1 +1,1 @@
-"""What is claimed in the README and docs, runnable."""
+"""Benchmarks behind the figures in the README and docs."""

@@ -1,7 +1,7 @@
-"""python -m benchmarks.around: the minutes around training, in a fresh clone of what is committed, with its data.
+"""python -m benchmarks.around: the overhead around training, in a fresh clone of the commit with its data.
 
-What is not training of a `pedigree run` of all tasks, one after the other; a `dvc repro` that has nothing to do;
-`pedigree --help`; and from `prefect deployment run` to the first update of the weights.
+This measures everything but training in a `pedigree run` of all models, a `dvc repro` with nothing to do,
+`pedigree --help`, and the time from `prefect deployment run` to the first update of the weights.
 """
 
 import argparse
@@ -21,17 +21,18 @@ from typing import Any
 from mlflow import MlflowClient
 
 from benchmarks import report
+from components.models import STAGES
 
 ROOT = Path(__file__).parents[1]
 PREFECT = "http://127.0.0.1:4200/api"
 PEDIGREE = [sys.executable, "-c", "from pipelines.cli import main; main()"]
-"""As the installed command, with the code of the current folder."""
+"""The installed command, with the code of the current folder."""
 PATIENCE = 900
-"""Seconds that a flow may take here."""
+"""Maximum seconds of a flow."""
 
 
 def clone(folder: Path) -> Path:
-    """Return a clone with its data and bytecode, in which nothing has run."""
+    """Return a new clone with data and bytecode."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     run(folder, [sys.executable, "-m", "compileall", "-q", "components", "pipelines"])
     run(folder, [*PEDIGREE, "data"])
@@ -48,62 +49,61 @@ def run(folder: Path, command: list[str]) -> float:
 
 
 def run_all(folder: Path) -> list[float]:
-    """Run all tasks; return the seconds after which each began with its first stage, and all were done."""
-    started, said, begun = time.monotonic(), [], [0.0]
+    """Run all models; return the seconds until each model's first stage, and until the end."""
+    started, output, stages = time.monotonic(), [], [0.0]
     command = subprocess.Popen(
         [*PEDIGREE, "run"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert command.stdout is not None
     for line in command.stdout:
-        said.append(line)
+        output.append(line)
         if "prepare …" in line:
-            begun.append(time.monotonic() - started)
+            stages.append(time.monotonic() - started)
     if command.wait():
-        raise SystemExit("".join(said[-50:]))
-    return [*begun, time.monotonic() - started]
+        raise SystemExit("".join(output[-50:]))
+    return [*stages, time.monotonic() - started]
 
 
-def of_runs(folder: Path, begun: list[float]) -> dict[str, dict[str, float]]:
-    """Return the seconds of each task's stages, of its training alone, and of what is around that.
+def of_runs(folder: Path, stages: list[float]) -> dict[str, dict[str, float]]:
+    """Return the seconds of each model's stages, of its training, and of everything around the training.
 
-    Around is all from a task's first line to the next one's; from the start of the command for the first task, and
-    to its end for the last.
+    A model's time is from its first line of output to the next model's; the first one's starts with the command,
+    and the last one's ends with it.
     """
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     found: dict[str, dict[str, float]] = {}
     experiments = {each.experiment_id: each.name for each in client.search_experiments()}
     runs = [each for each in client.search_runs(list(experiments)) if "seconds/train" in each.data.metrics]
-    begins, ends = [0.0, *begun[2:-1]], begun[2:]
+    begins, ends = [0.0, *stages[2:-1]], stages[2:]
     ordered = sorted(runs, key=lambda each: each.info.start_time)
     for each, begin, end in zip(ordered, begins, ends, strict=True):
         metrics = each.data.metrics
-        stages = {name: metrics[f"seconds/{name}"] for name in ("prepare", "train", "evaluate", "register")}
+        seconds = {name: metrics[f"seconds/{name}"] for name in STAGES}
         training = metrics["speed/seconds_of_training"]
-        found[experiments[each.info.experiment_id]] = stages | {
+        found[experiments[each.info.experiment_id]] = seconds | {
             "training": training,
             "around": end - begin - training,
         }
     return found
 
 
-def asked(path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask Prefect's server."""
-    request = urllib.request.Request(
+def request(path: str, body: dict[str, Any] | None = None) -> Any:
+    """Send a request to Prefect's server."""
+    message = urllib.request.Request(
         f"{PREFECT}/{path}",
         data=None if body is None else json.dumps(body).encode(),
         headers={"content-type": "application/json"},
     )
-    return json.load(urllib.request.urlopen(request, timeout=10))
+    return json.load(urllib.request.urlopen(message, timeout=10))
 
 
 def _training_artifacts(name: str) -> list[dict[str, Any]]:
-    """Return how far each training of a task is, in percent as `data`, those of earlier runs too."""
-    found = asked("artifacts/filter", {"artifacts": {"key": {"any_": [f"{name}-training"]}}})
-    return list(found)
+    """Return the progress artifacts of a model's trainings, including earlier runs; `data` is a percentage."""
+    return list(request("artifacts/filter", {"artifacts": {"key": {"any_": [f"{name}-training"]}}}))
 
 
 def deployments(folder: Path, names: list[str]) -> list[float]:
-    """Return of each task the seconds from `prefect deployment run` to the first update that its flow tells of."""
+    """Return for each model the seconds from `prefect deployment run` to the first update reported by its flow."""
     log = folder / "up.log"
     with log.open("w") as lines:
         up = subprocess.Popen([*PEDIGREE, "up"], cwd=folder, stdout=lines, stderr=subprocess.STDOUT)
@@ -111,11 +111,11 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
     def wait(until: Callable[[], bool], pause: float) -> None:
         started = time.monotonic()
         while True:
-            with suppress(OSError):  # a busy server answers late, or that it cannot
+            with suppress(OSError):  # a busy server answers late or with an error
                 if until():
                     return
             if up.poll() is not None or time.monotonic() - started > PATIENCE:
-                raise SystemExit(f"`pedigree up` ended, or went on for {PATIENCE} s:\n{log.read_text()[-3000:]}")
+                raise SystemExit(f"`pedigree up` ended, or took over {PATIENCE} s:\n{log.read_text()[-3000:]}")
             time.sleep(pause)
 
     def one(name: str) -> float:
@@ -124,12 +124,12 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
         run(folder, [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", f"{name}/local"])
         wait(lambda: any(each["data"] for each in _training_artifacts(name) if each["id"] not in before), 0.1)
         seconds = time.monotonic() - started
-        wait(_all_completed, 1.0)  # the next flow would wait for this one's processors
+        wait(_all_completed, 1.0)  # otherwise the next flow would wait for this one
         return seconds
 
     try:
         wait(lambda: all(_is_deployed(name) for name in names), 0.5)
-        time.sleep(10)  # what still starts then would take its share of the first one
+        time.sleep(10)  # programs that are still starting would slow down the first flow
         return [one(name) for name in names]
     finally:
         up.terminate()
@@ -137,20 +137,20 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
 
 
 def _is_deployed(name: str) -> bool:
-    return bool(asked(f"deployments/name/{name}/local"))
+    return bool(request(f"deployments/name/{name}/local"))
 
 
 def _all_completed() -> bool:
-    states = [each["state_type"] for each in asked("flow_runs/filter", {})]
+    states = [each["state_type"] for each in request("flow_runs/filter", {})]
     if {"FAILED", "CRASHED", "CANCELLED"} & set(states):
         raise SystemExit(f"a flow did not complete: {states}")
     return all(state == "COMPLETED" for state in states)
 
 
 def main() -> None:
-    """Measure, tell, and keep what was found for docs/performance.md."""
+    """Measure, print the results, and record them for docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, help="clone into this new folder, and leave it there")
+    parser.add_argument("--keep", type=Path, help="clone into this new folder, and keep it")
     options = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as scratch:
@@ -165,7 +165,7 @@ def main() -> None:
         run(folder, [sys.executable, "-m", "dvc", "repro", "--quiet"])
         found["repro"] = [run(folder, [sys.executable, "-m", "dvc", "repro"]) for _ in range(5)]
         print(f"dvc repro with nothing to do: {statistics.median(found['repro']):.2f} s")
-    report.keep("around", found)
+    report.record("around", found)
 
 
 if __name__ == "__main__":

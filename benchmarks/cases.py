@@ -1,4 +1,4 @@
-"""What is trained in a comparison: each task's network, and its data a batch at a time, as a tutorial has them."""
+"""The cases of a comparison: each task's network, and its data in batches, as in a tutorial."""
 
 import math
 import os
@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from components import params, tasks
+from components import models, tasks
 from components.contracts import Batch
+from components.datasets.splits import Columns
+from components.models import Model
 from components.params import TaskParams
 from components.stages import prepare
 
 ROOT = Path(__file__).parents[1]
 WINDOW = 64
-"""Tokens of a stream in a batch."""
+"""Tokens per stream and batch."""
 
 CHECKPOINT_SECONDS = 5
-"""So that long epochs have checkpoints in what is measured; people have 20."""
+"""Seconds between checkpoints: less than the default of 20, so that measured epochs include checkpoints."""
 
 SAME = (
     "train.workers=1",
@@ -34,17 +36,17 @@ SAME = (
     "train.clip_norm=0",
     "train.label_smoothing=0",
     "train.average.name=none",
+    "train.validation={every: 0, samples: 0}",
     "train.best_metric=loss",
-    "train.best_mode=min",
     f"train.checkpoint_seconds={CHECKPOINT_SECONDS}",
 )
-"""What every contender can be told in its own words."""
+"""Settings that all contenders share."""
 
 
 class Images(Dataset[tuple[Tensor, Tensor]]):
-    """Transforms an image at a time, as tutorials have them."""
+    """Images that are transformed one at a time, as in tutorials."""
 
-    def __init__(self, split: Batch, facts: dict[str, Any]) -> None:
+    def __init__(self, split: Columns, facts: dict[str, Any]) -> None:
         self.images, self.labels = split["image"], split["label"]
         self.transform = v2.Compose(
             [
@@ -65,9 +67,9 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Clips(Dataset[tuple[Tensor, Tensor]]):
-    """Clips as they are: the network makes their spectrograms, and masks these."""
+    """Clips without transforms: the network computes and masks their spectrograms."""
 
-    def __init__(self, split: Batch) -> None:
+    def __init__(self, split: Columns) -> None:
         self.clips, self.labels = split["clip"], split["label"]
 
     def __len__(self) -> int:
@@ -91,14 +93,14 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return math.ceil((self.streams.shape[1] - 1) / self.window)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, T) and those after each of them."""
+        """Return tokens (B, T) and the token after each of them."""
         first = index * self.window
         last = min(first + self.window, self.streams.shape[1] - 1)
         return self.streams[:, first:last], self.streams[:, first + 1 : last + 1]
 
 
 class Learner(nn.Module):
-    """A network with its loss; a recurrent one goes on from the state in which the batch before left it."""
+    """A network with its loss; a recurrent one continues from the final state of the batch before."""
 
     def __init__(self, network: nn.Module, recurrent: bool) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class Learner(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """One network on its data."""
+    """A network with its data."""
 
     params: TaskParams
     learner: Learner
@@ -125,22 +127,22 @@ class Case:
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return the optimizer of the parameters, as torch makes it."""
+        """Return torch's AdamW for the network's parameters."""
         chosen = self.params.train.optimizer
         return torch.optim.AdamW(self.learner.parameters(), chosen.lr, weight_decay=chosen.weight_decay)
 
 
 def some_files(raw: Path, out: Path, share: float) -> None:
-    """Copy a share of the files of each folder."""
+    """Copy a share of the files in each folder."""
     for folder, _, names in os.walk(raw):
-        place = out / Path(folder).relative_to(raw)
-        place.mkdir(parents=True)
+        target = out / Path(folder).relative_to(raw)
+        target.mkdir(parents=True)
         for name in sorted(names)[: math.ceil(share * len(names))]:
-            shutil.copyfile(Path(folder, name), place / name)
+            shutil.copyfile(Path(folder, name), target / name)
 
 
 def some_text(raw: Path, out: Path, share: float) -> None:
-    """Copy the beginning of each text."""
+    """Copy the first share of each text."""
     out.mkdir()
     for file in raw.iterdir():
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -149,26 +151,26 @@ def some_text(raw: Path, out: Path, share: float) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """What of a task is measured."""
+    """How a task is measured."""
 
     settings: tuple[str, ...]
-    """Over params.yaml."""
+    """Changes to params.yaml."""
     unit: str
     cut: Callable[[Path, Path, float], None]
     """Copies a share of the raw data."""
     share: float
-    """Of the data for each 100 GFLOP/s of the machine, and for 200 at least, so that an epoch takes seconds."""
+    """Share of the data per 100 GFLOP/s of the machine, or for 200 if it is slower, so that epochs take seconds."""
     samples: Callable[[tuple[Tensor, Tensor]], int]
-    """Counts them in a batch."""
-    data: Callable[[Batch, dict[str, Any], TaskParams], Dataset[Any]]
+    """Counts the samples of a batch."""
+    data: Callable[[Columns, dict[str, Any], Any], Dataset[Any]]
     batched: bool = False
-    """The items of the data are batches, in their order, whose state goes on."""
+    """Whether the items of the data are consecutive batches, between which the state carries over."""
     part: str | None = None
-    """Of the network, where the data does by itself what the rest does."""
+    """The submodule of the network to train, if the dataset's transforms replace the rest."""
 
 
 KINDS = {
-    "vision": Kind(
+    "image_classification": Kind(
         settings=(
             "prepare.size=32",
             "prepare.channels=3",
@@ -184,7 +186,7 @@ KINDS = {
         data=lambda split, facts, _: Images(split, facts),
         part="network",
     ),
-    "language": Kind(
+    "language_model": Kind(
         settings=("train.epochs=2", f"train.window={WINDOW}", "train.dropout.output=0"),
         unit="tokens",
         cut=some_text,
@@ -193,7 +195,7 @@ KINDS = {
         data=lambda split, _, values: Windows(split["tokens"], values.train.batch_size, WINDOW),
         batched=True,
     ),
-    "speech": Kind(
+    "spoken_words": Kind(
         settings=(
             "train.epochs=3",
             "train.augment={shift: 0, speed: 0, stretch: 0, equaliser: 0, snr: null, "
@@ -208,16 +210,22 @@ KINDS = {
 }
 
 
+MODELS = {"image_classification": "digits", "language_model": "docstrings", "spoken_words": "words"}
+"""For each task, the model of params.yaml whose parameters and data set are used."""
+
+
+def model_of(name: str, seed: int, *more: str) -> Model:
+    """Return a task's model with the parameters shared by all contenders, changed by the settings `more`."""
+    return models.load(ROOT, MODELS[name], settings=(*SAME, *KINDS[name].settings, f"train.seed={seed}", *more))
+
+
 def values_of(name: str, seed: int, *more: str) -> TaskParams:
-    """Return the parameters that all contenders train with, and `more` settings over them."""
-    written = params.read(ROOT / params.FILE)
-    for setting in (*SAME, *KINDS[name].settings, f"train.seed={seed}", *more):
-        written = params.assignment(setting, ("tasks", name)).over(written)
-    return params.validate(tasks.load(name).params, written, ("tasks", name))
+    """Return the parameters of `model_of`."""
+    return model_of(name, seed, *more).params
 
 
 def case_of(name: str, folder: Path, seed: int) -> Case:
-    """Return a network with random weights, and the data a batch at a time, as a tutorial has them."""
+    """Return a randomly initialised network, and its data in batches, as in a tutorial."""
     kind, task, values = KINDS[name], tasks.load(name), values_of(name, seed)
     prepared = prepare.load(folder / name)
     split = task.load_split(prepared.folder, "train")

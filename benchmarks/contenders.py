@@ -1,4 +1,4 @@
-"""Who trains in a comparison: the product, and what people would use instead of it."""
+"""The contenders of a comparison: the product, and its alternatives."""
 
 import statistics
 import tempfile
@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.cases import KINDS, ROOT, case_of, values_of
+from benchmarks.cases import KINDS, case_of, model_of, values_of
 from components import tasks
 from components.adapters import mlflow_store
-from components.contracts import Batch, Event, Plan
+from components.contracts import Batch, Event, Shard
+from components.datasets.batches import shuffled
 from components.stages import prepare, train
-from components.stages.origin import Origin
 from components.training import device, inference
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Clock:
-    """Counts samples, seconds and losses; the first epoch, in which kernels are chosen, is not counted."""
+    """Counts samples, seconds and losses, except in the first epoch, in which kernels are selected."""
 
     samples: int = 0
     seconds: float = 0.0
@@ -31,15 +31,15 @@ class Clock:
     started: float = 0.0
 
     def begin(self, epoch: int) -> None:
-        """Begin to count an epoch."""
+        """Start counting an epoch."""
         self.samples, self.losses, self.started = (self.samples if epoch > 1 else 0), (), time.monotonic()
 
     def end(self, epoch: int) -> None:
-        """Count what an epoch took, unless it was the first."""
+        """Add the duration of an epoch, unless it was the first."""
         self.seconds += time.monotonic() - self.started if epoch else 0.0
 
     def epochs(self, number: int) -> Iterator[int]:
-        """Give the epochs by number."""
+        """Yield the numbers of the epochs, counting each."""
         for epoch in range(number):
             self.begin(epoch)
             yield epoch
@@ -51,13 +51,13 @@ class Clock:
         self.losses += (float(loss.detach()),)
 
     @property
-    def found(self) -> dict[str, float]:
-        """Samples a second, and the mean loss of the last epoch's batches."""
+    def result(self) -> dict[str, float]:
+        """Samples per second, and the mean loss of the last epoch's batches."""
         return {"rate": self.samples / self.seconds, "loss": statistics.mean(self.losses)}
 
 
 def plain(name: str, folder: Path, seed: int) -> dict[str, float]:
-    """Train with a loop in fp32 over a DataLoader, as a tutorial has it."""
+    """Train with an fp32 loop over a DataLoader, as in a tutorial."""
     case, clock = case_of(name, folder, seed), Clock()
     optimizer = case.optimizer
     case.learner.train()
@@ -69,7 +69,7 @@ def plain(name: str, folder: Path, seed: int) -> dict[str, float]:
             loss.backward()
             optimizer.step()
             clock.note(KINDS[name].samples(batch), loss)
-    return clock.found
+    return clock.result
 
 
 def accelerated(name: str, folder: Path, seed: int) -> dict[str, float]:
@@ -87,11 +87,11 @@ def accelerated(name: str, folder: Path, seed: int) -> dict[str, float]:
             accelerator.backward(loss)
             optimizer.step()
             clock.note(KINDS[name].samples(batch), loss)
-    return clock.found
+    return clock.result
 
 
 def lightning(name: str, folder: Path, seed: int) -> dict[str, float]:
-    """Train with Lightning's Trainer and its defaults: a progress bar, a logger, a checkpoint each epoch."""
+    """Train with Lightning's Trainer and its defaults: a progress bar, a logger, a checkpoint per epoch."""
     from lightning import LightningModule, Trainer
 
     case, clock = case_of(name, folder, seed), Clock()
@@ -120,11 +120,11 @@ def lightning(name: str, folder: Path, seed: int) -> dict[str, float]:
         Trainer(max_epochs=case.params.train.epochs, accelerator="cpu", default_root_dir=scratch).fit(
             Module(), case.loader
         )
-    return clock.found
+    return clock.result
 
 
 def by_hand(name: str, folder: Path, seed: int) -> dict[str, float]:
-    """Train with the best loop we can write: what makes ours fast, and nothing of what it keeps."""
+    """Train with the fastest loop that we can write: our optimizations, without logging and checkpoints."""
     task, values, prepared, clock = tasks.load(name), values_of(name, seed), prepare.load(folder / name), Clock()
     precision = device.precision_on(CPU, values.train.precision)
     torch.manual_seed(seed)
@@ -133,44 +133,45 @@ def by_hand(name: str, folder: Path, seed: int) -> dict[str, float]:
     optimizer = torch.optim.AdamW(model.parameters(), chosen.lr, weight_decay=chosen.weight_decay, fused=True)
     split = task.load_split(prepared.folder, "train")
     for epoch in clock.epochs(values.train.epochs):
-        batches, carry = task.train_batches(split, values, Plan(epoch)), Batch()
+        batches, carry = (task.train_batches or shuffled)(split, values, Shard(epoch)), Batch()
         for index in range(len(batches)):
             batch = device.to_device(batches[index], CPU) | carry
             with device.autocast(CPU, precision):
-                output = task.step(model, task.augment(batch, values), values)
-            output.loss.backward()
+                output = task.step(model, task.augment(batch, values) if task.augment else batch, values)
+            loss = output.loss / output.count
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             carry = output.carry
-            clock.note(output.count, output.loss)
-    return clock.found
+            clock.note(int(output.count), loss)
+    return clock.result
 
 
 def ours(name: str, folder: Path, seed: int) -> dict[str, float]:
-    """Train by the train stage: a Ray worker, MLflow, checkpoints, validation, progress."""
-    values, epochs = values_of(name, seed), list[tuple[float, dict[str, float]]]()
+    """Train with the train stage: a Ray worker, MLflow, checkpoints, validation and progress."""
+    epochs = list[tuple[float, dict[str, float]]]()
 
     def listen(event: Event) -> None:
-        if event["kind"] == "epoch":
+        if event["kind"] == "validation":
             epochs.append((time.monotonic(), event["metrics"]))
 
     with tempfile.TemporaryDirectory() as scratch:
         mlflow_store.connect(Path(scratch))
-        prepared, task = prepare.load(folder / name), tasks.load(name)
-        train.train(task, values, prepared, Path(scratch, "model"), Origin(ROOT), listeners=[listen])
-    told = [metrics for _, metrics in epochs]
-    seconds = [metrics["speed/seconds_of_training"] for metrics in told]
+        prepared = prepare.load(folder / name)
+        train.train(model_of(name, seed), prepared, Path(scratch, "model"), listeners=[listen])
+    rows = [metrics for _, metrics in epochs]
+    seconds = [metrics["speed/seconds_of_training"] for metrics in rows]
     samples = sum(
         metrics["speed/samples_per_second"] * (after - before)
-        for metrics, before, after in zip(told[1:], seconds, seconds[1:], strict=False)
+        for metrics, before, after in zip(rows[1:], seconds, seconds[1:], strict=False)
     )
     return {
-        # Inside epochs, as of the others, who validate nothing: logging, progress, checkpoints by time are in it.
-        # By the clock on the wall validation and the checkpoint of an epoch's end count, too.
+        # Within epochs, as for the other contenders, which do not validate. Logging, progress and timed checkpoints
+        # are included; `whole`, on the wall clock, also includes validation and the checkpoint after each epoch.
         "rate": samples / (seconds[-1] - seconds[0]),
         "whole": samples / (epochs[-1][0] - epochs[0][0]),
-        "loss": told[-1]["train/loss"],
-        "share_of_peak": told[-1]["speed/share_of_peak"],
+        "loss": rows[-1]["train/loss"],
+        "share_of_peak": rows[-1]["speed/share_of_peak"],
     }
 
 
@@ -181,4 +182,4 @@ CONTENDERS = {
     "Lightning": lightning,
     "Accelerate": accelerated,
 }
-"""The first is compared with the others."""
+"""The contenders by name; the first is compared with the others."""

@@ -1,7 +1,8 @@
-"""python -m benchmarks.inference: how fast evaluation goes through a test split, beside the bare network.
+"""python -m benchmarks.inference: throughput of evaluation on a test split, compared with the bare network.
 
-Both in one process, in turns, which keeps its memory as our workers do: what evaluation gathers, computes and puts
-together again, and the network alone on the same inputs, which lie ready. The data are those of `pedigree data`.
+Both take turns in one process, which retains freed memory as our workers do. Evaluation gathers batches, computes,
+writes predictions to files and reads them; the network alone runs on the same inputs in memory. The data are those
+of `pedigree data`.
 """
 
 import argparse
@@ -18,26 +19,26 @@ import torch
 from torch import nn
 
 from benchmarks import report
-from benchmarks.cases import KINDS, ROOT, values_of
+from benchmarks.cases import KINDS, model_of
 from benchmarks.contenders import CPU
-from components import processes, tasks
+from components.runtime import processes
 from components.stages import prepare
 from components.training import inference
 
 SECONDS = 3.0
-"""At least, of each measurement, in whole passes."""
+"""Minimum duration of each measurement, in complete passes."""
 
 
 def inputs_of(network: nn.Module, passing: Callable[[], object]) -> list[tuple[Any, ...]]:
-    """Return what the network is called with, call by call, while something goes over the split."""
-    found: list[tuple[Any, ...]] = []
-    with network.register_forward_pre_hook(lambda _, given: found.append(given)):
+    """Return the arguments of each call of the network during a pass over the split."""
+    inputs: list[tuple[Any, ...]] = []
+    with network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments)):
         passing()
-    return found
+    return inputs
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return what a call takes on average."""
+    """Return the average seconds of a call."""
     started, calls = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:
         call()
@@ -46,22 +47,26 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def measured(name: str, scratch: Path, rounds: int) -> dict[str, Any]:
-    """Return samples a second of both, round by round, of a task's network with random weights."""
-    task, values = tasks.load(name), values_of(name, 0)
-    prepared = prepare.prepare(task, values, ROOT / "data" / name, scratch / name)
+    """Return the samples per second of both in each round, for a task's network with random weights."""
+    chosen = model_of(name, 0)
+    task, values = chosen.task, chosen.params
+    prepared = prepare.prepare(chosen, chosen.raw, scratch / name)
     model = inference.placed(task.build_model(values, prepared.manifest), CPU)
     split = task.load_split(prepared.folder, "test")
     samples = prepared.manifest.splits["test"].samples
+    folder = scratch / f"{name} predictions"
+    folder.mkdir()
 
-    def evaluation() -> object:
-        return inference.predict(task, model, split, CPU, values.evaluate.batch_size)
+    def evaluation() -> None:
+        for _ in inference.predict(task, values, model, split, CPU, folder):
+            pass
 
     inputs = inputs_of(model, evaluation)
 
     @torch.inference_mode()
     def bare() -> None:
-        for given in inputs:
-            model(*given)
+        for arguments in inputs:
+            model(*arguments)
 
     found: dict[str, list[float]] = {"evaluation": [], "bare network": []}
     for number in range(rounds):
@@ -72,15 +77,15 @@ def measured(name: str, scratch: Path, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure task by task, and keep what was found for docs/performance.md."""
+    """Measure each task, and record the results for docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each")
     options = parser.parse_args()
-    if not processes.MEMORY.items() <= os.environ.items():  # glibc reads it when a process begins
+    if not processes.MEMORY.items() <= os.environ.items():  # glibc reads it when a process starts
         command = [sys.executable, "-m", __spec__.name, *sys.argv[1:]]
         raise SystemExit(subprocess.run(command, env=os.environ | processes.MEMORY, check=False).returncode)
     with tempfile.TemporaryDirectory() as scratch:
-        report.keep("inference", {"tasks": {n: measured(n, Path(scratch), options.rounds) for n in KINDS}})
+        report.record("inference", {"tasks": {n: measured(n, Path(scratch), options.rounds) for n in KINDS}})
 
 
 if __name__ == "__main__":

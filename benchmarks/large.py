@@ -1,8 +1,7 @@
-"""python -m benchmarks.large: a million images, 200 hours of sound: what preparing them and training on them takes.
+"""python -m benchmarks.large: preparation of and training on a million images and 200 hours of sound.
 
-Beside each large set stands a small one of files of the same kind: what is prepared and trained in a second should
-be the same, and memory should not grow. The sets are noise, written for the occasion; training is stopped after a
-while, as Ctrl-C would.
+Each large set is compared with a small one of the same kind of files: throughput should be the same, and memory
+should not grow. The sets consist of generated noise; training is interrupted after a while, as by Ctrl-C.
 """
 
 import argparse
@@ -27,27 +26,27 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import report
-from benchmarks.cases import ROOT, values_of
-from components import processes, readers, tasks
+from benchmarks.cases import ROOT, model_of
 from components.adapters import mlflow_store
 from components.contracts import Event
-from components.params import TaskParams
+from components.datasets import readers
+from components.models import Model
+from components.runtime import processes
 from components.stages import prepare, train
-from components.stages.origin import Origin
 
 SMALL = 50
-"""The large set is so many times the small one, or less where that would be read in another way."""
+"""Ratio of the sets' sizes, or less if the small set would be too small for readers in processes."""
 RATE = 16_000
-"""Samples of sound a second; a clip is a second long."""
+"""Samples per second of a clip, which is one second long."""
 WARM_UP = 5.0
-"""Seconds of training that do not count."""
+"""Seconds of training that are not counted."""
 CHUNK = 5_000
-"""Files that a process writes in one go."""
+"""Files per task of a writer process."""
 CLASSES = 10
 
 
 def image(generator: np.random.Generator, file: Path) -> None:
-    """Write a picture of 32 x 32, smooth as photographs are, with a little noise."""
+    """Write a smooth 32 x 32 image with a little noise, similar to a photograph."""
     coarse = Image.fromarray(generator.integers(0, 256, (4, 4, 3), np.uint8)).resize(
         (32, 32), Image.Resampling.BICUBIC
     )
@@ -72,21 +71,21 @@ def _write_chunk(folder: Path, suffix: str, write: Callable[[np.random.Generator
 
 @dataclass(frozen=True)
 class Kind:
-    """What is made of a task."""
+    """The generated files of a task."""
 
     unit: str
     suffix: str
     write: Callable[[np.random.Generator, Path], None]
     below: tuple[str, ...]
-    """The folders of classes, below the raw folder, and what share of the files each gets."""
+    """Folders below the raw folder that contain the folders of classes."""
     bytes_a_file: int
-    """On the disk, raw and prepared."""
+    """Disk space per file, raw and prepared."""
     settings: tuple[str, ...]
-    """Over params.yaml: a network so small that the way of the data counts."""
+    """Changes to params.yaml: a network so small that reading data dominates."""
 
 
 KINDS = {
-    "vision": Kind(
+    "image_classification": Kind(
         "images",
         ".png",
         image,
@@ -94,12 +93,14 @@ KINDS = {
         4096 + 3072,
         ("prepare.size=32", "prepare.channels=3", "train.model.width=0.125", "train.epochs=1000"),
     ),
-    "speech": Kind("clips", ".wav", clip, (".",), 4 * RATE + 4096, ("prepare.seconds=1.0", "train.epochs=1000")),
+    "spoken_words": Kind(
+        "clips", ".wav", clip, (".",), 4 * RATE + 4096, ("prepare.seconds=1.0", "train.epochs=1000")
+    ),
 }
 
 
 def make(name: str, raw: Path, files: int) -> None:
-    """Write a raw set; where a test folder is wanted, a hundredth more goes there."""
+    """Write a raw set; a test folder, if any, gets a hundredth as many files in addition."""
     kind = KINDS[name]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for below, number in zip(kind.below, (files, max(files // 100, CHUNK)), strict=False):
@@ -111,27 +112,27 @@ def make(name: str, raw: Path, files: int) -> None:
 
 
 def one(what: str, name: str, raw: Path, out: Path, seconds: float) -> dict[str, float]:
-    """Prepare, or train for so many seconds, in this process; return what came out."""
-    values = values_of(name, 0, *KINDS[name].settings)
-    return prepared(name, values, raw, out) if what == "prepare" else trained(name, values, out, seconds)
+    """Prepare, or train for some seconds, in this process; return the measurements."""
+    model = model_of(name, 0, *KINDS[name].settings)
+    return prepared(model, raw, out) if what == "prepare" else trained(model, out, seconds)
 
 
-def prepared(name: str, values: TaskParams, raw: Path, out: Path) -> dict[str, float]:
-    """Return the files a second."""
+def prepared(model: Model, raw: Path, out: Path) -> dict[str, float]:
+    """Return the number of samples and of files per second."""
     started = time.monotonic()
-    manifest = prepare.prepare(tasks.load(name), values, raw, out).manifest
+    manifest = prepare.prepare(model, raw, out).manifest
     files = sum(split.samples for split in manifest.splits.values())
     return {"samples": files, "rate": files / (time.monotonic() - started)}
 
 
 @dataclass
 class Rate:
-    """Samples a second, inside epochs, from what a training tells of its progress."""
+    """Samples per second within epochs, from the progress events of a training."""
 
     samples: int
-    """Of an epoch."""
+    """Samples per epoch."""
     until: float
-    """Seconds of training after which this process is told to stop."""
+    """Seconds of training after which this process stops."""
     done: float = 0.0
     seconds: float = 0.0
     began: float | None = None
@@ -139,7 +140,7 @@ class Rate:
     _stopped: bool = field(default=False, repr=False)
 
     def __call__(self, event: Event) -> None:
-        """Listen to a training."""
+        """Handle an event of the training."""
         if event["kind"] != "progress":
             return
         now = time.monotonic()
@@ -153,40 +154,40 @@ class Rate:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def trained(name: str, values: TaskParams, folder: Path, seconds: float) -> dict[str, float]:
-    """Return the samples a second of a training that is stopped."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us with `&`
+def trained(model: Model, folder: Path, seconds: float) -> dict[str, float]:
+    """Return the samples per second of a training that is interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` ignores it
     data = prepare.load(folder)
     rate = Rate(data.manifest.splits["train"].samples, seconds)
     with tempfile.TemporaryDirectory() as scratch:
         mlflow_store.connect(Path(scratch))
         with suppress(KeyboardInterrupt):
-            train.train(tasks.load(name), values, data, Path(scratch, "model"), Origin(ROOT), listeners=[rate])
+            train.train(model, data, Path(scratch, "model"), listeners=[rate])
     return {"rate": rate.done / rate.seconds}
 
 
 def watched(
     what: str, name: str, raw: Path, out: Path, seconds: float, cores: int | None = None
 ) -> dict[str, float]:
-    """Run `one` in a process of its own; add the most memory that it and its children had, in MiB.
+    """Run `one` in a separate process; add the peak memory of it and its descendants, in MiB.
 
-    That is RssAnon of proc(5), without the pages of files that are mapped.
+    This is RssAnon of proc(5), which excludes memory-mapped files.
     """
     command = [sys.executable, "-m", __spec__.name, "--one", what, name, str(raw), str(out), str(seconds)]
     if cores:
         command = ["taskset", "--cpu-list", f"0-{cores - 1}", *command]
-    with tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+") as wrong:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=told, stderr=wrong)
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as wrong:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=wrong)
         most = largest = 0.0
         while process.poll() is None:
             sizes = [_own(each.pid) for each in processes.tree(process.pid)]
             most, largest = max(most, sum(sizes)), max([largest, *sizes])
             time.sleep(0.5)
-        told.seek(0)
+        output.seek(0)
         wrong.seek(0)
         if process.returncode:
             raise SystemExit(f"{command}:\n{wrong.read()[-3000:]}")
-        return json.loads(told.read().splitlines()[-1]) | {"memory": most, "memory of one": largest}
+        return json.loads(output.read().splitlines()[-1]) | {"memory": most, "memory of one": largest}
 
 
 def _own(pid: int) -> float:
@@ -197,13 +198,15 @@ def _own(pid: int) -> float:
 
 
 def main() -> None:
-    """Make the sets, measure in turns, tell of each, and keep what was found for docs/performance.md."""
+    """Write the sets, measure in turns, print each result, and record the results for docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="*", default=list(KINDS), help="of vision, speech")
-    parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--hours", type=float, default=200, help="of sound; each takes 230 MB while it is measured")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=30, help="of training in each round")
+    parser.add_argument(
+        "tasks", nargs="*", default=list(KINDS), help="image_classification, spoken_words; both by default"
+    )
+    parser.add_argument("--images", type=int, default=1_000_000, help="number of images in the large set")
+    parser.add_argument("--hours", type=float, default=200, help="hours of sound; each needs 230 MB of disk space")
+    parser.add_argument("--rounds", type=int, default=5, help="trainings on each set")
+    parser.add_argument("--seconds", type=float, default=30, help="seconds of training in each round")
     parser.add_argument(
         "--one", nargs=5, metavar=("STAGE", "TASK", "RAW", "OUT", "SECONDS"), help=argparse.SUPPRESS
     )
@@ -212,18 +215,19 @@ def main() -> None:
         what, name, raw, out, seconds = options.one
         print(json.dumps(one(what, name, Path(raw), Path(out), float(seconds))))
         return
-    sizes = {"vision": options.images, "speech": round(options.hours * 3600)}
+    sizes = {"image_classification": options.images, "spoken_words": round(options.hours * 3600)}
     for name in options.tasks:
         with tempfile.TemporaryDirectory() as scratch:
             measure(name, Path(scratch), sizes[name], options)
 
 
 def measure(name: str, scratch: Path, files: int, options: argparse.Namespace) -> None:
-    """Measure both sets of a task, and keep what was found after each round."""
+    """Measure both sets of a task, and record the results after each round."""
     needed, free = files * KINDS[name].bytes_a_file, shutil.disk_usage(scratch).free
     if needed > free:
         raise SystemExit(
-            f"{name}: {scratch} has {free >> 30} GiB free, and {needed >> 30} are needed: ask for less"
+            f"{name}: {scratch} has {free >> 30} GiB free, and {needed >> 30} GiB are needed: "
+            "reduce the set by --images or --hours"
         )
     found: dict[str, Any] = {"unit": KINDS[name].unit, "seconds": options.seconds}
     small = min(files, max(files // SMALL, readers.MANY))
@@ -240,7 +244,7 @@ def measure(name: str, scratch: Path, files: int, options: argparse.Namespace) -
             row = watched("train", name, scratch / size / "raw", scratch / size / "prepared", options.seconds)
             found.setdefault(f"train {size}", []).append(row)
             print(f"{name}, round {number + 1}, train {size}: {row}", flush=True)
-        report.keep(f"{report.LARGE}{name}", found)
+        report.record(f"{report.LARGE}{name}", found)
 
 
 if __name__ == "__main__":

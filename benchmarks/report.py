@@ -1,4 +1,4 @@
-"""What the benchmarks found, and docs/performance.md, which says it beside what was aimed at."""
+"""The results of the benchmarks, and docs/performance.md, which compares them with the targets."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
-from components import files
+from components.runtime import files
 
 DOCS = Path(__file__).parents[1] / "docs"
-KEPT = DOCS / "performance.json"
+RECORDS = DOCS / "performance.json"
 
 
 def machine() -> str:
-    """Return the machine in words: two of one name may differ, the ratios of one run do not."""
+    """Return a description of the machine; machines with equal descriptions may still differ in speed."""
     model = platform.machine()
     cpu = Path("/proc/cpuinfo")
     if cpu.exists():
@@ -26,58 +26,60 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}"
 
 
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Keep what a benchmark found, in place of what it found before."""
+def record(name: str, result: dict[str, Any]) -> None:
+    """Record the result of a benchmark in place of an earlier one, and write the page."""
     import torch
 
-    said = {"machine": f"{machine()}, torch {torch.__version__}", "date": datetime.now(UTC).date().isoformat()}
-    files.write_json(KEPT, kept() | {name: found | said})
+    context = {"machine": f"{machine()}, torch {torch.__version__}", "date": datetime.now(UTC).date().isoformat()}
+    files.write_json(RECORDS, recorded() | {name: result | context})
     write()
 
 
-def kept() -> dict[str, Any]:
-    """Return what was found before, by benchmark."""
-    return dict(json.loads(KEPT.read_text(encoding="utf-8"))) if KEPT.exists() else {}
+def recorded() -> dict[str, Any]:
+    """Return the recorded results by benchmark."""
+    return dict(json.loads(RECORDS.read_text(encoding="utf-8"))) if RECORDS.exists() else {}
 
 
 INTRODUCTION = """# How fast it is
 
-Each figure was measured by the command beside it, on the machine that is named; each ratio is of one run, in which
-the contenders took turns (A B C A B C ...), and stands as median [lowest, highest]. `make bench` measures it again
-and writes this page; what profiles come to is measured one by one, and on a GPU by `make bench-gpu`. Why a figure
-missed what was aimed at: [where the time goes](profile.md).
+Each figure was measured by the command next to it, on the machine named. Each ratio comes from one run in which the
+contenders took turns (A B C A B C ...); figures are given as median [lowest, highest]. `make bench` measures them
+again and writes this page, except for the results of profiles, which are measured one at a time; `make bench-gpu`
+measures the profiles of CIFAR-10 on a GPU. [Where the time goes](profile.md) explains why a figure misses its
+target.
 """
-ON_THROUGHPUT = """## Throughput of training
+ON_THROUGHPUT = """## Training throughput
 
-`python -m benchmarks.throughput`: the whole product (a Ray worker, MLflow, progress, a checkpoint after each 5 s
-of an epoch, which on fast machines only vision's epochs last) inside epochs after the first, against a loop in
-fp32 over a DataLoader, Lightning's Trainer with its defaults, Accelerate, and the best loop that we can write by
-hand (all in `benchmarks/contenders.py`). The same network, data, batch, optimizer and seeds (ours does not decay
-biases and norms); DataLoaders have no workers. `loss` is the mean of the last epoch, mean ± deviation over the
-rounds. Pedigree and the loop by hand have bf16 where the processor
-has it, channels-last, fused optimizers, whole batches made at once, and memory that glibc keeps.
+`python -m benchmarks.throughput` compares the whole product with a plain fp32 loop over a DataLoader, Lightning's
+Trainer with its defaults, Accelerate, and the fastest loop we can write by hand (`benchmarks/contenders.py`). The
+whole product means a Ray worker, MLflow, progress, and a checkpoint every 5 s within an epoch (on fast machines
+only the epochs of image classification last that long); epochs after the first are measured. All contenders have
+the same network, data, batch size, optimizer and seeds, except that Pedigree does not decay biases and norms.
+DataLoaders have no workers. `loss` is the mean of the last epoch, mean ± standard deviation over the rounds.
+Pedigree and the hand-written loop use bf16 where the processor has it, channels-last, fused optimizers, batches
+gathered as a whole, and memory that glibc retains.
 
-![Samples a second of each contender](images/throughput.png)
+![Samples per second of each contender](images/throughput.png)
 """
-ON_AROUND = """## The minutes around
+ON_AROUND = """## Overhead around training
 
-`python -m benchmarks.around` ({machine}, {date}): one `pedigree run` of all tasks in a fresh clone, in seconds.
-`training` is the updates of the weights alone; `around` is all else by the clock, from a task's first line to the
-next one's: imports, Prefect, Ray, DVC, MLflow, validation, evaluation and registration. The first task's begins
-with the command, the last one's ends with it.
+`python -m benchmarks.around` ({machine}, {date}): one `pedigree run` of all models in a fresh clone, in seconds.
+`training` is the updates of the weights alone; `overhead` is everything else on the wall clock, from a model's
+first line of output to the next model's: imports, Prefect, Ray, DVC, MLflow, validation, evaluation and
+registration. The first model's time starts when the command starts; the last model's ends when the command ends.
 """
 TARGETS = {
-    "vision": {"plain loop": 2.3, "Lightning": 2.3, "Accelerate": 2.3, "by hand": 0.97},
-    "language": {"plain loop": 1.6, "Lightning": 1.6, "Accelerate": 1.6, "by hand": 0.97},
-    "speech": {"plain loop": 2.5, "Lightning": 2.5, "Accelerate": 2.5, "by hand": 0.97},
+    "image_classification": {"plain loop": 2.3, "Lightning": 2.3, "Accelerate": 2.3, "by hand": 0.97},
+    "language_model": {"plain loop": 1.6, "Lightning": 1.6, "Accelerate": 1.6, "by hand": 0.97},
+    "spoken_words": {"plain loop": 2.5, "Lightning": 2.5, "Accelerate": 2.5, "by hand": 0.97},
 }
-"""What was aimed at, on a processor that multiplies bf16."""
-PEAK = {"vision": 0.80, "language": 0.65, "speech": 0.60}
+"""Targets on a processor with bf16 instructions."""
+PEAK = {"image_classification": 0.80, "language_model": 0.65, "spoken_words": 0.60}
 
 
 def write() -> None:
-    """Write the page, and its picture, from what was found."""
-    found = kept()
+    """Write the page and its figure from the recorded results."""
+    found = recorded()
     lines = [INTRODUCTION]
     named = {name.removeprefix(THROUGHPUT): each for name, each in found.items() if name.startswith(THROUGHPUT)}
     if named:
@@ -106,9 +108,9 @@ def _throughput(name: str, found: dict[str, Any]) -> list[str]:
     ours = rows["Pedigree"]
     shares = [each["share_of_peak"] for each in ours]
     table = [
-        f"### {name}, {found['unit']} a second ({found['machine']}, {found['precision']}, {found['date']})",
+        f"### {name}, {found['unit']} per second ({found['machine']}, {found['precision']}, {found['date']})",
         "",
-        "| | samples/s | Pedigree is | aimed at | loss |",
+        f"| | {found['unit']}/s | Pedigree relative to it | target | loss |",
         "|---|---|---|---|---|",
     ]
     for contender, each in rows.items():
@@ -123,8 +125,9 @@ def _throughput(name: str, found: dict[str, Any]) -> list[str]:
     return [
         *table,
         "",
-        f"Share of the measured peak: {spread(shares)}; aimed at {PEAK[name]:.2f} in bf16. By the clock on the "
-        f"wall, with validation and the checkpoint at the end of these short epochs, it is {whole} of that rate.",
+        f"Share of the measured peak: {spread(shares)}; target: {PEAK[name]:.2f} in bf16. On the wall clock, "
+        "including validation and the checkpoint at the end of these short epochs, the rate is "
+        f"{whole} of the above.",
     ]
 
 
@@ -132,7 +135,7 @@ def _around(found: dict[str, Any]) -> list[str]:
     stages = ("prepare", "train", "evaluate", "register")
     lines = [
         ON_AROUND.format(**found),
-        "| | " + " | ".join(stages) + " | training | around | aimed at |",
+        "| | " + " | ".join(stages) + " | training | overhead | target |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for number, (name, seconds) in enumerate(found["runs"].items()):
@@ -142,24 +145,24 @@ def _around(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Beside an hour of training {most:.0f} s would be {100 * most / 3600:.1f} % (aimed at: at most 5). An "
-        "hour was not run; its validations and checkpoints come on top.",
+        f"Of an hour of training, {most:.0f} s would be {100 * most / 3600:.1f} % (target: at most 5). This is "
+        "computed: no hour was run, and its validations and checkpoints would add to it.",
         "",
-        "| | seconds | aimed at |",
+        "| | seconds | target |",
         "|---|---|---|",
         f"| `pedigree --help` | {spread(found['help'])} | 0.3 |",
-        f"| `dvc repro` with nothing to do | {spread(found['repro'])} | 3 |",
+        f"| `dvc repro` when everything is up to date | {spread(found['repro'])} | 3 |",
         f"| from `prefect deployment run` to the first update | {spread(found['deployment'], '.1f')} | 15 |",
     ]
 
 
 ON_INFERENCE = """## Evaluation
 
-`python -m benchmarks.inference` ({machine}, {date}): samples a second of a pass over the test split of `pedigree
-data` in fp32, beside those of the network alone on inputs that lie ready; one process, in turns, which keeps its
-memory as our workers do.
+`python -m benchmarks.inference` ({machine}, {date}): samples per second of an fp32 pass over the test split of
+`pedigree data`, compared with the network alone on inputs already in memory. Both take turns in one process, which
+retains freed memory as our workers do.
 
-| | samples | evaluation | bare network | evaluation is | aimed at |
+| | samples | evaluation | bare network | ratio | target |
 |---|---|---|---|---|---|
 """
 
@@ -177,11 +180,12 @@ def _inference(found: dict[str, Any]) -> list[str]:
 ON_SCALING = """## More workers
 
 `python -m benchmarks.scaling` ({machine}, {date}): ResNet-18 at half width ({parameters:,} parameters), {batch}
-images of 32 x 32 a worker and piece, one thread a worker, gradients averaged with gloo over loopback. Times are in
-seconds for a piece: an update of 4 pieces takes four times as long, and exchanges once. `efficiency` is the time of
-one worker alone over this one; `of the exchange` is that of as many workers that exchange nothing, so that what
-they lose to each other's use of cores, caches and memory does not count. `modelled` is the cost model of
-[scaling](scaling.md#what-another-worker-costs): that time, and an exchange after it.
+images of 32 x 32 per worker and micro-batch, one thread per worker, gradients averaged with gloo over loopback.
+Times are in seconds per micro-batch: an update of 4 micro-batches takes four times as long and exchanges gradients
+once. `efficiency` is the time of a single worker divided by this time. `efficiency of exchange` divides the time of
+as many workers that exchange nothing by this time, which leaves out what workers lose to each other's use of cores,
+caches and memory. `modelled` is the cost model of [scaling](scaling.md#what-another-worker-costs): the time without
+an exchange, followed by an exchange.
 """
 
 
@@ -190,7 +194,7 @@ def _scaling(found: dict[str, Any]) -> list[str]:
     (alone,) = workers["1"].values()
     lines = [
         ON_SCALING.format(**found, parameters=int(alone[0]["parameters"])),
-        "| workers | exchange | a piece | exchange alone | modelled | efficiency | of the exchange |",
+        "| workers | exchange | micro-batch | exchange alone | modelled | efficiency | efficiency of exchange |",
         "|---|---|---|---|---|---|---|",
     ]
     for world, kinds in workers.items():
@@ -205,7 +209,8 @@ def _scaling(found: dict[str, Any]) -> list[str]:
                 modelled = [a["update"] + row["exchange"] for a, row in zip(apart, rows, strict=True)]
                 cells = [spread(exchange, ".3f"), spread(modelled, ".3f")]
                 shares = spread([a["update"] / row["update"] for a, row in zip(apart, rows, strict=True)])
-            cells = [world, kind, spread(updates, ".3f"), *cells, spread(efficiency), shares]
+            named = kind.replace("pieces", "micro-batches")
+            cells = [world, named, spread(updates, ".3f"), *cells, spread(efficiency), shares]
             lines.append(f"| {' | '.join(cells)} |")
     exchanges = {world: [row["exchange"] for row in workers[world]["each update"]] for world in ("2", "4")}
     two, four = (statistics.median(seconds) for seconds in exchanges.values())
@@ -213,19 +218,19 @@ def _scaling(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"From two workers' exchange alone ({rate:.2f} GB/s) the model foretells {1.5 * two:.3f} s for four, which "
-        f"on {found['cores']} cores took {four:.3f} s, {four / two / 1.5:.2f} times as long.",
+        f"From the exchange between two workers ({rate:.2f} GB/s) the model predicts {1.5 * two:.3f} s for four; "
+        f"on {found['cores']} cores it took {four:.3f} s, {four / two / 1.5:.2f} times as long.",
     ]
 
 
 ON_LARGE = """## Large sets
 
-`python -m benchmarks.large`: files that the benchmark makes, prepared and trained on through the product, beside
-a small set, whose files are in memory where a large set's may not be. Training takes turns; preparing is measured
-once each, and outside a DVC project, which would hash the raw files besides. `memory` is the most that the process
-and all that it started had of their own at once (RssAnon of proc(5), no mapped files), in MiB: `largest` of one
-process, `all` of all together (a training's are the driver, the worker and Ray's). Training is measured within an
-epoch, for {seconds:.0f} s after the first seconds.
+`python -m benchmarks.large`: generated files, prepared and trained on through the product, compared with a small
+set. The small set's files fit in memory; a large set's may not. Training alternates between the sets; preparation
+is measured once for each, outside a DVC project, which would hash the raw files as well. Memory is the peak of what
+processes hold of their own (RssAnon of proc(5), without mapped files), in MiB: of the largest process, and of all
+processes together (for training: the driver, the worker and Ray's). Training is measured within an epoch, for
+{seconds:.0f} s after the first seconds.
 """
 
 
@@ -242,18 +247,13 @@ def _large(found: dict[str, dict[str, Any]]) -> list[str]:
         lines += [
             f"### {name} ({each['machine']}, {each['date']})",
             "",
-            f"| | {unit} | {unit} a second | over the small set's | aimed at | memory, largest | memory, all |",
+            f"| | {unit} | {unit}/s | relative to the small set | target | largest process | all processes |",
             "|---|---|---|---|---|---|---|",
         ]
-        for what, row, ratio_to, target in (
-            ("prepare, one core", alone, alone["rate"] / small["rate"], ""),
-            ("prepare", small, 1.0, ""),
-            ("prepare", large, large["rate"] / small["rate"], ""),
-        ):
+        for what, row in (("prepare, one core", alone), ("prepare", small), ("prepare", large)):
             memory = f"{row['memory of one']:.0f} | {row['memory']:.0f}"
-            lines.append(
-                f"| {what} | {row['samples']:,} | {row['rate']:,.0f} | {ratio_to:.2f} | {target} | {memory} |"
-            )
+            over = row["rate"] / small["rate"]
+            lines.append(f"| {what} | {row['samples']:,} | {row['rate']:,.0f} | {over:.2f} |  | {memory} |")
         for size, rows in trains.items():
             memory = " | ".join(f"{max(row[what] for row in rows):.0f}" for what in ("memory of one", "memory"))
             over, target = (ratio, "0.95, 1,907 MiB") if size == "large" else ("1.00", "")
@@ -265,15 +265,15 @@ def _large(found: dict[str, dict[str, Any]]) -> list[str]:
 
 ON_RESULTS = """## Time to a result
 
-`python -m benchmarks.result PROFILE DATA`: a profile through the product, a seed at a time; `test` is the mean ±
-deviation over n seeds, `minutes` are those of the updates of the weights (`speed/seconds_of_training`), with
-`train.compile` the compiling, too.
+`python -m benchmarks.result PROFILE DATA`: a profile through the product, one seed at a time. `test` is the mean ±
+standard deviation over n seeds; `minutes` is the time spent updating the weights (`speed/seconds_of_training`),
+including compilation with `train.compile`.
 
-| profile | device, precision | test | n | minutes | samples a second | of the peak | aimed at |
+| profile | device, precision | test | n | minutes | samples/s | share of peak | target |
 |---|---|---|---|---|---|---|---|
 """
 METRICS = {"shakespeare": "loss"}
-"""What is told of a profile, where it is not the task's score: nats a character."""
+"""Metrics that the table shows instead of the task's score: nats per character."""
 AIMS = {
     "cifar10-fast": "0.935 in 25 min, in bf16",
     "shakespeare": "1.44 in 3 min, then 1.42",
@@ -281,7 +281,7 @@ AIMS = {
 }
 GPU_AIMS = {"cifar10-fast": "0.94 in 2.6 s on an A100", "cifar10": "0.96 in 7 min on an A100"}
 MARKS = {"cifar10-fast": (0.94,), "cifar10": (0.94, 0.96)}
-"""Accuracies whose time is told."""
+"""Accuracies for which the page reports the time to reach them."""
 
 
 def _results(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -304,11 +304,12 @@ def _results(found: dict[str, dict[str, Any]]) -> list[str]:
             reached = [next((m for m, score in run["validation"] if score >= mark), None) for run in each["runs"]]
             known = [each for each in reached if each is not None]
             seconds = spread([60 * each for each in known], ".1f") if known else ""
-            when = f"after {seconds} s in {len(known)} of {len(reached)} trainings" if known else "in no training"
-            marks.append(f"{key}: {100 * mark:.0f} % of the validation images were right {when}.")
+            runs = f"{len(known)} of {len(reached)} runs" if known else "no run"
+            when = f" after {seconds} s" if known else ""
+            marks.append(f"{key}: {runs} reached {100 * mark:.0f} % validation accuracy{when}.")
     return [ON_RESULTS + "\n".join(rows), "", *marks, ""]
 
 
 def spread(numbers: Sequence[float], form: str = ".2f") -> str:
-    """Return the median, and the lowest and highest."""
+    """Return the median with the lowest and highest number."""
     return f"{statistics.median(numbers):{form}} [{min(numbers):{form}}, {max(numbers):{form}}]"

@@ -1,6 +1,6 @@
-"""python -m benchmarks.result PROFILE DATA: what a profile comes to on a raw folder, and after how much training.
+"""python -m benchmarks.result PROFILE DATA: the score of a profile on a raw folder, and the time to train it.
 
-Through the product: prepared once, then trained by the train stage and judged by the evaluate stage, seed by seed.
+The data are prepared once, then trained on and evaluated by the product's stages with each seed.
 """
 
 import argparse
@@ -11,76 +11,69 @@ from typing import Any
 import torch
 
 from benchmarks import report
-from benchmarks.cases import ROOT
-from components import params, tasks
+from benchmarks.cases import MODELS, ROOT
+from components import models
 from components.adapters import mlflow_store
-from components.contracts import Event, Prepared, Task
-from components.params import TaskParams
+from components.contracts import Event, Prepared
+from components.models import Model
 from components.stages import evaluate, prepare, train
-from components.stages.origin import Origin
 
 
-def run(
-    task: Task[Any], values: TaskParams, prepared: Prepared, scratch: Path, metric: str | None
-) -> dict[str, Any]:
-    """Train and evaluate; return the metric on the test split, and how and on what the training went."""
-    told: dict[str, Any] = {"validation": []}
+def run(model: Model, prepared: Prepared, scratch: Path, metric: str) -> dict[str, Any]:
+    """Train and evaluate; return the metric on the test split, and the device, duration and speed of training."""
+    result: dict[str, Any] = {"validation": []}
 
     def listen(event: Event) -> None:
         if event["kind"] == "start":
-            told["device"] = event["device"]
-        elif event["kind"] == "epoch":
+            result["device"] = event["device"]
+        elif event["kind"] == "validation":
             metrics = event["metrics"]
-            told["minutes"] = metrics["speed/seconds_of_training"] / 60
-            told["share_of_peak"] = metrics["speed/share_of_peak"]
-            told["rate"] = metrics["speed/samples_per_second"]
-            told["validation"].append((told["minutes"], metrics[f"val/{values.train.best_metric}"]))
+            result["minutes"] = metrics["speed/seconds_of_training"] / 60
+            result["share_of_peak"] = metrics["speed/share_of_peak"]
+            result["rate"] = metrics["speed/samples_per_second"]
+            result["validation"].append((result["minutes"], metrics[f"val/{model.params.train.best_metric}"]))
             print({name: round(value, 4) for name, value in metrics.items()}, flush=True)
 
     mlflow_store.connect(scratch)
-    trained = train.train(task, values, prepared, scratch / "model", Origin(ROOT), listeners=[listen])
-    found = evaluate.evaluate(task, values, prepared, trained, scratch / "evaluation")
-    return told | {"score": found.metrics[metric or task.score]}
+    trained = train.train(model, prepared, scratch / "model", listeners=[listen])
+    found = evaluate.evaluate(model, prepared, trained, scratch / "evaluation")
+    return result | {"score": found.metrics[metric]}
 
 
 def main() -> None:
-    """Measure seed by seed, tell of each, and keep what was found so far for docs/performance.md."""
+    """Measure and print the result of each seed, and record the results so far for docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("profile", help="of profiles/, for one task")
+    parser.add_argument("profile", help="name of a profile in profiles/")
     parser.add_argument("data", type=Path, help="the raw folder")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of trainings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one parameter")
-    parser.add_argument("--gpu", action="store_true", help="on a GPU, or not at all")
+    parser.add_argument("--gpu", action="store_true", help="fail if there is no GPU")
     options = parser.parse_args()
     if options.gpu and not torch.cuda.is_available():
-        raise SystemExit("torch finds no GPU here: run this on a machine that has one, or leave --gpu out")
-    overlay = params.read(ROOT / "profiles" / f"{options.profile}.yaml")
-    (name,) = overlay.tree["tasks"]
-    task, runs = tasks.load(name), []
-    metric = report.METRICS.get(options.profile)
+        raise SystemExit("torch finds no GPU here: run this on a machine with a GPU, or omit --gpu")
+    profile, runs = models.profile(ROOT, options.profile), []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
-            written = overlay.over(params.read(ROOT / params.FILE))
-            for setting in (*options.set, f"train.seed={seed}"):
-                written = params.assignment(setting, ("tasks", name)).over(written)
-            values = params.validate(task.params, written, ("tasks", name))
+            settings = (*options.set, f"train.seed={seed}")
+            model = models.load(ROOT, MODELS[profile.task], profile, settings)
             folder = Path(scratch, "prepared")
-            prepared = prepare.load(folder) if seed else prepare.prepare(task, values, options.data, folder)
+            prepared = prepare.load(folder) if seed else prepare.prepare(model, options.data, folder)
+            metric = report.METRICS.get(options.profile, model.task.score(prepared.manifest).name)
             own = Path(scratch, str(seed))
             own.mkdir()
-            runs.append(run(task, values, prepared, own, metric))
+            runs.append(run(model, prepared, own, metric))
             print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
             on_gpu = not runs[-1]["device"].startswith("cpu")
             found = {
                 "profile": options.profile,
                 "settings": options.set,
-                "metric": metric or task.score,
+                "metric": metric,
                 "device": runs[-1]["device"],
                 "gpu": on_gpu,
                 "runs": runs,
             }
-            # What other settings, or a GPU, came to stands in a row of its own.
-            report.keep(report.RESULT + ", ".join([options.profile, *options.set, *["GPU"] * on_gpu]), found)
+            # Results with other settings or on a GPU have rows of their own.
+            report.record(report.RESULT + ", ".join([options.profile, *options.set, *["GPU"] * on_gpu]), found)
 
 
 if __name__ == "__main__":

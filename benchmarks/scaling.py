@@ -1,8 +1,8 @@
-"""python -m benchmarks.scaling: what it costs that workers exchange their gradients, and a model of that cost.
+"""python -m benchmarks.scaling: the cost of exchanging gradients between workers, and a model of that cost.
 
-Workers are processes of one thread each on this machine, which exchange with gloo over loopback; each has a batch
-of its own, so that perfect scaling leaves the time of an update as it is. Beside each kind of exchange stand as
-many workers that exchange nothing: they share caches and memory, too, and what they lose is not the exchange's.
+Workers are single-threaded processes on this machine that exchange gradients with gloo over loopback. Each has a
+batch of its own, so that with perfect scaling the time of an update stays constant. As a baseline, the same number
+of workers runs without exchange, which isolates the effect of shared caches and memory.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from components.training.optimization import build_optimizers
 
 CPU = torch.device("cpu")
 BATCH = 64
-"""Images of a worker in a piece of an update."""
+"""Images per worker and micro-batch."""
 SECONDS = 5.0
-"""Of each measurement, after a few updates that do not count."""
+"""Duration of each measurement after warm-up."""
 WARM_UP = 3
 WIDTH = 0.5
 WORLDS = (1, 2, 4)
@@ -45,13 +45,13 @@ class Exchange:
     """How gradients are exchanged."""
 
     pieces: int = 1
-    """Of an update, after all of which an exchange is made."""
+    """Micro-batches of an update, after the last of which gradients are exchanged."""
     bucket: float = 25
-    """MiB of gradients that are sent together: torch's default."""
+    """MiB of gradients that are sent together; torch's default."""
     bf16: bool = False
-    """Gradients are sent in half the bytes."""
+    """Whether gradients are sent in bf16, half the bytes."""
     none: bool = False
-    """Nothing is sent."""
+    """Whether there is no exchange."""
 
 
 KINDS = {
@@ -66,7 +66,7 @@ KINDS = {
 
 def network() -> tuple[nn.Module, Any]:
     """Return ResNet-18 at half width, for images of 32 x 32 in ten classes, and its parameters."""
-    values = values_of("vision", 0, f"train.model.width={WIDTH}")
+    values = values_of("image_classification", 0, f"train.model.width={WIDTH}")
     facts = {
         "classes": [str(number) for number in range(10)],
         "channels": 3,
@@ -75,9 +75,11 @@ def network() -> tuple[nn.Module, Any]:
         "std": [0.25] * 3,
         "counts": {},
     }
-    manifest = Manifest(task="vision", splits={}, refused=[], facts=facts)
+    manifest = Manifest(task="image_classification", splits={}, rejected=[], facts=facts)
     torch.manual_seed(0)
-    return tasks.load("vision").build_model(values, manifest).to(memory_format=torch.channels_last), values
+    return tasks.load("image_classification").build_model(values, manifest).to(
+        memory_format=torch.channels_last
+    ), values
 
 
 def _worker(rank: int, world: int, kind: str, folder: str) -> None:
@@ -90,7 +92,9 @@ def _worker(rank: int, world: int, kind: str, folder: str) -> None:
         wrapped = DistributedDataParallel(model, bucket_cap_mb=exchange.bucket)
         if exchange.bf16:
             wrapped.register_comm_hook(None, bf16_compress_hook)
-    task, optimizers = tasks.load("vision"), build_optimizers(model, values.train.optimizer)
+    task, optimizers = tasks.load("image_classification"), build_optimizers(model, values.train.optimizer)
+    augment = task.augment
+    assert augment is not None, "image classification augments its images"
     pieces = exchange.pieces
     image = torch.randint(256, (BATCH, 3, 32, 32), dtype=torch.uint8)
     batch = to_device({"image": image, "label": torch.randint(10, (BATCH,))}, CPU)
@@ -102,7 +106,8 @@ def _worker(rank: int, world: int, kind: str, folder: str) -> None:
             if isinstance(wrapped, DistributedDataParallel) and not last:
                 waits = wrapped.no_sync()
             with waits:
-                (task.step(wrapped, task.augment(batch, values), values).loss / pieces).backward()
+                output = task.step(wrapped, augment(batch, values), values)
+                (output.loss / (pieces * output.count)).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -126,7 +131,7 @@ def send(gradients: torch.Tensor, bf16: bool) -> None:
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Return what a call takes on average; all workers make equally many."""
+    """Return the average seconds of a call; all workers make the same number of calls."""
     for _ in range(WARM_UP):
         call()
     started = time.perf_counter()
@@ -140,16 +145,16 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def measured(world: int, kind: str) -> dict[str, float]:
-    """Return seconds of a piece of an update, and its share of an exchange alone, of so many workers."""
+    """Return the seconds of a micro-batch with `world` workers, and its share of the time of an exchange."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_worker, (world, kind, folder), nprocs=world)
         return dict(json.loads(Path(folder, "found.json").read_text()))
 
 
 def main() -> None:
-    """Measure round by round, tell of each, and keep what was found for docs/performance.md."""
+    """Measure and print each round, and record the results for docs/performance.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each")
     options = parser.parse_args()
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for number in range(options.rounds):
@@ -158,7 +163,7 @@ def main() -> None:
                 rows = found.setdefault(str(world), {}).setdefault(kind, [])
                 rows.append(measured(world, kind))
                 print(f"round {number + 1}, {world} workers, {kind}: {rows[-1]}", flush=True)
-        report.keep("scaling", {"batch": BATCH, "cores": len(os.sched_getaffinity(0)), "workers": found})
+        report.record("scaling", {"batch": BATCH, "cores": len(os.sched_getaffinity(0)), "workers": found})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python -m components <task> <stage>: one stage by hand, under build/<task>/, as dvc.yaml runs it."""
+"""python -m components MODEL STAGE: one stage by hand, under build/MODEL/, as dvc.yaml runs it."""
 
 import gc
 import importlib
@@ -7,25 +7,26 @@ import os
 import sys
 from pathlib import Path
 
-from components import interrupts, params, tasks
-from components.errors import last_sentence
+from components import models
+from components.errors import DEBUG, last_sentence
+from components.models import STAGES
 from components.params import nearest
+from components.runtime import interrupts, surroundings
 
-STAGES = ("prepare", "train", "evaluate", "register")
-USAGE = "usage: python -m components <task> prepare|train|evaluate|register [--debug]"
+USAGE = f"usage: python -m components MODEL {'|'.join(STAGES)} [--debug]"
 
 
 def run_stage(name: str, stage: str, root: Path) -> None:
-    """Run one stage of a task with the parameters of params.yaml; its inputs are the files of the stage before."""
-    task = tasks.load(name)
-    values = params.validate(task.params, params.read(root / params.FILE), ("tasks", name))
+    """Run one stage of a model with the parameters of params.yaml; its inputs are the files of the stage before."""
+    model = models.load(root, name)
     # Only this stage's module, and what that imports: dvc.yaml runs a stage again when one of these changes.
-    importlib.import_module(f"components.stages.{stage}").run(task, values, root)
+    importlib.import_module(f"components.stages.{stage}").run(model)
 
 
 def main(arguments: list[str]) -> int:
     """Return the exit code: 1 for a problem that a sentence explains, 2 for wrong usage."""
-    debug = "--debug" in arguments or bool(os.environ.get("PEDIGREE_DEBUG"))
+    surroundings.settle()
+    debug = "--debug" in arguments or bool(os.environ.get(DEBUG))
     words = [word for word in arguments if word != "--debug"]
     if len(words) != 2 or words[1] not in STAGES:
         hint = nearest(words[1], STAGES) if len(words) == 2 else ""
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {text}", file=sys.stderr)
         return 1
     finally:
-        gc.freeze()  # as in pipelines/cli.py: Python would look through all that torch and the others have made
+        gc.freeze()  # otherwise the exiting interpreter traverses all objects of torch, as in pipelines/cli.py
     return 0
 
 

@@ -1,61 +1,65 @@
-"""What the stages hand to each other, and what a task says of itself.
+"""What stages pass to each other, and what a task defines.
 
-Files are the contract: each of these values names a folder that a stage wrote whole, so that a stage can
-be run alone, on another machine, on another day.
+Files are the contract: each value names a folder that a stage wrote completely, so that any stage can run alone,
+later, or on another machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
 from components.params import TaskParams
 
-if TYPE_CHECKING:  # importing torch takes seconds, and who only asks MLflow needs none
+if TYPE_CHECKING:  # importing torch takes seconds, and commands that only query MLflow do not need it
     import torch
     from torch import Tensor, nn
 
 P = TypeVar("P", bound=TaskParams)
 
 Batch = dict[str, "Tensor"]
-"""Named tensors that share their first dimension, one entry a sample."""
+"""Named tensors that share their first dimension, with one entry per sample."""
 
 
-class Refusal(BaseModel):
-    """A raw file that was left out, and why."""
+class RejectedFile(BaseModel):
+    """A raw file that was rejected, and why."""
 
     model_config = ConfigDict(frozen=True)
 
-    file: str = Field(description="Path below the task's raw folder")
+    file: str = Field(description="Path relative to the raw folder")
     reason: str
 
 
-class Split(BaseModel):
-    """One part of the prepared data."""
+class Part(BaseModel):
+    """One split of the prepared data."""
 
     model_config = ConfigDict(frozen=True)
 
     samples: int
-    sha256: str = Field(description="Of the arrays' bytes: equal hashes mean equal samples in equal order")
+    sha256: str = Field(description="Hash of the arrays' bytes: equal hashes mean equal samples in equal order")
 
 
 class Manifest(BaseModel):
-    """manifest.json beside the prepared arrays: what was kept, what was refused, and why."""
+    """manifest.json beside the prepared arrays: what was accepted, and what was rejected and why."""
 
     model_config = ConfigDict(frozen=True)
 
     task: str
-    splits: dict[str, Split] = Field(description="train, val and test")
-    refused: list[Refusal]
-    facts: dict[str, JsonValue] = Field(description="What the task's model needs to know of the data")
-    note: str = Field(default="", description="What must be said wherever a number made on this data is shown")
-    raw: str = Field(default="none", description="MD5 that DVC gives to the raw folder; none where there is no DVC")
+    splits: dict[str, Part] = Field(description="train, val and test")
+    rejected: list[RejectedFile] = Field(validation_alias=AliasChoices("rejected", "refused"))
+    facts: dict[str, JsonValue] = Field(description="What the model needs to know about the data")
+    drawn: str = Field(default="", description="What was drawn for testing; empty if the data set has a test split")
+    tested: str = Field(default="", description="Where the test samples are, if their own names do not tell")
+    note: str = Field(default="", description="Caveat to show beside every number computed on this data")
+    data: str = Field(default="", description="Name of the data set; empty in old versions")
+    raw: str = Field(default="none", description="MD5 that DVC gives to the files that were read; none without DVC")
+    pinned: bool = Field(default=False, description="Whether data.dvc pinned exactly these files at that time")
 
 
 @dataclass(frozen=True)
@@ -72,26 +76,53 @@ class Trained:
 
     folder: Path
     run_id: str
-    """Of the MLflow run that every later stage of the same job goes on with."""
+    """The MLflow run, which every later stage of the same job continues."""
+
+
+Better = Literal["more", "less"]
+"""Whether more or less of a metric is better."""
+Columns = Mapping[str, NDArray[np.float64]]
+"""Named columns of a table, each (R,) or (R, D)."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each test sample adds to the score, which is `Task.scale` of their mean."""
+    """A long table of the results on each test sample, from whose columns a `Score` is computed.
 
-    names: Sequence[str]
-    """Of the samples, N: their files, or their places."""
-    sums: NDArray[np.float64]  # (N,)
-    counts: NDArray[np.int64]  # (N,)
-    classes: Sequence[str] = ()
-    """The true class of each sample, where samples have one."""
-    sources: Sequence[str] = ()
-    """Where samples of one source, such as a speaker, are alike: that of each."""
+    In most tasks a sample has one row. It can have several, such as one per detected box, or none if there is
+    nothing to count.
+    """
+
+    samples: Sequence[str]
+    """N unique names: files, or positions in the data."""
+    columns: Columns
+    """By name, such as `correct`, or `errors` and `words`; each (R,) or (R, D)."""
+    sample: NDArray[np.int64] | None = None
+    """The sample of each row, (R,); None if row i belongs to sample i."""
+    clusters: Sequence[str] = ()
+    """The cluster of each sample, N, if samples of a cluster, such as a speaker, are alike: intervals then count
+    clusters."""
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By kind, such as class or site: the group of each row, R. The gate checks each group separately."""
 
     @property
-    def mean(self) -> float:
-        """Over all that is counted."""
-        return float(self.sums.sum() / self.counts.sum())
+    def row_samples(self) -> NDArray[np.int64]:
+        """The sample of each row, (R,)."""
+        return np.arange(len(self.samples)) if self.sample is None else self.sample
+
+
+@dataclass(frozen=True)
+class Score:
+    """The number by which two versions are compared: any function of weighted rows, not only a mean."""
+
+    name: str
+    """Its name among the metrics of `Task.evaluate`."""
+    better: Better
+    of: Callable[[Columns, NDArray[np.float64]], float]
+    """Computes the score from columns of outcomes and a weight per row, (R,). A row with weight 2 counts like two
+    rows, one with weight 0 not at all."""
+    share: bool = False
+    """Whether it lies between 0 and 1, so that a verdict gives differences in points."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +141,48 @@ class Registered:
     version: int
     aliases: tuple[str, ...]
     reason: str
-    """Why the version is champion, or is not, in one sentence."""
+    """Why the version is or is not the champion, in one sentence."""
     verdict: Sequence[Mapping[str, str | bool]] = ()
     """The gate's rules: `rule`, `found` and `passed`."""
 
 
+class Split(Protocol):
+    """A prepared split, gathered one batch at a time; `__getitems__` is that of torch's map-style datasets.
+
+    A tensor `x` whose samples have different lengths is zero-padded at the end; the batch then also has `x_length`,
+    int64 (B,), or for two dimensions `x_size`, int64 (B, 2).
+    """
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """The cost of each sample, (N,), by which samples are bucketed; None if all cost the same."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which indices should be."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Tensor, /) -> Batch:
+        """Return the samples at `indices`, int64 (B,), in that order."""
+
+    def read_ahead(self, indices: Tensor, /) -> None:
+        """Advise the operating system that these samples will be read next."""
+
+    def to(self, device: torch.device, /) -> Split | None:
+        """Return the whole split on a device, or None if it should be copied there batch by batch."""
+
+
 class Batches(Protocol):
-    """Batches by their place in the epoch, so that a run can go on from any of them."""
+    """Batches by their index in the epoch, so that training can resume at any batch."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Batch: ...
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which epoch's batches are wanted, and which worker's share of each."""
+class Shard:
+    """One worker's shard of an epoch: worker `rank` of `world` gets its part of every batch."""
 
     epoch: int = 0
     rank: int = 0
@@ -132,105 +190,146 @@ class Plan:
 
 
 Event = dict[str, Any]
-"""What a training tells of itself, JSON all through: `{"kind": "starting" | "start" | "progress" | "epoch", ...}`.
+"""A training event, JSON only: `{"kind": "starting" | "start" | "progress" | "validation", ...}`.
 
-Between the first two its workers start, if it has any, for whose seconds the driver has nothing to do.
+Ray workers start between the first two, which takes seconds in which the driver is idle.
 """
 
 
 @dataclass(frozen=True)
-class Workers:
-    """A worker's place among the workers of a run, and how it tells of its progress (rank 0 only)."""
+class Worker:
+    """One worker of a run: device, rank among `world` workers, and where it reports events (rank 0 only).
+
+    Once `problem` returns a text, training should write a checkpoint and end with it as its error.
+    """
 
     device: torch.device
     rank: int = 0
     world: int = 1
     emit: Callable[[Event], None] = lambda event: None
+    problem: Callable[[], str] = str
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step on one batch gives; `sums` and `count` add up over batches and workers."""
+    """The result of a step on one batch. Loss, count and sums add up over micro-batches, workers and batches."""
 
     loss: Tensor
-    """Scalar, mean over the batch, differentiable."""
-    sums: dict[str, Tensor]
-    """Scalars, float64, detached."""
-    count: int
-    """What the sums are divided by: samples, or the tokens in them."""
+    """Scalar: the SUM of the loss over what `count` counts, differentiable in training, float32 or float64."""
+    count: int | Tensor
+    """Number of tokens, frames, boxes or samples that the loss is summed over, maybe 0; scalar if a tensor."""
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    """What metrics are computed from: float64 tensors of any shape, detached. The loop adds `loss`."""
     rate: float = 1.0
-    """What the learning rate is multiplied by for this update."""
+    """Factor on the learning rate for this update."""
     carry: Batch = field(default_factory=dict)
-    """Detached; the epoch's next batch holds these tensors too, such as a recurrent network's state."""
+    """Detached state, such as a recurrent network's, that is added to the epoch's next batch."""
 
 
-Kind = Literal["binary", "string", "long", "double", "strings", "doubles", "map"]
-"""Of a served model's column; the plural ones are lists, a map is from names to numbers."""
+Kind = Literal["binary", "string", "long", "double", "strings", "doubles", "map", "records"]
+"""Type of a served model's column. `strings` and `doubles` are lists, a `map` is from names to numbers, `records`
+is a list of flat objects."""
+Row = dict[str, Any]
+"""A row of a request or a response: values by column."""
 
 
 @dataclass(frozen=True)
 class Served:
     """A registered model as its callers see it."""
 
-    inputs: dict[str, Kind]
-    outputs: dict[str, Kind]
-    example: dict[str, Any]
+    inputs: Mapping[str, Kind]
+    """Empty for a model that needs no input."""
+    outputs: Mapping[str, Kind]
+    example: Row
     """One input row."""
     requirements: tuple[str, ...]
-    """Distributions that predicting needs beyond torch, pydantic and safetensors."""
+    """Distributions that prediction needs besides torch, pydantic and safetensors."""
     optional: frozenset[str] = frozenset()
-    """Inputs that a row may lack."""
-    params: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """What a request may set for all its rows, with the defaults."""
+    """Inputs that a row may omit."""
+    params: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Parameters that a request can set for all its rows, with their defaults."""
     file: str | None = None
-    """The input that a file's content fills for `pedigree predict`, binary or string; None where no file is one."""
-
-
-Predict = Callable[[list[dict[str, Any]], Mapping[str, Any]], list[dict[str, Any]]]
-"""Input rows and the request's parameters in, output rows out, in the same order."""
+    """The binary or string input that `pedigree predict` fills with a file's content, if there is one."""
+    media: Mapping[str, str] = field(default_factory=dict)
+    """Media types of binary outputs, such as {"mask": "image/png"}."""
 
 
 @dataclass(frozen=True)
-class Task(Generic[P]):
-    """All that is a task's own. Everything else is the same code for every task."""
+class Rejected:
+    """Why a row was rejected, in one sentence that says what to send instead."""
+
+    reason: str
+
+
+Predict = Callable[[list[Row], Mapping[str, Any]], list[Row | Rejected]]
+"""Maps input rows and the request's parameters to one answer or rejection per row, in the same order.
+
+Raises PedigreeError for the whole request if its parameters are invalid.
+"""
+
+Sources = Mapping[str, Path]
+"""By parameter, such as `train.init.from`: a local copy of the file or folder that it names. For a version this is
+the folder with weights.safetensors and model.json."""
+
+S = TypeVar("S", bound=Split)
+
+
+@dataclass(frozen=True)
+class Task(Generic[P, S]):
+    """Everything specific to a task; all other code is shared by all tasks.
+
+    A field that is None selects the default that its comment describes.
+    """
 
     name: str
     params: type[P]
+    embedded: str
+    """Name of the embedded data set."""
     default_data: Callable[[Path], None]
-    """Write the embedded data set's files into an empty folder, byte for byte the same everywhere."""
+    """Writes the embedded data set's files into an empty folder, byte-identical on every machine."""
     public_data: Mapping[str, Callable[[Path, Path], None]]
-    """By name: fetch a public data set (into the second folder) and write its files into the first."""
+    """By name: downloads a public data set into the second folder and writes its files into the first."""
     prepare: Callable[[Path, Path, P], Manifest]
-    """Raw folder and empty output folder to arrays and manifest."""
+    """Reads the raw folder, writes arrays into the empty output folder, and returns the manifest."""
+    load_split: Callable[[Path, str], S]
+    """Opens a split of the prepared folder by its name, on memory-mapped arrays."""
     build_model: Callable[[P, Manifest], nn.Module]
-    """The architecture with random weights, to be trained or to be filled from a file."""
-    initialise: Callable[[nn.Module, P, Batch], None]
-    """Start from a checkpoint's weights, or from what the training split gives, where the parameters say so."""
-    load_split: Callable[[Path, str], Batch]
-    """Prepared folder and split's name to tensors on memory-mapped arrays."""
-    train_batches: Callable[[Batch, P, Plan], Batches]
-    """The training split's batches; every worker gets an equal share of each."""
-    eval_batches: Callable[[Batch, int], Batches]
-    """A split and samples a batch to batches in a fixed order, each sample once."""
-    augment: Callable[[Batch, P], Batch]
-    """Random changes to a whole batch on the training device, drawn from the default generator."""
+    """Builds the network with random weights, to be trained or to load weights from a file."""
     step: Callable[[nn.Module, Batch, P], StepOutput]
-    metrics: Callable[[Mapping[str, float], int], dict[str, float]]
-    """Sums and their count to metrics by name."""
-    predict: Callable[[nn.Module, Batch], Batch]
-    """What evaluation needs of each sample, as tensors on the CPU."""
-    evaluate: Callable[[nn.Module, Batch, Prepared, Path, P], dict[str, float]]
-    """The network, on the CPU, and all its predictions on the test split to metrics; writes plots/ (pictures)
-    and examples/ into the folder."""
-    outcomes: Callable[[Batch, Prepared], Outcomes]
-    """All predictions on the test split to what each sample adds to the score."""
-    scale: Callable[[float], float]
-    """A mean of outcomes to a score: rising or falling all the way, with `better` as for the score."""
-    readable: frozenset[str]
-    """Facts of the manifest that must be the same for a network trained on one data set to read another."""
-    score: str
-    """The metric of `evaluate` by which champion and challenger are compared."""
-    better: Literal["more", "less"]
-    """Which score is the better one."""
-    served: Callable[[Manifest], Served]
-    load_predict: Callable[[nn.Module, Manifest], Predict]
+    """Computes loss and sums of one batch. In evaluation mode it may decode, for metrics that need predictions."""
+    better: Mapping[str, Better]
+    """The validation metrics that `train.best_metric` can name, with their directions."""
+    predict: Callable[[nn.Module, Batch, P], Batch]
+    """Computes what evaluation needs from each sample of a batch. The random generator is seeded by the batch's
+    index. Returned tensors have one entry per sample, (B, ...)."""
+    outcomes: Callable[[Iterable[Batch], Prepared, P], Outcomes]
+    """Turns the predictions on the test split, in its order, into the results on each sample."""
+    score: Callable[[Manifest], Score]
+    """Returns the score, computed from `outcomes`, by which champion and challenger are compared."""
+    evaluate: Callable[[nn.Module, Iterable[Batch], Prepared, Path, P], dict[str, float]]
+    """Computes metrics, including the score, from the network on the CPU and the predictions on the test split;
+    writes plots/ (images) and examples/ into the folder. A group's metric is named `<metric>/<group>`."""
+    served: Callable[[Manifest, P], Served]
+    load_predict: Callable[[nn.Module, Manifest, P, Sources], Predict]
+    rows: Callable[[Prepared, Callable[[], Path]], Iterable[Row]] | None = None
+    """Returns the test split as rows of a request, which any version can answer; the second argument returns the
+    raw folder. None: a version is compared only with versions that were evaluated on the same test split."""
+    outcomes_from: Callable[[Iterable[Row | Rejected], Prepared], Outcomes] | None = None
+    """Turns the answers to `rows` into outcomes with the samples, columns and groups of `outcomes`."""
+    row_params: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Parameters of the requests with `rows`."""
+    initialise: Callable[[nn.Module, S, P, Sources], Collection[str]] | None = None
+    """Loads what the parameters name or computes weights from the training split; returns the names of the loaded
+    weights, which `train.init.freeze` freezes. None: load tensors with equal names and shapes."""
+    train_batches: Callable[[S, P, Shard], Batches] | None = None
+    """Returns a shard of the training split's batches; every worker gets an equal part of each batch. None:
+    shuffled, and bucketed by length if the split has lengths."""
+    eval_batches: Callable[[S, int], Batches] | None = None
+    """Divides a split into batches of a given size in a fixed order, each sample once. None: in split order."""
+    subset: Callable[[S, int], S] | None = None
+    """Returns a split with at most the given number of samples, for validation. None: evenly spaced samples."""
+    augment: Callable[[Batch, P], Batch] | None = None
+    """Augments a whole batch on the training device, drawing from the default generator. None: no augmentation."""
+    metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
+    """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
+    count."""

@@ -1,35 +1,38 @@
-"""What people meet when something is wrong: one sentence that says what, where and what to do."""
+"""Errors for users: one sentence that says what is wrong, where, and what to do."""
 
 import errno
 import re
 
+DEBUG = "PEDIGREE_DEBUG"
+"""Environment variable that shows tracebacks, as --debug does."""
+
 
 class PedigreeError(Exception):
-    """A problem that the person in front of the program can mend; its text is shown, without any password."""
+    """A problem that the user can solve. Its text is shown with any credentials in URLs removed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(without_login(text))
 
 
 def without_login(text: str) -> str:
-    """Return a text, such as an address, without the `user:password@` of the addresses in it."""
+    """Return a text with `user:password@` removed from the URLs in it."""
     return re.sub(r"(?<=://)[^/?#\s]+@", "", text)
 
 
 class DamagedError(PedigreeError):
-    """Something is there, and is not what was written."""
+    """Something exists but is not what was written."""
 
 
 _STORAGE = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
-    errno.EROFS: "the file system is read-only: run in a folder that can be written",
+    errno.EROFS: "the file system is read-only: run in a writable folder",
     errno.EACCES: "permission was denied: make it readable and writable for this user",
 }
 
 
 def sentence(error: BaseException) -> str | None:
-    """Return the sentence to show for `error`, or None where only a traceback can help."""
+    """Return the sentence to show for `error`, or None if only a traceback helps."""
     if isinstance(error, PedigreeError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _STORAGE:
@@ -45,24 +48,24 @@ _TOOLS = {
     "prefect": "Prefect",
     "httpx": "Prefect's server",
 }
-"""Packages whose errors are those of something that runs, or is kept, outside this program."""
+"""Packages whose errors come from a service or a file outside this program."""
 
 
 def last_sentence(error: BaseException) -> str | None:
-    """Return the sentence for an error that nobody has dealt with, or None where only a traceback can help."""
-    known = sentence(error)
-    if known is not None:
-        return known
-    again = "look at it, and run the same command again (with --debug for more)"
+    """Return the sentence for an unhandled error, or None if only a traceback helps."""
+    text = sentence(error)
+    if text is not None:
+        return text
+    remedy = "and run the same command again (with --debug for more)"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}: {again}"
+        return f"{where}{error.strerror}: check it {remedy}"
     tool = _TOOLS.get(type(error).__module__.partition(".")[0])
     if tool is None:
         return None
-    return without_login(f"{tool} does not do as it is told ({first_line(error)}): {again}")
+    return without_login(f"{tool} returned an error ({first_line(error)}): check it {remedy}")
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says at first; its type where it says nothing."""
+    """Return the first line of an error's message, or its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,6 @@
-"""Figures that every classification task shares: matplotlib without pyplot, so without global state.
+"""Figures of classification tasks and learning curves, drawn by matplotlib without pyplot's global state.
 
-Names are drawn as they are written, never as mathematics; a character that the font lacks becomes a box.
+Names are drawn literally, never as mathematics; characters that the font lacks appear as boxes.
 """
 
 import warnings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 READABLE = 30
-"""Classes up to which a figure names each of them."""
+"""Maximum number of classes that a figure names individually."""
 DPI = 120
 
 
@@ -28,10 +28,10 @@ class Tile:
     """One picture of a gallery."""
 
     image: NDArray[Any]
-    """(H, W) grey or (H, W, 3) RGB; uint8, or floats that are drawn from their least to their greatest."""
+    """(H, W) grey or (H, W, 3) RGB; uint8, or floats, whose smallest and largest values span the grey scale."""
     caption: str
     note: str
-    """Drawn small below the picture; its end is kept when it is too long."""
+    """Small text below the picture; if it is too long, its beginning is dropped."""
 
 
 def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figure":
@@ -39,15 +39,15 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figu
 
     Args:
         counts: (C, C), rows are the actual classes, columns the predicted ones.
-        classes: The C names; above READABLE only their numbers are drawn.
+        classes: The C names; if there are more than READABLE, only their numbers are shown.
     """
     from matplotlib.colors import PowerNorm
 
     side = float(np.clip(1.5 + 0.5 * len(classes), 4.5, 11))
-    figure = _figure(side + 1.2, side)
+    figure = blank(side + 1.2, side)
     axes = figure.add_subplot(title="Confusion matrix", xlabel="Predicted", ylabel="Actual")
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (C, C)
-    # The root makes rare confusions visible beside the diagonal.
+    # A square-root scale makes rare confusions visible beside the diagonal.
     picture = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     bar = figure.colorbar(picture, ax=axes, label="Share of the actual class", shrink=0.8)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], labels=["0", "1%", "5%", "10%", "20%", "50%", "100%"])
@@ -80,15 +80,15 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
     Args:
         confidence: (N,) probability of the predicted class, 0 to 1.
         correct: (N,) whether the prediction was right.
-        bins: Equal parts of 0 to 1.
+        bins: Number of equal bins between 0 and 1.
     """
     counts, edges = np.histogram(confidence, bins, (0, 1))
     used, width = counts > 0, 1 / bins
-    # As floats, for numpy "adds" boolean weights with a logical or.
+    # As floats, because NumPy "adds" boolean weights by a logical or.
     accuracy = np.histogram(confidence, bins, (0, 1), weights=correct.astype(np.float64))[0][used] / counts[used]
     mean = np.histogram(confidence, bins, (0, 1), weights=confidence)[0][used] / counts[used]
 
-    figure = _figure(5.5, 6.5)
+    figure = blank(5.5, 6.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.bar(
         edges[:-1][used], accuracy, width, align="edge", color="lightsteelblue", edgecolor="white", label="Accuracy"
@@ -106,22 +106,22 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bin
 
 
 def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str]) -> "Figure":
-    """Draw scores of single classes, the lowest on top; of many classes the READABLE lowest.
+    """Draw the scores of each class, lowest on top; if there are many classes, only the READABLE lowest.
 
     Args:
-        scores: Name of a score to its (C,) values, 0 to 1; the last one gives the order.
+        scores: The (C,) values of each score by name, 0 to 1; the last score gives the order.
         classes: The C names.
     """
     *_, leading = scores.values()
     order = np.argsort(leading, kind="stable")[:READABLE]
-    figure = _figure(7, 1.6 + 0.28 * len(order))
+    figure = blank(7, 1.6 + 0.28 * len(order))
     axes = figure.add_subplot(xlabel="Score", ylabel="Class")
-    places = np.arange(len(order))
+    rows = np.arange(len(order))
     spread = np.stack([values[order] for values in scores.values()])  # (S, K)
-    axes.hlines(places, spread.min(0), spread.max(0), color="lightgrey", linewidth=3, zorder=1)
+    axes.hlines(rows, spread.min(0), spread.max(0), color="lightgrey", linewidth=3, zorder=1)
     for (name, values), marker in zip(scores.items(), "<>osD", strict=False):
-        axes.scatter(values[order], places, marker=marker, label=name, zorder=2, clip_on=False)
-    axes.set_yticks(places, labels=[_drawable(classes[index], 30) for index in order], parse_math=False)
+        axes.scatter(values[order], rows, marker=marker, label=name, zorder=2, clip_on=False)
+    axes.set_yticks(rows, labels=[_drawable(classes[index], 30) for index in order], parse_math=False)
     axes.set(xlim=(min(np.floor(spread.min() * 10) / 10 - 0.02, 0.9), 1), ylim=(len(order) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.4)
     shown = "" if len(order) == len(classes) else f": the lowest {len(order)} of {len(classes)}"
@@ -131,19 +131,19 @@ def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str])
 
 
 def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> "Figure":
-    """Draw pictures in rows, each with its caption and note; without tiles, the sentence `empty`."""
+    """Draw a grid of pictures with captions and notes, or the text `empty` if there are none."""
     if not tiles:
-        figure = _figure(6, 1.2)
+        figure = blank(6, 1.2)
         figure.text(0.5, 0.5, empty, ha="center", va="center", fontsize=12)
         return figure
     captions = [_wrapped(tile.caption) for tile in tiles]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     row_height = 2.5 + 0.16 * max(caption.count("\n") + 1 for caption in captions)
-    figure = _figure(max(2.2 * columns, 5), row_height * rows + 0.6)
+    figure = blank(max(2.2 * columns, 5), row_height * rows + 0.6)
     figure.suptitle(title, fontsize=11)
-    for place, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1, xticks=[], yticks=[])
+    for index, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
+        axes = figure.add_subplot(rows, columns, index + 1, xticks=[], yticks=[])
         bounds = (0, 255) if tile.image.dtype == np.uint8 else (None, None)
         axes.imshow(tile.image, cmap="gray", vmin=bounds[0], vmax=bounds[1])
         axes.set_title(caption, fontsize=9, parse_math=False)
@@ -152,30 +152,34 @@ def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> 
 
 
 def _wrapped(caption: str) -> str:
-    """Return a caption with each of its lines broken into at most two that fit above a tile."""
+    """Wrap each line of a caption into at most two lines that fit above a tile."""
     lines = (wrap(_drawable(line, 64), 32, max_lines=2, placeholder="…") for line in caption.split("\n"))
     return "\n".join(chain(*lines))
 
 
+MARKED = 40
+"""Number of points from which a curve has no markers."""
+
+
 def learning_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
-    """Draw losses, and the other validation metrics, over the epochs.
+    """Draw losses and other validation metrics over the epochs.
 
     Args:
-        history: A row an epoch, with `epoch`, `train/loss`, `val/loss` and any other `val/…`;
-            what a row lacks is a gap in its curve.
+        history: One row per validation, with `epoch`, `train/loss`, `val/loss` and any other `val/…`; missing
+            values are gaps in the curves.
     """
     from matplotlib.ticker import MaxNLocator
 
     losses = ["train/loss", "val/loss"]
     others = sorted({name for row in history for name in row if name.startswith("val/")} - {*losses})
     panels = [("Loss", "Loss", losses), *([("Validation metrics", "Value", others)] if others else [])]
-    figure = _figure(5 * len(panels), 4)
-    epochs = [row["epoch"] for row in history]
-    for place, (title, label, names) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), place + 1, title=title, xlabel="Epoch", ylabel=label)
+    figure = blank(5 * len(panels), 4)
+    epochs, marker = [row["epoch"] for row in history], "o" if len(history) < MARKED else None
+    for index, (title, label, names) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), index + 1, title=title, xlabel="Epoch", ylabel=label)
         for name in names:
-            axes.plot(epochs, [row.get(name, np.nan) for row in history], marker="o", markersize=3, label=name)
-        axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+            axes.plot(epochs, [row.get(name, np.nan) for row in history], marker=marker, markersize=3, label=name)
+        axes.set_xlim(min(0.5, *epochs), max(epochs) + (0.5 if len(epochs) < 2 else 0))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
@@ -183,22 +187,26 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> "Figure":
 
 
 def save(figure: "Figure", path: Path, note: str = "") -> None:
-    """Write a PNG whose bytes depend on the figure alone, not on the date; a note stands above all of it."""
+    """Write a PNG whose bytes depend only on the figure, not on the date; a note is drawn above the title."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     if note:
         figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])), parse_math=False)
+    figure.set_dpi(DPI)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+        # Not figure.savefig, which draws everything once more beforehand.
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
 
 
-def _figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of that many inches."""
+def blank(width: float, height: float) -> "Figure":
+    """Return an empty figure with a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _drawable(text: str, longest: int) -> str:
-    """Return at most `longest` characters of `text`, all of them drawable: no line ends, no surrogates."""
+    """Return at most `longest` characters of `text`, with unprintable ones such as line ends replaced by `?`."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -1,1 +1,1 @@
-"""The doors: Prefect flows and the `pedigree` command. The only place that imports Prefect."""
+"""The entry points: Prefect flows and the `pedigree` command. Only this package imports Prefect."""

@@ -1,7 +1,6 @@
-"""Programs that we start beside us: their ports, that they answer, and that none outlives us."""
+"""Child programs: check their ports, wait until they answer, restart them, and let none outlive this process."""
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -16,41 +15,48 @@ from urllib.parse import urlsplit
 
 import typer
 
-from components import processes
 from components.errors import PedigreeError
-from components.processes import Process
+from components.runtime import processes
+from components.runtime.processes import Process
 
 log = logging.getLogger("pedigree.up")
 
 START_SECONDS = 120
 MINUTE, MOST_ENDS = 60.0, 5
-"""Within which a child may end, and how often before it is given up: systemd's burst (systemd.unit(5))."""
+"""A child that ends this often within this many seconds is not restarted: systemd's burst (systemd.unit(5))."""
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Return our own environment with `more`, and with the programs that are installed beside this Python first."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | more
+def host_and_port(address: str) -> list[str]:
+    """Return the command-line arguments that make a program listen at an address."""
+    parts = urlsplit(address)
+    return ["--host", str(parts.hostname), "--port", str(parts.port)]
 
 
-def expect_free(address: str, needs: str, remedy: str) -> None:
+def expect_free(address: str, needs: str, flag: str) -> None:
     """Check that nothing listens at an address.
 
     Args:
-        address: With a host and a port.
-        needs: Who needs it, and the verb: "Prefect's server needs".
-        remedy: What to do, where it is in use.
+        address: URL with a host and a port.
+        needs: Subject and verb of the error message, such as "Prefect's server needs".
+        flag: Command-line option that selects another port.
 
     Raises:
-        PedigreeError: something does.
+        PedigreeError: the port is in use, or reserved for root.
     """
     parts = urlsplit(address)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((str(parts.hostname), parts.port or 0))
+        except PermissionError:
+            raise PedigreeError(
+                f"port {parts.port} on {parts.hostname} is reserved for root, but {needs} it: choose one from 1024 "
+                f"with {flag}"
+            ) from None
         except OSError:
             raise PedigreeError(
-                f"port {parts.port} on {parts.hostname} is in use, and {needs} it: {remedy}"
+                f"port {parts.port} on {parts.hostname} is in use, but {needs} it: choose another with {flag}, "
+                "or stop the program that listens there"
             ) from None
 
 
@@ -61,20 +67,20 @@ class _Child:
     program: subprocess.Popen[bytes]
     url: str
     family: set[Process] = field(default_factory=set)
-    """It, and what it has started."""
+    """The child and its descendants."""
     ends: list[float] = field(default_factory=list)
-    """When it ended by itself."""
+    """When it exited unexpectedly."""
 
 
 class Children:
-    """Python modules that run beside us until the block ends; then they are gone, with all that they started."""
+    """Python modules run as child processes; leaving the block ends them and all their descendants."""
 
     def __init__(self, env: Mapping[str, str], note: Callable[[set[Process]], None] = lambda family: None) -> None:
-        """Begin with none.
+        """Start with no children.
 
         Args:
-            env: The environment of all of them.
-            note: Told of the family whenever a child was started.
+            env: Environment of all children.
+            note: Called with all processes whenever a child is started.
         """
         self._env, self._note = env, note
         self._children: dict[str, _Child] = {}
@@ -90,79 +96,78 @@ class Children:
             child.program.wait()
 
     def start(self, what: str, arguments: list[str], url: str = "", cwd: Path | None = None) -> None:
-        """Start a module, which will answer at an address, if one is given."""
-        self._children[what] = _Child(arguments, cwd, self._begun(arguments, cwd), url)
+        """Start a module; `wait` later waits for it to answer at `url`, if given."""
+        self._children[what] = _Child(arguments, cwd, self._started(arguments, cwd), url)
         self._note(self.family())
 
     def wait(self) -> None:
-        """Wait until all that have an address answer there.
+        """Wait until every child with a URL answers there.
 
         Raises:
-            PedigreeError: one does not in two minutes, or a child ended.
+            PedigreeError: one does not answer within two minutes, or a child ended.
         """
         end = time.monotonic() + START_SECONDS
         for what, child in self._children.items():
             while child.url and not _answers(child.url):
-                self.family()  # what a child has started is known when the child has ended
+                self.family()  # record descendants while their parent is alive, to find them after it ends
                 for name, other in self._children.items():
                     if other.program.poll() is not None:
                         raise _ended(name, other)
                 if time.monotonic() > end:
                     raise PedigreeError(
-                        f"{what} did not answer at {child.url} within {START_SECONDS} s: look at the lines above"
+                        f"{what} did not answer at {child.url} within {START_SECONDS} s: see its output above"
                     )
                 time.sleep(0.2)
 
-    def _begun(self, arguments: list[str], cwd: Path | None) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C in the terminal reaches only us, and we end the children together.
+    def _started(self, arguments: list[str], cwd: Path | None) -> subprocess.Popen[bytes]:
+        # In a session of its own, so that Ctrl-C in the terminal reaches only us and we end the children together.
         return subprocess.Popen([sys.executable, *arguments], env=self._env, cwd=cwd, start_new_session=True)
 
     def family(self) -> set[Process]:
-        """Return the children, and what they have started and still runs, though its parent may be gone."""
+        """Return all live children and descendants, including those whose parent is gone."""
         for child in self._children.values():
             grown = child.family.union(processes.tree(child.program.pid))
             child.family = {process for process in grown if not process.gone}
         return set().union(*(child.family for child in self._children.values()))
 
     def keep_alive(self) -> None:
-        """Start again what ended by itself.
+        """Restart children that exited.
 
         Raises:
-            PedigreeError: a child ended for the fifth time within a minute.
+            PedigreeError: a child exited for the fifth time within a minute.
         """
         self.family()
         for what, child in self._children.items():
             if child.program.poll() is None:
                 continue
-            if (
-                child.url
-            ):  # what it has left may hold its port; flows, on the other hand, go on without their parent
+            # Descendants of a server may hold its port. Flows, which have no URL, go on without their parent.
+            if child.url:
                 processes.end(child.family, seconds=1)
             child.ends.append(time.monotonic())
             if len([end for end in child.ends if end > time.monotonic() - MINUTE]) == MOST_ENDS:
                 raise _ended(what, child)
-            log.warning("%s ended with exit code %d: it is started again", what, child.program.returncode)
-            child.program = self._begun(child.arguments, child.cwd)
+            log.warning("%s ended with exit code %d: restarting it", what, child.program.returncode)
+            child.program = self._started(child.arguments, child.cwd)
             self._note(self.family())
 
     def watch(self, look: Callable[[], None] = lambda: None) -> None:
-        """Keep all alive until Ctrl-C, and `look` twice a second; raises as `keep_alive` does."""
+        """Keep all children alive until Ctrl-C and call `look` twice a second; raises as `keep_alive` does."""
         try:
             while True:
                 self.keep_alive()
                 look()
                 time.sleep(0.5)
         except KeyboardInterrupt:
-            typer.echo("taking all of it down")
+            typer.echo("stopping")
 
 
 def _ended(what: str, child: _Child) -> PedigreeError:
-    return PedigreeError(f"{what} ended with exit code {child.program.returncode}: look at the lines above")
+    return PedigreeError(f"{what} ended with exit code {child.program.returncode}: see its output above")
 
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - one of our own addresses
+        urllib.request.urlopen(url, timeout=2).close()  # noqa: S310 - one of our own URLs
     except OSError:
         return False
     return True

@@ -9,206 +9,330 @@ from typing import Annotated, Literal
 
 import typer
 
-from components import interrupts
-from components.errors import PedigreeError, last_sentence
+from components import models
+from components.errors import DEBUG, PedigreeError, last_sentence
+from components.runtime import addresses, interrupts, surroundings
+from pipelines import output
+
+VERSION = "Registered version: digits (its champion), models:/digits@champion, or digits/3."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-DEBUG = "PEDIGREE_DEBUG"
 
 
 @app.callback()
 def pedigree(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, too.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Also show the traceback of an error.")] = False,
 ) -> None:
-    """From raw images, text or speech to a registered model whose whole ancestry is known."""
+    """From raw images, text or speech to a registered model with full lineage."""
     if debug:
         os.environ[DEBUG] = "1"
-    context.obj = Path.cwd()  # from where a person's paths are meant
+    context.obj = Path.cwd()  # the user's relative paths start here
     os.chdir(project_root())
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
 
 
 def project_root() -> Path:
-    """Return the nearest folder, from here upwards, that holds a params.yaml."""
+    """Return the nearest folder, from the current one upwards, that contains a params.yaml."""
     for folder in (here := Path.cwd(), *here.parents):
         if (folder / "params.yaml").is_file():
             return folder
     raise PedigreeError(
-        f"{here} is not inside a Pedigree project: there is no params.yaml here or above; go into one"
+        f"{here} is not inside a Pedigree project: there is no params.yaml here or above; run in a project"
     )
 
 
 @app.command()
 def data(
-    name: Annotated[str | None, typer.Argument(help="A public data set to fetch, such as cifar10.")] = None,
-    accept: Annotated[bool, typer.Option("--accept", help="Pin what is in data/ now as a new version.")] = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="Models whose data to restore (default: the embedded data sets)."
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Restore the data of every model in params.yaml.")
+    ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Pin the present files as new versions (default without MODEL: all data sets)."
+        ),
+    ] = False,
+    public: Annotated[
+        str | None,
+        typer.Option("--fetch", metavar="SET", help="Replace the data set with a public one, such as cifar10."),
+    ] = None,
+    anew: Annotated[
+        bool,
+        typer.Option("--resplit", help="Draw a new test split from all samples, for all models of the data set."),
+    ] = False,
 ) -> None:
-    """Bring the data that data.dvc pins: from DVC's remote, or rebuilt from the installed packages."""
-    from components import tasks
-    from components.stages import data as stage
+    """Restore pinned data sets from DVC's cache or remote, or write them from the installed packages."""
+    from components.project import data as project_data
+    from components.project import resplit
 
-    root = Path.cwd()
-    known = {task: tasks.load(task) for task in tasks.names(root)}
-    if name is None:
-        typer.echo(stage.bring(root, known, accept))
-    elif accept:
-        raise typer.BadParameter("a public data set is pinned as it comes; leave --accept out")
+    root, wanted = Path.cwd(), names or []
+    if everything and wanted:
+        raise typer.BadParameter("name models or use --all, not both")
+    if anew:
+        if len(wanted) != 1 or accept or public:
+            raise typer.BadParameter("--resplit takes exactly one model, and no other option")
+        for message in resplit.draw_anew(root, wanted[0]):
+            typer.echo(message)
+    elif public is None:
+        for message in project_data.bring_all(root, wanted, accept, everything):
+            typer.echo(message)
+    elif len(wanted) != 1 or accept:
+        raise typer.BadParameter("--fetch takes exactly one model and pins the data itself: leave out --accept")
     else:
-        typer.echo(stage.fetch(root, known, name, root / "build" / "downloads"))
+        (data_set,) = project_data.of_models(models.chosen(models.read(root), wanted))
+        typer.echo(project_data.fetch(root, data_set, public, root / models.BUILD / models.DOWNLOADS))
+
+
+@app.command()
+def new(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the new model, in lower-case letters, digits and hyphens.")],
+    like: Annotated[str, typer.Option(metavar="MODEL", help="Model whose task and parameters to reuse.")],
+    folder: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Folder of raw files to copy.")],
+    profile: Annotated[str | None, typer.Option(help="Override parameters with profiles/PROFILE.yaml.")] = None,
+) -> None:
+    """Add a model to params.yaml with another model's parameters; copy its data to data/NAME and pin them."""
+    from pipelines import new as command
+
+    command.add(Path.cwd(), name, like, context.obj / folder, profile)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models in params.yaml with their data and champions."""
+    from pipelines import listing as command
+
+    command.show(Path.cwd())
 
 
 @app.command()
 def run(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[TASK]...", help="Tasks; all of them if none.")
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models in params.yaml (default: all).")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="Lay profiles/PROFILE.yaml over params.yaml.")] = None,
+    task: Annotated[str | None, typer.Option(help="Without MODEL: run only the models of this task.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Override parameters with profiles/PROFILE.yaml; without MODEL, run all models of its task."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one parameter: train.epochs=3."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter, such as train.epochs=3."),
     ] = None,
 ) -> None:
-    """Run the flows from raw data to registered models, in this process, with no server needed."""
-    from pipelines import run as door
+    """Run flows from raw data to registered models in this process; no server is needed."""
+    from pipelines import run as command
 
-    door.run(Path.cwd(), names or [], profile, settings or [])
+    if names and task:
+        raise typer.BadParameter("name models or a task, not both")
+    command.run(Path.cwd(), names or [], task, profile, settings or [])
 
 
 @app.command()
 def trace(
-    version: Annotated[
-        str | None, typer.Argument(help="A registered version: models:/vision@champion, or vision/3.")
-    ] = None,
+    version: Annotated[str | None, typer.Argument(help=VERSION)] = None,
     data: Annotated[
-        str | None, typer.Option(help="The beginning of a data hash: name all versions that it made.")
+        str | None, typer.Option(help="First characters of a data hash: list the versions trained on it.")
     ] = None,
 ) -> None:
-    """Show where a version came from, and what of that is still here; or what a data version has made."""
+    """Show a version's lineage and which parts of it still exist, or list the versions trained on given data."""
     if (version is None) == (data is None):
         raise typer.BadParameter("name a version, or a hash with --data")
-    from pipelines import registry as door
+    from pipelines import versions as command
 
-    door.trace(Path.cwd(), version, data)
+    command.trace(Path.cwd(), version, data)
+
+
+@app.command()
+def verify(
+    version: Annotated[str | None, typer.Argument(help=VERSION)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Verify all versions of all models.")] = False,
+) -> None:
+    """Recompute every hash in a version's lineage; exits with 1 if something contradicts it."""
+    if (version is None) != everything:
+        raise typer.BadParameter("name a version, or --all")
+    from pipelines import versions as command
+
+    if not command.verify(Path.cwd(), version):
+        raise typer.Exit(1)
 
 
 @app.command()
 def reproduce(
-    version: Annotated[str, typer.Argument(help="A registered version: models:/vision@champion, or vision/3.")],
+    version: Annotated[str, typer.Argument(help=VERSION)],
     here: Annotated[
-        bool, typer.Option("--here", help="With the code of this checkout instead of the version's own.")
+        bool, typer.Option("--here", help="Use the code of this checkout instead of the version's own.")
     ] = False,
 ) -> None:
-    """Train a version again from its own commit, data and parameters; exit code 1 if its weights differ."""
-    from pipelines import registry as door
+    """Train a version again from its commit, data and parameters; exits with 1 if the weights differ."""
+    from pipelines import versions as command
 
-    if not door.reproduce(Path.cwd(), version, here):
+    if not command.reproduce(Path.cwd(), version, here):
         raise typer.Exit(1)
 
 
 @app.command()
 def diff(
-    old: Annotated[str, typer.Argument(help="A registered version: models:/vision/2, or vision/2.")],
-    new: Annotated[str, typer.Argument(help="The one to compare with it.")],
+    old: Annotated[str, typer.Argument(help=VERSION)],
+    new: Annotated[str, typer.Argument(help="Registered version to compare with it.")],
 ) -> None:
-    """Show what is not the same in two versions: data, code, params, metrics, and the samples they disagree on."""
-    from pipelines import registry as door
+    """Compare two versions: data, code, parameters, metrics, and the samples on which they disagree."""
+    from pipelines import versions as command
 
-    door.diff(Path.cwd(), old, new)
+    command.diff(Path.cwd(), old, new)
+
+
+@app.command()
+def gate(
+    power: Annotated[
+        str,
+        typer.Option(metavar="MODEL", help="Report which difference from its champion the test split can detect."),
+    ],
+) -> None:
+    """Report what the gate can tell about a model: `pedigree gate --power digits`."""
+    from pipelines import versions as command
+
+    command.power(Path.cwd(), power)
 
 
 @app.command()
 def promote(
-    name: Annotated[str, typer.Argument(help="Of the registered model.")],
-    version: Annotated[int, typer.Argument(help="Its number.")],
-    why: Annotated[str, typer.Option(help="The reason, which is kept.")],
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    version: Annotated[int, typer.Argument(help="Version number.")],
+    why: Annotated[str, typer.Option(help="Reason, recorded with the promotion.")],
 ) -> None:
-    """Make a version the champion, whatever the gate said."""
-    from pipelines import registry as door
+    """Make a version the champion, regardless of the gate's verdict."""
+    from pipelines import versions as command
 
-    door.promote(Path.cwd(), name, version, why)
+    command.promote(Path.cwd(), name, version, why)
 
 
 @app.command()
 def rollback(
-    name: Annotated[str, typer.Argument(help="Of the registered model.")],
-    why: Annotated[str, typer.Option(help="The reason, which is kept.")],
+    name: Annotated[str, typer.Argument(help="Registered model name.")],
+    why: Annotated[str, typer.Option(help="Reason, recorded with the rollback.")],
 ) -> None:
-    """Make the version that was champion before the present one the champion again."""
-    from pipelines import registry as door
+    """Make the previous champion the champion again."""
+    from pipelines import versions as command
 
-    door.rollback(Path.cwd(), name, why)
+    command.rollback(Path.cwd(), name, why)
 
 
 @app.command()
 def predict(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Argument(help="A registered version: vision (its champion), models:/vision@champion, vision/3.")
-    ],
+    model: Annotated[str, typer.Argument(help=VERSION)],
     files: Annotated[
-        list[str], typer.Argument(help="Files; folders, for all files in them; - for standard input.")
+        list[str],
+        typer.Argument(help="Files, folders (all files in them), or - for standard input."),
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set one param of the request: temperature=0.8."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one request parameter, such as temperature=0.8."),
     ] = None,
     form: Annotated[
         Literal["json", "table"] | None,
-        typer.Option("--format", help="JSON lines, or a table; a table if none is given, in a terminal."),
+        typer.Option("--format", help="Output format (default: table in a terminal, otherwise JSON lines)."),
     ] = None,
 ) -> None:
-    """Print what a registered model answers to files; exit code 1 if it could not answer one of them."""
-    from pipelines import predict as door
+    """Print a registered model's predictions for files; exits with 1 if any file is rejected."""
+    from pipelines import predict as command
 
     if files.count("-") > 1:
-        raise typer.BadParameter("standard input can be read once; name - once")
+        raise typer.BadParameter("standard input can be read only once: give - once")
     try:
-        params = door.given(settings or [])
+        params = command.given(settings or [])
     except PedigreeError as error:
         raise typer.BadParameter(str(error)) from None
     form = form or ("table" if sys.stdout.isatty() else "json")
-    good = door.predict(Path.cwd(), context.obj, model, files, params, form, bool(os.environ.get(DEBUG)))
+    good = command.predict(Path.cwd(), context.obj, model, files, params, form, bool(os.environ.get(DEBUG)))
     if not good:
         raise typer.Exit(1)
 
 
 @app.command()
 def serve(
-    model: Annotated[
-        str, typer.Argument(help="A registered version: vision (its champion), models:/vision@champion, vision/3.")
-    ],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 5001,
+    model: Annotated[str, typer.Argument(help=VERSION)],
+    port: Annotated[
+        int, typer.Option(envvar=addresses.SERVE.variable, min=1, max=65535, help="Port on 127.0.0.1.")
+    ] = addresses.SERVE.default,
 ) -> None:
-    """Answer requests to a registered model over HTTP, with MLflow's scoring server; Ctrl-C takes it down."""
-    from pipelines import scoring as door
+    """Serve a registered model over HTTP with MLflow's scoring server; Ctrl-C stops it."""
+    from pipelines import serve as command
 
-    door.serve(Path.cwd(), model, port)
+    command.serve(Path.cwd(), model, port)
 
 
 @app.command()
-def up() -> None:
-    """Bring up Prefect's server, the deployments and MLflow's pages on 127.0.0.1; Ctrl-C takes all of it down."""
-    from pipelines import up as door
+def ui(
+    port: Annotated[
+        int, typer.Option(envvar=addresses.MLFLOW.variable, min=1, max=65535, help="Port on 127.0.0.1.")
+    ] = addresses.MLFLOW.default,
+) -> None:
+    """Serve the MLflow UI on 127.0.0.1; Ctrl-C stops it."""
+    from pipelines import ui as command
 
-    door.up(Path.cwd())
+    command.ui(Path.cwd(), port)
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[
+        int, typer.Option(envvar=addresses.PREFECT.variable, min=1, max=65535, help="Port of the Prefect server.")
+    ] = addresses.PREFECT.default,
+    mlflow_port: Annotated[
+        int, typer.Option(envvar=addresses.MLFLOW.variable, min=1, max=65535, help="Port of the MLflow UI.")
+    ] = addresses.MLFLOW.default,
+) -> None:
+    """Start the Prefect server, the deployments and the MLflow UI on 127.0.0.1; Ctrl-C stops all of them."""
+    from pipelines import up as command
+
+    if prefect_port == mlflow_port:
+        raise typer.BadParameter(f"--prefect-port and --mlflow-port are both {mlflow_port}: choose two ports")
+    command.up(Path.cwd(), prefect_port, mlflow_port)
+
+
+@app.command()
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
+    interrupted: Annotated[
+        bool, typer.Option("--interrupted", help="Also remove interrupted work that could be resumed.")
+    ] = False,
+) -> None:
+    """Remove finished runs, reproductions, orphaned trainings and stale worktrees from build/, but no version."""
+    from pipelines import clean as command
+
+    command.clean(Path.cwd(), dry_run, interrupted)
 
 
 @app.command()
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Write into dvc.yaml what its stages import.")] = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Write stage dependencies into dvc.yaml and deployments into prefect.yaml."),
+    ] = False,
 ) -> None:
-    """Say what is not as it should be in this project; exit code 1 if there is something."""
-    from pipelines import doctor as door
+    """Check the project for problems; exits with 1 if any are found."""
+    from pipelines import doctor as command
 
-    if not door.doctor(Path.cwd(), fix):
+    if not command.doctor(Path.cwd(), fix):
         raise typer.Exit(1)
 
 
 def main() -> None:
-    """Run the command; a problem that a sentence explains ends with that sentence and exit code 1."""
+    """Run the command; print an error that the user can solve as one sentence and exit with 1."""
+    surroundings.settle()
+    output.keep_writable()
     try:
         with interrupts.interruptible():
             app()
@@ -219,4 +343,4 @@ def main() -> None:
         typer.echo(f"error: {text}", err=True)
         sys.exit(1)
     finally:
-        gc.freeze()  # Python would look through all that torch and the others have made: docs/profile.md
+        gc.freeze()  # else the exiting interpreter traverses all objects of torch and the rest (docs/profile.md)

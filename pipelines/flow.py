@@ -1,7 +1,7 @@
-"""The flow of every task: prepare, train, evaluate, register.
+"""The flow of every model: prepare, train, evaluate, register.
 
-`vision` and its like are attributes of this module, one flow for each section of params.yaml, so that
-`prefect.yaml` and a worker find them as `pipelines/flow.py:vision`.
+Each model in params.yaml has its flow as an attribute of this module, so that `prefect.yaml` and a worker find the
+flow of xrays-deep as `pipelines/flow.py:model_xrays_deep`.
 """
 
 import inspect
@@ -10,22 +10,24 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from prefect import Flow, flow
 from prefect.runtime import flow_run
 
-from components import params, tasks
+from components import models, params
 from components.adapters import mlflow_runs, mlflow_store
-from components.contracts import Evaluated, Prepared, Registered, Task, Trained
-from components.params import TaskParams, with_defaults
+from components.contracts import Evaluated, Prepared, Registered, Trained
+from components.models import Model
+from components.params import with_defaults
+from components.runtime import addresses, surroundings
 from components.stages import train as train_stage
-from components.stages.origin import Origin
-from pipelines import crashed, runs, steps
+from pipelines import crashed, output, runs, steps
+from pipelines.prefect_yaml import attribute
 
-# Prefect makes a model of a flow's parameters, and pydantic has a method of the name of our fourth section.
+# Prefect builds a pydantic model from a flow's parameters, and `register` is also a method of pydantic's.
 warnings.filterwarnings("ignore", message='Field name "register" .* shadows an attribute', category=UserWarning)
 
 log = logging.getLogger("pedigree.flow")
@@ -33,7 +35,7 @@ log = logging.getLogger("pedigree.flow")
 
 @dataclass(frozen=True)
 class Result:
-    """What the four stages left, and how long each took."""
+    """The results of the four stages, and how long each took."""
 
     prepared: Prepared
     trained: Trained
@@ -42,19 +44,19 @@ class Result:
     seconds: dict[str, float]
 
 
-def chain(task: Task[Any], values: TaskParams, root: Path, run_id: str, name: str) -> Result:
-    """Take a task's raw data to a registered model, in a folder that is this run's alone."""
+def chain(model: Model, run_id: str, name: str) -> Result:
+    """Run the four stages, from raw data to a registered version, in a folder of this run's own."""
     seconds: dict[str, float] = {}
-    with mlflow_store.answering(), runs.folder(root, task, values, run_id) as folder:
-        train_stage.begin(values, root)
-        with _timed(task.name, "prepare", seconds):
-            prepared = steps.prepare(task, values, root, folder / "prepared")
-        with _timed(task.name, "train", seconds):
-            trained = steps.train(task, values, prepared, folder / "model", Origin(root, run_id), name)
-        with _timed(task.name, "evaluate", seconds):
-            evaluated = steps.evaluate(task, values, prepared, trained, folder / "evaluation")
-        with _timed(task.name, "register", seconds):
-            registered = steps.register(task, values, prepared, trained, evaluated, folder / "registered.json")
+    with mlflow_store.answering(), runs.folder(model, run_id) as folder:
+        train_stage.begin(model)
+        with _timed(model.name, "prepare", seconds):
+            prepared = steps.prepare(model, folder / "prepared")
+        with _timed(model.name, "train", seconds):
+            trained = steps.train(model, prepared, folder / "model", run_id, name)
+        with _timed(model.name, "evaluate", seconds):
+            evaluated = steps.evaluate(model, prepared, trained, folder / "evaluation")
+        with _timed(model.name, "register", seconds):
+            registered = steps.register(model, prepared, trained, evaluated, folder / "registered.json")
         mlflow_runs.log_metrics(trained.run_id, {f"seconds/{stage}": value for stage, value in seconds.items()})
     return Result(prepared, trained, evaluated, registered, seconds)
 
@@ -69,38 +71,43 @@ def _timed(name: str, stage: str, seconds: dict[str, float]) -> Iterator[None]:
 
 
 def build(name: str, root: Path) -> Flow[..., Result]:
-    """Return a task's flow.
+    """Return a model's flow.
 
-    Its parameters are the task's pydantic models, with the values of params.yaml as defaults: Prefect's form
-    shows them with their descriptions and bounds, and a caller names only what differs.
+    Its parameters are the task's pydantic models, with the values in params.yaml as defaults. Prefect's form
+    shows their descriptions and bounds, and a caller gives only what differs.
     """
-    task = tasks.load(name)
-    defaults = params.validate(task.params, params.read(root / params.FILE), ("tasks", name))
+    usual = models.load(root, name)
+    defaults = usual.params
 
     def run(**sections: Any) -> Result:
+        surroundings.settle()
+        output.keep_writable()
         given = {section: value.model_dump(by_alias=True) for section, value in sections.items()}
-        values = task.params.model_validate(given)
-        logging.getLogger("pedigree").setLevel(logging.INFO)  # a worker starts this in a process of its own
-        runs.announce(root, task, values, str(flow_run.id))
+        model = replace(usual, params=usual.task.params.model_validate(given))
+        logging.getLogger("pedigree").setLevel(logging.INFO)  # a worker runs this in a new process
+        addresses.mlflow(root)  # a wrong port in the environment would fail the flow at its last step
+        runs.announce(model, str(flow_run.id))
         with mlflow_store.answering():
             mlflow_store.connect(root)
-        crashed.tidy(root)  # a worker of a pool has no `pedigree up` that does so
-        return chain(task, values, root, str(flow_run.id), params.label(name, values, defaults))
+        crashed.clean_up(root)  # a work pool has no `pedigree up` to do it
+        return chain(model, str(flow_run.id), params.label(name, model.params, defaults))
 
-    # Prefect reads a flow's parameters off its signature; each task has its own.
-    models = {section: with_defaults(type(value), value) for section, value in params.sections(defaults).items()}
+    # Prefect reads a flow's parameters from its signature, which differs from task to task.
+    forms = {section: with_defaults(type(value), value) for section, value in params.sections(defaults).items()}
     parameters = [
-        inspect.Parameter(section, inspect.Parameter.KEYWORD_ONLY, default=model(), annotation=model)
-        for section, model in models.items()
+        inspect.Parameter(section, inspect.Parameter.KEYWORD_ONLY, default=form(), annotation=form)
+        for section, form in forms.items()
     ]
-    run.__name__ = run.__qualname__ = name
+    run.__name__ = run.__qualname__ = attribute(name)  # a deployment's entrypoint uses this name
     run.__doc__ = f"Prepare, train, evaluate and register {name}."
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return flow(name=name, persist_result=False)(run)
 
 
 def __getattr__(name: str) -> Flow[..., Result]:
-    """Give the flow of the task called `name`."""
-    if name.startswith("_") or name not in tasks.names(Path.cwd()):
-        raise AttributeError(name)
-    return build(name, Path.cwd())
+    """Return the flow of the model whose attribute prefect.yaml names."""
+    if not name.startswith("_"):
+        for model in models.names(Path.cwd()):
+            if attribute(model) == name:
+                return build(model, Path.cwd())
+    raise AttributeError(name)

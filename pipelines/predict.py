@@ -1,5 +1,6 @@
-"""`pedigree predict`: files to a registered version's answers, as JSON lines or as a table."""
+"""`pedigree predict`: prints a registered version's predictions for files, as JSON lines or as a table."""
 
+import base64
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,22 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from components import params
-from components.adapters import mlflow_store, mlflow_versions, served_files
-from components.contracts import Refusal
+from components.adapters import mlflow_store, mlflow_versions, version_process
+from components.contracts import RejectedFile
 from components.errors import PedigreeError
-from components.stages import predict as stage
-from components.stages.predict import Answer
+from components.registry import predict as predictions
+from components.registry.predict import Answer
 
 Form = Literal["json", "table"]
 SHOWN = 5
-"""Of a list, or of the greatest numbers by name, in a cell."""
+"""Most elements of a list, or greatest numbers by name, that a cell shows."""
 
 
 def given(settings: Iterable[str]) -> dict[str, Any]:
-    """Return a request's params as they were written, `temperature=0.8`.
+    """Parse request parameters such as `temperature=0.8`.
 
     Raises:
-        PedigreeError: one is written otherwise.
+        PedigreeError: one has no `=`.
     """
     chosen: dict[str, Any] = {}
     for each in settings:
@@ -41,35 +42,37 @@ def given(settings: Iterable[str]) -> dict[str, Any]:
 def predict(
     root: Path, here: Path, address: str, names: Sequence[str], settings: Mapping[str, Any], form: Form, debug: bool
 ) -> bool:
-    """Print what a version answers to files named from the folder `here`; tell whether all of them were good.
+    """Print a version's predictions for files, whose paths start at `here`; return whether none was rejected.
 
     Raises:
-        PedigreeError: there is no such version, it cannot be loaded, or it refuses the settings.
+        PedigreeError: there is no such version, it cannot be loaded, or it rejects the settings.
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
-    with served_files.answering(version, settings, debug) as model:
-        found = stage.files(names, here)
-        refused, table = 0, Table(box=SIMPLE, pad_edge=False)
+    with version_process.answering(version, settings, debug) as model:
+        inputs = predictions.files(names, here)
+        rejected, table = 0, Table(box=SIMPLE, pad_edge=False)
         with _bar(form) as bar:
-            for each in bar.track(stage.answers(model, found, here), total=len(found), description=version.name):
-                if isinstance(each, Refusal):
-                    refused += 1
+            for each in bar.track(
+                predictions.answers(model, inputs, here), total=len(inputs), description=version.name
+            ):
+                if isinstance(each, RejectedFile):
+                    rejected += 1
                     bar.console.print(f"{each.file}: {each.reason}", markup=False, highlight=False, soft_wrap=True)
                 elif form == "json":
-                    print(json.dumps({"file": each.file, **each.columns}), flush=True)
+                    print(json.dumps({"file": each.file, **each.columns}, default=_base64), flush=True)
                 else:
                     _add(table, each)
         if table.rows:
             Console(highlight=False).print(table)
-    return not refused
+    return not rejected
 
 
 def _bar(form: Form) -> Progress:
-    """Return a bar on standard error where that is a terminal, and no lines of answers show how far it is."""
+    """Return a progress bar on standard error, hidden without a terminal or beside JSON lines."""
     lines = form == "json" and sys.stdout.isatty()
     hidden = lines or not sys.stderr.isatty()
-    # Answers go to standard output, past rich, which would put them on standard error.
+    # Predictions bypass rich, which would redirect them to standard error.
     return Progress(console=Console(stderr=True), transient=True, disable=hidden, redirect_stdout=False)
 
 
@@ -78,10 +81,16 @@ def _add(table: Table, answer: Answer) -> None:
     if not table.columns:
         for name in row:
             table.add_column(name)
-    table.add_row(*(Text(_cell(value)) for value in row.values()))  # brackets are no markup
+    table.add_row(*(Text(_cell(value)) for value in row.values()))  # Text: brackets are not markup
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`pedigree run`: the flows one after the other in this process, and a table of what came out."""
+"""`pedigree run`: runs flows one after the other in this process, and prints a table of the results."""
 
 import logging
 import os
@@ -12,26 +12,36 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from components import params, tasks
-from components.errors import PedigreeError, sentence
-from components.params import TaskParams, nearest
+from components import models
+from components.errors import DEBUG, PedigreeError, sentence
+from components.models import Model
+from components.params import Values, nearest
+from components.runtime import addresses
 from pipelines import server
 
 
-def run(root: Path, names: list[str], profile: str | None, settings: list[str]) -> None:
-    """Check everything that can be checked before a flow begins, then run each task's and print the results."""
-    values = params.read(root / params.FILE)
-    if profile:
-        overlay = params.read(_profile(root, profile))
-        values = overlay.over(values)
-        names = names or [name for name in tasks.names(root) if name in overlay.tree.get("tasks", {})]
-    names = names or tasks.names(root)
+def run(root: Path, names: list[str], task: str | None, profile: str | None, settings: list[str]) -> None:
+    """Check everything that can be checked up front, then run each model's flow and print the results.
 
-    def check() -> dict[str, TaskParams]:
-        chosen = {name: _validated(values, name, settings) for name in names}
-        missing = [name for name in names if not (root / "data" / name).is_dir()]
-        if missing:
-            raise PedigreeError(f"data/{missing[0]} is missing: run `pedigree data` to bring what data.dvc pins")
+    Args:
+        root: The project's folder.
+        names: Names of models; if empty, all models of `task` or of the profile's task, or else all models.
+        task: See `names`.
+        profile: Name of a file in profiles/ that overrides parameters of each model.
+        settings: Single parameters that override those, such as `train.epochs=3`.
+
+    Raises:
+        PedigreeError: a model, the profile, a parameter, data or a server is missing or invalid, or a stage failed.
+    """
+    values = models.read(root)
+    over = models.profile(root, profile) if profile else None
+    names = names or _of_task(values, task or (over.task if over else None))
+
+    def check() -> list[Model]:
+        addresses.mlflow(root)  # a wrong port in the environment would fail the flow at its last step
+        chosen = [models.from_values(values, root, name, over, settings) for name in names]
+        for model in chosen:
+            model.expect_data()
         return chosen
 
     def load() -> None:
@@ -39,64 +49,71 @@ def run(root: Path, names: list[str], profile: str | None, settings: list[str]) 
         from pipelines import flow  # noqa: F401
 
         with mlflow_store.answering():
-            mlflow_store.connect(root)  # its first start makes tables, too
+            mlflow_store.connect(root)  # the first connection also creates tables
 
-    # A terminal shows our own lines; Prefect's pages have the rest.
+    # The terminal shows only our own lines; Prefect's UI has the rest.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    _quiet_known_errors()
     with server.connected(check, load) as chosen:
-        _show([_run_flow(root, name, chosen[name]) for name in names])
+        outcomes: list[_Outcome] = []
+        try:
+            for model in chosen:
+                outcomes.append(_run_flow(model))
+        finally:  # also of those that finished before one failed
+            if outcomes:
+                _show(outcomes)
 
 
-def _profile(root: Path, name: str) -> Path:
-    known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
-    if name not in known:
+def _of_task(values: Values, task: str | None) -> list[str]:
+    listed = models.listed(values)
+    names = [each.name for each in listed if task in (None, each.task)]
+    if not names:
+        used = sorted({each.task for each in listed})
         raise PedigreeError(
-            f"there is no profiles/{name}.yaml{nearest(name, known)}: the profiles are {', '.join(known)}"
+            f"no model in params.yaml has the task {task}{nearest(str(task), used)}: use one of {', '.join(used)}"
         )
-    return root / "profiles" / f"{name}.yaml"
-
-
-def _validated(values: params.Values, name: str, settings: list[str]) -> TaskParams:
-    task = tasks.load(name)
-    for setting in settings:
-        values = params.assignment(setting, ("tasks", name)).over(values)
-    validated: TaskParams = params.validate(task.params, values, ("tasks", name))
-    return validated
+    return names
 
 
 @dataclass(frozen=True)
 class _Outcome:
     name: str
-    model: str
+    version: str
     score: str
+    interval: str
     verdict: Sequence[Mapping[str, str | bool]]
+    role: str
+    """Whether the version is now the champion or a challenger."""
     seconds: dict[str, float]
+    runs_url: str
     run_url: str
     version_url: str
 
 
-def _run_flow(root: Path, name: str, values: TaskParams) -> _Outcome:
-    from components.adapters import mlflow_runs, mlflow_versions
+def _run_flow(model: Model) -> _Outcome:
+    from components.adapters import mlflow_pages, mlflow_runs, mlflow_versions
     from pipelines import flow
 
-    _quiet_known_errors()
-    result = flow.build(name, root)(**values.model_dump(by_alias=True))
-    registered, metrics, score = result.registered, result.evaluated.metrics, tasks.load(name).score
-    interval = f"[{metrics[f'{score}_low']:.4g}, {metrics[f'{score}_high']:.4g}]"
+    result = flow.build(model.name, model.root)(**model.params.model_dump(by_alias=True))
+    registered, metrics = result.registered, result.evaluated.metrics
+    score = model.task.score(result.prepared.manifest).name
     note = f"\n({result.prepared.manifest.note})" if result.prepared.manifest.note else ""
     return _Outcome(
-        name=name,
-        model=f"{registered.name} {registered.version}",
-        score=f"{score} {metrics[score]:.4g} {interval}{note}",
+        name=model.name,
+        version=f"version {registered.version}",
+        score=mlflow_pages.score_text(score, metrics[score]),
+        interval=f"[{metrics[f'{score}_low']:.4g}, {metrics[f'{score}_high']:.4g}]{note}",
         verdict=registered.verdict,
+        role="champion" if mlflow_versions.CHAMPION in registered.aliases else "challenger",
         seconds=result.seconds,
+        runs_url=mlflow_runs.experiment_url(result.trained.run_id),
         run_url=mlflow_runs.run_url(result.trained.run_id),
-        version_url=mlflow_versions.version_url(registered.name, registered.version),
+        version_url=mlflow_pages.version_url(registered.name, registered.version),
     )
 
 
 class _OneSentence(logging.Filter):
-    """Take the traceback off a record about an error that its sentence explains."""
+    """Drop the traceback from log records of errors that have a sentence."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error: Any = record.exc_info[1] if record.exc_info else None
@@ -106,26 +123,28 @@ class _OneSentence(logging.Filter):
 
 
 def _quiet_known_errors() -> None:
-    if not os.environ.get("PEDIGREE_DEBUG"):
+    if not os.environ.get(DEBUG):
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(_OneSentence())
 
 
 def _show(outcomes: list[_Outcome]) -> None:
-    from components.adapters.mlflow_store import UI
+    from components.adapters import mlflow_store
 
     console = Console(soft_wrap=True, highlight=False)
     table = Table(box=SIMPLE, pad_edge=False)
-    for column in ("task", "model", "test", "against the champion", "seconds"):
+    for column in ("model", "version", "test", "against the champion", "seconds"):
         table.add_column(column)
     for o in outcomes:
         stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
-        promoted = all(rule["passed"] for rule in o.verdict)
         rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
-        model = f"{o.model}\n{'champion' if promoted else 'challenger'}"
-        table.add_row(*(Text(cell) for cell in (o.name, model, o.score, rules, stages)))  # brackets are no markup
+        cells = (o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", rules, stages)
+        table.add_row(*(Text(cell) for cell in cells))  # Text: brackets are not markup
     console.print(table)
     for o in outcomes:
+        console.print(f"{o.name} runs     {o.runs_url}")
         console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")
-    if all(o.run_url.startswith(UI) for o in outcomes):
-        console.print("`make ui` serves these pages, unless `pedigree up` does already.")
+    if not mlflow_store.is_server() and not addresses.serves_mlflow(Path.cwd()):
+        console.print("Start `pedigree ui` to open these pages.")
+    for o in outcomes:
+        console.print(Text(f"{o.name}: {o.score} ({o.version}, {o.role})"))

@@ -1,27 +1,25 @@
-"""The folders of flow runs: whose each is, and which of those that were cut off goes on.
+"""The folders of flow runs: which run each belongs to, and which interrupted one to resume.
 
-A flow's folder outlives its processes. Whoever asks for the same again - Prefect's retry, or a person who repeats
-the command - goes on in it: what a stage has finished there is not made again.
+A flow's folder outlives its processes. A retry by Prefect, or the same command run again, resumes in it and repeats
+no finished stage.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components import files, locks, processes
-from components.contracts import Task
-from components.params import TaskParams
-from components.processes import Process
-from components.stages import job
-from components.stages.fit import source_now
-from components.trust import lineage
+from components import models, params
+from components.jobs import job
+from components.models import Model
+from components.runtime import files, locks, presence, processes
+from components.runtime.processes import Process
+from components.trust import imports, lineage
 
-RUNS = Path("build", "runs")
-_RECORD = "run.json"
+RUNS = Path(models.BUILD, models.RUNS)
+RECORD = "run.json"
 
 
 class Record(BaseModel):
@@ -29,140 +27,175 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    task: str
-    key: str = Field(description="Equal for flows of the same task, parameters and code")
-    flow_run: str = Field(description="Id of the flow run that has the folder, or had it last")
-    earlier: list[str] = Field(description="Ids of flow runs that had it before and whose state may not be true")
+    model: str = Field(description="Name of the model")
+    key: str = Field(description="Equal for flows with the same model, parameters and training code")
+    code: str = Field(default="", description="Hash of the source of components/ that produced the results")
+    training_code: str = Field(default="", description="Hash of the training code")
+    sources: list[str] = Field(default=[], description="Files, folders and versions that its parameters name")
+    flow_run: str = Field(description="Id of the flow run that owns the folder, or owned it last")
+    earlier: list[str] = Field(description="Ids of previous owners whose state in Prefect may be stale")
     process: Process
-    begun: datetime
-    attempts: int = Field(description="How often the flow was begun or taken up; 0 until it has a folder")
-    begins: bool = Field(default=False, description="Its process has not come to the folder yet")
-    retries: int = Field(description="How often it is taken up by itself after its process died")
+    started: datetime
+    attempts: int = Field(description="How often the flow was started or resumed; 0 until it owns a folder")
+    begins: bool = Field(
+        default=False, description="Its process has announced itself and does not own the folder yet"
+    )
+    retries: int = Field(description="How often it is resumed automatically after its process died")
     done: bool
-    settled: bool = Field(default=False, description="It was cut off, and Prefect has been told")
+    settled: bool = Field(default=False, description="It was interrupted, and Prefect has been notified")
 
 
-def key(task: Task[Any], values: TaskParams) -> str:
-    """Return what two flows share that come to the same: task, parameters and code."""
-    return lineage.digest([task.name, job.essential(values), source_now()])
+def key(model: Model) -> str:
+    """Return a key that is equal for flows with the same model, parameters and training code."""
+    code = imports.of_training(model.task).sha256
+    return lineage.digest([model.name, model.task.name, model.data, job.essential(model.params), code])
 
 
-def announce(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> None:
-    """Keep which process a flow run is in, before it does anything else: should it die, others know."""
-    place = root / RUNS / flow_run
-    with beginning(root):
-        before = _read(place)
+def announce(model: Model, flow_run: str) -> None:
+    """Record a flow run's process before the run does anything else, so that its death can be detected."""
+    folder = model.root / RUNS / flow_run
+    with beginning(model.root):
+        before = _read(folder)
         if before is None or before.flow_run == flow_run:
             attempts = before.attempts if before else 0
             earlier = before.earlier if before else []
-            _write(place, _record(task, values, flow_run, earlier, attempts, begins=True))
+            record = _record(model, flow_run, earlier, attempts, begins=True)
+            _write(folder, record.model_copy(update={"code": before.code}) if before else record)
 
 
-def _record(
-    task: Task[Any], values: TaskParams, flow_run: str, earlier: list[str], attempts: int, begins: bool = False
-) -> Record:
+def _record(model: Model, flow_run: str, earlier: list[str], attempts: int, begins: bool = False) -> Record:
     return Record(
-        task=task.name,
-        key=key(task, values),
+        model=model.name,
+        key=key(model),
+        code=imports.source_now(),
+        training_code=imports.of_training(model.task).sha256,
+        sources=list(params.sources(model.params).values()),
         flow_run=flow_run,
         earlier=earlier,
-        process=processes.this(),
-        begun=datetime.now(UTC),
+        process=presence.announce(model.root),
+        started=datetime.now(UTC),
         attempts=attempts,
         begins=begins,
-        retries=values.train.retries,
+        retries=model.params.train.retries,
         done=False,
     )
 
 
 @contextmanager
-def folder(root: Path, task: Task[Any], values: TaskParams, flow_run: str) -> Iterator[Path]:
-    """Give the folder that a flow run works in while the block runs: its own, or that of the same flow cut off.
+def folder(model: Model, flow_run: str) -> Iterator[Path]:
+    """Hold the folder that a flow run works in: its own, or that of the interrupted run that it resumes.
 
-    Nobody else has it meanwhile. When the block ends well the flow is over, and else it can go on.
+    When the block succeeds the flow is done; otherwise it can be resumed.
     """
-    its_key, runs = key(task, values), root / RUNS
+    its_key, runs = key(model), model.root / RUNS
     own = runs / flow_run
     with ExitStack() as stack:
-        with beginning(root):
-            place = _cut_off(runs, its_key, flow_run) or own
-            announced = _read(own) if place != own else None
+        with beginning(model.root):
+            chosen = _interrupted(runs, its_key, flow_run) or own
+            announced = _read(own) if chosen != own else None
             if announced and not announced.attempts:
                 files.remove(own)
-            alone, busy = (
-                locks.alone(_lock(place), f"the flow of {task.name} in {place.name}"),
-                locks.held(_lock(place)),
-            )
+            lock = locks.alone(_lock(chosen), f"the flow of {model.name} in {chosen.name}")
+            busy = locks.held(_lock(chosen))
             if not busy:
-                stack.enter_context(alone)
-        if busy:  # a person has taken up what Prefect retries: others begin meanwhile
-            stack.enter_context(alone)
-        before = _read(place)
+                stack.enter_context(lock)
+        if busy:  # a user has resumed the flow that Prefect retries: wait without blocking the start of others
+            stack.enter_context(lock)
+        before = _read(chosen)
         mine = before is not None and before.flow_run == flow_run
         earlier = [] if before is None else [*before.earlier, before.flow_run]
         attempts = before.attempts + 1 if before and mine else 1
-        record = _record(task, values, flow_run, [each for each in earlier if each != flow_run], attempts)
-        _write(place, record)
-        yield place
-        _write(place, record.model_copy(update={"done": True}))
+        record = _record(model, flow_run, [each for each in earlier if each != flow_run], attempts)
+        if before and before.code != record.code:
+            remove_results(chosen)  # other code produced them
+        _write(chosen, record)
+        yield chosen
+        _write(chosen, record.model_copy(update={"done": True}))
+
+
+def remove_results(folder: Path) -> None:
+    """Remove everything that a flow derived from its trained model."""
+    for name in ("evaluation", "registered.json"):
+        files.remove(folder / name)
 
 
 def beginning(root: Path) -> AbstractContextManager[None]:
-    """Let one flow begin at a time, or what was cut off be tidied up."""
-    return locks.alone(root / RUNS / ".lock", "another flow's beginning")
+    """Hold the lock under which flows start, one at a time, and interrupted ones are cleaned up."""
+    return locks.alone(root / RUNS / ".lock", "the start of another flow")
 
 
-def _cut_off(runs: Path, its_key: str, flow_run: str) -> Path | None:
-    """Return the latest folder of a flow with this key that is not over and that no process has."""
-    left = [(place, record) for place, record in _all(runs) if record.key == its_key and is_left(place, record)]
-    own = [(place, record) for place, record in left if record.flow_run == flow_run and record.attempts]
-    others = [(place, record) for place, record in left if record.flow_run != flow_run]
-    return max(own or others, key=lambda each: each[1].begun, default=(None, None))[0]
+def _interrupted(runs: Path, its_key: str, flow_run: str) -> Path | None:
+    """Return the latest folder of an interrupted flow with this key."""
+    resumable = [
+        (folder, record)
+        for folder, record in _all(runs)
+        if record.key == its_key and is_interrupted(folder, record)
+    ]
+    own = [(folder, record) for folder, record in resumable if record.flow_run == flow_run and record.attempts]
+    others = [(folder, record) for folder, record in resumable if record.flow_run != flow_run]
+    return max(own or others, key=lambda each: each[1].started, default=(None, None))[0]
 
 
-def is_left(place: Path, record: Record) -> bool:
-    """Tell whether a flow was cut off: it is not over, and no process has it."""
-    # A process that has raised lets go of its folder before it has told Prefect.
+def is_interrupted(folder: Path, record: Record) -> bool:
+    """Return whether a flow was interrupted: it is not done, and no process works on it."""
+    # A process whose flow raised may still be alive: it releases the folder before it notifies Prefect.
     return (
         not record.done
-        and (record.process.gone or (record.process == processes.this() and not record.begins))
-        and not locks.held(_lock(place))
+        and (not _lives(folder, record) or (record.process == processes.this() and not record.begins))
+        and not locks.held(_lock(folder))
     )
 
 
-def tend(root: Path, settle: Callable[[Path, Record], Record]) -> None:
-    """Call `settle` on each flow that has something left to be told to Prefect, and keep what it returns."""
-    for place, known in _all(root / RUNS):
-        if (known.done or known.settled) and not known.earlier:
+def _lives(folder: Path, record: Record) -> bool:
+    return presence.lives(folder.parents[len(RUNS.parts)], record.process)
+
+
+def settle_all(root: Path, settle: Callable[[Path, Record], Record]) -> None:
+    """Call `settle` on each flow whose state in Prefect may be stale, and save the record that it returns."""
+    for folder, seen in _all(root / RUNS):
+        if (seen.done or seen.settled) and not seen.earlier:
             continue
-        with beginning(root):  # nobody takes it up meanwhile
-            record = _read(place)
-            if record and (record.earlier or is_left(place, record)):
-                settled = settle(place, record)
+        with beginning(root):  # so that no process resumes it meanwhile
+            record = _read(folder)
+            if record and (record.earlier or is_interrupted(folder, record)):
+                settled = settle(folder, record)
                 if settled != record:
-                    _write(place, settled)
+                    _write(folder, settled)
 
 
 def knows(root: Path, flow_run: str) -> bool:
-    """Tell whether a flow run has, or had, a folder."""
-    return any(flow_run in (record.flow_run, *record.earlier, place.name) for place, record in _all(root / RUNS))
+    """Return whether a flow run owns, or owned, a folder."""
+    return any(flow_run in (record.flow_run, *record.earlier, folder.name) for folder, record in _all(root / RUNS))
+
+
+@contextmanager
+def if_free(root: Path, folder: Path) -> Iterator[tuple[bool, Record | None]]:
+    """Hold a flow's folder if no process uses it or is about to; yield whether it is held, and its record."""
+    with beginning(root), locks.if_free(_lock(folder)) as free:
+        record = _read(folder)
+        yield free and (record is None or record.done or not _lives(folder, record)), record
+
+
+def records(root: Path) -> list[Record]:
+    """Return the records of all flow runs."""
+    return [record for _, record in _all(root / RUNS)]
 
 
 def _all(runs: Path) -> list[tuple[Path, Record]]:
-    found = [(file.parent, _read(file.parent)) for file in sorted(runs.glob(f"*/{_RECORD}"))]
-    return [(place, record) for place, record in found if record is not None]
+    records = [(file.parent, _read(file.parent)) for file in sorted(runs.glob(f"*/{RECORD}"))]
+    return [(folder, record) for folder, record in records if record is not None]
 
 
-def _lock(place: Path) -> Path:
-    return place.with_name(f".{place.name}.lock")
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
-def _read(place: Path) -> Record | None:
+def _read(folder: Path) -> Record | None:
     try:
-        return Record.model_validate_json((place / _RECORD).read_bytes())
+        return Record.model_validate_json((folder / RECORD).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def _write(place: Path, record: Record) -> None:
-    files.write_text(place / _RECORD, record.model_dump_json(indent=2) + "\n")
+def _write(folder: Path, record: Record) -> None:
+    files.write_text(folder / RECORD, record.model_dump_json(indent=2) + "\n")

@@ -1,30 +1,40 @@
-"""python -m pipelines.serve: take `prefect deployment run '<task>/local'` and run the flows, a few at a time."""
+"""`pedigree serve`: MLflow's scoring server for one registered version on 127.0.0.1, until Ctrl-C."""
 
+import tempfile
+from functools import partial
 from pathlib import Path
 
-from components import tasks
-from pipelines import server
+import typer
 
-LIMIT = 4
-"""Flows side by side; of these, one at a time trains. The others wait as scheduled."""
-
-
-def main() -> None:
-    """Serve one deployment for each task until the process is ended."""
-    server.settings()
-    from prefect import serve
-    from prefect.deployments.runner import RunnerDeployment
-
-    from pipelines import flow
-
-    root = Path.cwd()
-    deployments = []
-    for name in tasks.names(root):
-        deployment = flow.build(name, root).to_deployment("local", description=f"{name}, on this machine")
-        assert isinstance(deployment, RunnerDeployment)  # a coroutine only inside an event loop
-        deployments.append(deployment)
-    serve(*deployments, limit=LIMIT)
+from components.adapters import mlflow_store, mlflow_versions
+from components.runtime import presence, processes
+from pipelines.children import Children, expect_free
 
 
-if __name__ == "__main__":
-    main()
+def serve(root: Path, address: str, port: int) -> None:
+    """Start the server, print its address and an example request, and wait.
+
+    The server runs in a copy of the version's files: it serves the same version when an alias moves, with the
+    version's own code instead of this checkout's.
+
+    Raises:
+        PedigreeError: the port is in use, there is no such version, or the server did not start or ended.
+    """
+    url = f"http://127.0.0.1:{port}"
+    presence.end_orphans(root)  # such as the server of a `pedigree serve` that was killed
+    expect_free(url, "the scoring server needs", "--port")
+    mlflow_store.connect(root)
+    version = mlflow_versions.find(address)
+    what = f"the server of {version.name} version {version.version}"
+    env = processes.environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
+    note = partial(presence.note, presence.notes(root, "serve"))
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, note) as children:
+        folder = mlflow_versions.fetch(version, Path(scratch))
+        command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
+        children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
+        children.wait()
+        typer.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
+        request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"
+        typer.echo(f"  curl {url}/invocations {request}")
+        typer.echo("Press Ctrl-C to stop.")
+        children.watch()

@@ -1,65 +1,93 @@
-"""Which Prefect server the flows use. Prefect reads its settings when it is imported, so this comes first."""
+"""Selects the Prefect server that flows use. Prefect reads its settings on import, so import this first."""
 
 import atexit
 import logging
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from components import files
-from components.errors import PedigreeError, without_login
+from components.errors import PedigreeError
+from components.runtime import addresses, files
 
 T = TypeVar("T")
 
 log = logging.getLogger("pedigree.server")
 
-ADDRESS = "http://127.0.0.1:4200"
-"""Where `pedigree up` serves Prefect; the same as in pyproject.toml, for `prefect deployment run`."""
-
 
 def answers(api: str) -> bool:
-    """Tell whether a Prefect server answers at this API address."""
+    """Return whether a Prefect server answers at this API address.
+
+    Asks for what is needed later, with Prefect's own client and so with its headers, login and TLS settings. A
+    server's /health needs no login, and a gateway may not pass it on.
+
+    Raises:
+        PedigreeError: the server requires another login.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
     try:
-        urllib.request.urlopen(f"{without_login(api).rstrip('/')}/health", timeout=3).close()  # noqa: S310 - the user's own address
-    except (OSError, ValueError):
+        with (
+            at(api),
+            temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(httpx_settings={"timeout": 5}, sync_client=True) as client,
+        ):
+            client.read_flows(limit=1)
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code not in (401, 403):
+            return False
+        raise PedigreeError(
+            f"Prefect at {api} requires a login ({error.response.status_code} {error.response.reason_phrase}): set "
+            "PREFECT_API_AUTH_STRING or PREFECT_API_KEY, or the header that a gateway asks for in "
+            "PREFECT_CLIENT_CUSTOM_HEADERS"
+        ) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
         return False
     return True
 
 
 @contextmanager
 def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]:
-    """Use the server at PREFECT_API_URL, else the one that `pedigree up` started, else one of this process's own.
+    """Use the server at PREFECT_API_URL, or this checkout's `pedigree up`, or a temporary one of our own.
 
     Args:
-        check: What it returns is given to the block; where it raises, a server of our own makes no tables.
-        load: Called while that one starts.
+        check: Its result is yielded. If it raises, the temporary server creates no tables.
+        load: Called while the temporary server starts.
 
     Raises:
-        PedigreeError: PREFECT_API_URL names a server that does not answer, or our own does not start.
-        OSError: Prefect's folder cannot be written.
+        PedigreeError: PREFECT_API_URL names a server that does not answer, or the temporary one does not start.
+        OSError: Prefect's folder is not writable.
     """
     settings()
+    check_proxies()
     api = os.environ.get("PREFECT_API_URL")
     if api and not answers(api):
         raise PedigreeError(
-            f"Prefect does not answer at {api}: start it with `pedigree up`, "
-            "or unset PREFECT_API_URL to run without a server"
+            f"Prefect does not answer at {api}: start it with `pedigree up`, check Prefect's TLS and proxy "
+            "settings, or unset PREFECT_API_URL to run without a server"
         )
-    if api or answers(f"{ADDRESS}/api"):
+    if not api and (up := addresses.prefect(Path.cwd())) and answers(f"{up}/api"):
+        api = f"{up}/api"
+    if api:
         checked = check()
         _check_home()
-        yield checked
+        with at(api):
+            yield checked
         return
     own = _Own.begin()
     checked = check()
     _check_home()
+    check_database()
     own.start()
     load()
     own.wait()
@@ -72,52 +100,52 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
 
 
 _OWN: ContextVar[bool] = ContextVar("own", default=False)
-"""The server is this process's own."""
+"""Whether the flow uses this process's temporary server."""
 START_SECONDS = 180
-"""The first start in a folder makes tables."""
+"""The first start in a folder also creates tables."""
 
 
 @dataclass(frozen=True)
 class _Own:
-    """A server that ends with this process, however that ends: its standard input does."""
+    """A temporary server that ends with this process, however that ends, because its standard input closes."""
 
     program: subprocess.Popen[bytes]
     api: str
 
     @classmethod
     def begin(cls) -> "_Own":
-        """Begin one, which ends after all that has something to tell it when this process does."""
+        """Spawn a server; it ends at exit, after everything that still reports to it."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             program = subprocess.Popen(
                 [sys.executable, "-m", "pipelines.temporary_server", f"{listening.fileno()}"],
                 stdin=subprocess.PIPE,
                 pass_fds=[listening.fileno()],
-                start_new_session=True,  # Ctrl-C in the terminal reaches us, who have something to tell it still
+                start_new_session=True,  # Ctrl-C must not reach it: we still report to it while we end
             )
             own = cls(program, f"http://127.0.0.1:{listening.getsockname()[1]}/api")
         atexit.register(own.end)
         return own
 
     def start(self) -> None:
-        """Have it start; until then it only imports."""
+        """Make it start serving; until then it only imports."""
         assert self.program.stdin is not None
-        with suppress(BrokenPipeError):  # it ended, which whoever waits is told
+        with suppress(BrokenPipeError):  # it has ended, which `wait` reports
             self.program.stdin.write(b"start\n")
             self.program.stdin.flush()
 
     def wait(self) -> None:
-        """Wait until it answers: its socket is there already, and is closed when it ends."""
+        """Wait until it answers. Its socket already listens, and closes if the server ends."""
         try:
             urllib.request.urlopen(f"{self.api}/health", timeout=START_SECONDS).close()  # noqa: S310 - our own
         except OSError as error:
-            raise PedigreeError(f"Prefect's server does not start ({error}): look at the lines above") from error
+            raise PedigreeError(f"Prefect's server does not start ({error}): see its output above") from error
 
     def end(self) -> None:
-        """End it."""
+        """End the server."""
         assert self.program.stdin is not None
         with suppress(BrokenPipeError):
             self.program.stdin.close()
-        self.program.terminate()  # while it only imports it does not read
+        self.program.terminate()  # it does not read its input while it still imports
         try:
             self.program.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -126,14 +154,14 @@ class _Own:
 
 
 ROOM = 1 << 20
-"""Bytes that Prefect's database has to have left on its disk."""
+"""Free bytes that Prefect's database needs on its disk."""
 
 
 def _check_home() -> None:
-    """Ask for a folder that can be written: a server would say so in the middle of a traceback.
+    """Check that Prefect's folder is writable; the server would report it only inside a traceback.
 
     Raises:
-        OSError: it cannot, or its disk is full.
+        OSError: it is not writable, or its disk is full.
     """
     from prefect.settings import PREFECT_HOME
 
@@ -141,6 +169,56 @@ def _check_home() -> None:
     home.mkdir(parents=True, exist_ok=True)
     with files.new_beside(home / "room") as room:
         room.write_bytes(bytes(ROOM))
+
+
+def check_database() -> None:
+    """Check Prefect's own database; a server that cannot use it ends with a hundred lines of traceback.
+
+    Raises:
+        PedigreeError: it was made by a newer Prefect, or is damaged.
+    """
+    import prefect
+    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
+
+    # Another database than SQLite is a team's, whose server reports its problems there.
+    kind, _, path = str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()).partition(":///")
+    file = Path(path.partition("?")[0])
+    if not kind.startswith("sqlite") or not file.is_file():
+        return
+    remedy = f"move {file.parent} away, which holds flow runs and settings but no versions"
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            found = [str(row[0]) for row in database.execute("SELECT version_num FROM alembic_version")]
+    except sqlite3.OperationalError:  # there are no tables yet, or another process holds them
+        return
+    except sqlite3.DatabaseError as error:
+        raise PedigreeError(f"Prefect's database {file} is damaged ({error}): {remedy}") from None
+    folder = Path(prefect.__file__).parent / "server/database/_migrations/versions/sqlite"
+    known = "".join(each.read_text(encoding="utf-8") for each in folder.glob("*.py"))
+    if any(revision not in known for revision in found):
+        raise PedigreeError(
+            f"Prefect's database {file} was made by a newer Prefect than {prefect.__version__}: install from the "
+            f"requirements.lock that it was made with, or {remedy}"
+        )
+
+
+def check_proxies() -> None:
+    """Check that Prefect's client can use the proxies of the environment: it sets up all that are named.
+
+    Raises:
+        PedigreeError: it cannot.
+    """
+    import httpx
+
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError) as error:
+        reason = str(error).partition(". ")[0]
+        raise PedigreeError(
+            f"Prefect's client cannot use a proxy that the environment names ({reason}): run "
+            "`pip install 'httpx[socks]'` for a socks5:// address, or set http_proxy, https_proxy and all_proxy to "
+            "http:// addresses, or unset them"
+        ) from None
 
 
 @contextmanager
@@ -152,14 +230,29 @@ def at(api: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def in_profile(api: str) -> Iterator[None]:
+    """Make the `prefect` command in this checkout use the server at this address while the block runs.
+
+    It reads `.prefect/profiles.toml`, as set in pyproject.toml; `prefect config set` writes there, too.
+    """
+    from prefect.settings import PREFECT_API_URL, update_current_profile
+
+    update_current_profile({PREFECT_API_URL: api})
+    try:
+        yield
+    finally:
+        update_current_profile({PREFECT_API_URL: None})
+
+
 ACCELERATOR = "accelerator"
-"""Prefect's global concurrency limit: so many trainings of flows at a time; one, until somebody raises it."""
+"""Prefect's global concurrency limit on trainings; 1 until a user raises it."""
 LEASE_SECONDS = 60
-"""After which the slot of a flow whose process is gone is free again."""
+"""After this time the slot of a flow whose process is gone is free again."""
 
 
 def set_up() -> None:
-    """Make what the flows need on a server that stays: the limit, unless it is there with a value of somebody's."""
+    """Create the concurrency limit on a permanent server; keep an existing one, which a user may have changed."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -168,15 +261,15 @@ def set_up() -> None:
         try:
             client.read_global_concurrency_limit_by_name(ACCELERATOR)
         except ObjectNotFound:
-            with suppress(ObjectAlreadyExists):  # another process was first
+            with suppress(ObjectAlreadyExists):  # created meanwhile by another process
                 client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=ACCELERATOR, limit=1))
 
 
 @contextmanager
 def accelerator() -> Iterator[None]:
-    """Train while no more flows do than the limit of the server allows; whoever waits says so.
+    """Hold a slot of the server's limit on trainings; log when that means waiting.
 
-    A server that lives and dies with one process has nobody else to serve, and keeps no leases.
+    A temporary server needs no limit: it serves only this process.
     """
     from prefect.client.orchestration import get_client
     from prefect.concurrency.sync import concurrency
@@ -189,20 +282,20 @@ def accelerator() -> Iterator[None]:
     with get_client(sync_client=True) as client:
         limit = client.read_global_concurrency_limit_by_name(ACCELERATOR)
     if limit.active_slots >= limit.limit:
-        log.info("waiting for the accelerator, which %d other flow(s) train on", limit.active_slots)
-    # A renewal that fails, the server being away for a while, does not end the training.
+        log.info("waiting for the accelerator, which %d other flow(s) use", limit.active_slots)
+    # A server that is unreachable for a while, so that a lease is not renewed, must not end the training.
     with concurrency(ACCELERATOR, lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False):
         yield
 
 
 def settings() -> None:
-    """Set what every Prefect process of ours needs."""
+    """Set the environment that every Prefect process of ours needs."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "pedigree")
-    os.environ["PREFECT_RUNNER_SERVER_HOST"] = "127.0.0.1"  # of the page of health, which people may switch on
+    os.environ["PREFECT_RUNNER_SERVER_HOST"] = "127.0.0.1"  # for the health endpoint, which users can enable
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")
-    # In memory, leases would be forgotten with a server that is started again, and their slots held for ever.
+    # A restarted server would lose leases kept in memory, and hold their slots forever.
     os.environ.setdefault(
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem"
     )

@@ -1,10 +1,10 @@
-"""The four stages as Prefect tasks, and what a flow run shows of them."""
+"""The four stages as Prefect tasks, and the artifacts that a flow run shows."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from prefect import task as step
@@ -16,42 +16,59 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 
-from components import files, params
-from components.adapters import dvc_data, mlflow_runs, mlflow_versions
-from components.contracts import Evaluated, Event, Prepared, Registered, Task, Trained
+from components import models
+from components.adapters import dvc_data, mlflow_pages, mlflow_runs
+from components.contracts import Evaluated, Event, Prepared, Registered, Trained
+from components.datasets import raw_files
 from components.errors import PedigreeError
-from components.params import TaskParams
+from components.models import Model
+from components.runtime import files, locks
 from components.stages import evaluate as evaluate_stage
 from components.stages import prepare as prepare_stage
 from components.stages import register as register_stage
 from components.stages import train as train_stage
-from components.stages.origin import Origin
-from pipelines import server
+from pipelines import runs, server
+
+log = logging.getLogger("pedigree.flow")
 
 
 @step(name="prepare", cache_policy=NO_CACHE)
-def prepare(task: Task[Any], values: TaskParams, root: Path, out: Path) -> Prepared:
-    """Prepare through DVC, which knows when there is nothing to do; a run's own parameters go round it."""
-    written = params.validate(task.params, params.read(root / params.FILE), ("tasks", task.name))
-    if values.prepare != written.prepare:
-        return prepare_stage.prepare(task, values, root / "data" / task.name, out)
-    with dvc_data.alone(root):
-        dvc_data.repro(root, f"prepare@{task.name}")
-        files.link_folder(root / "build" / task.name / "prepared", out)
-    return prepare_stage.load(out)
+def prepare(model: Model, out: Path) -> Prepared:
+    """Prepare through DVC, which skips work that is up to date.
+
+    DVC is bypassed while it is busy, perhaps for hours with a training; for a run with its own prepare parameters;
+    for data with entries that DVC cannot read; and for all runs while a model in params.yaml has no `data:`, which
+    dvc.yaml requires.
+    """
+    model.expect_data()
+    values = models.read(model.root)
+    written = models.from_values(values, model.root, model.name)
+    readable = all(each.says_data for each in models.listed(values))
+    broken = raw_files.survey(model.raw).rejected
+    if model.params.prepare != written.params.prepare or not readable or broken:
+        return prepare_stage.prepare(model, model.raw, out)
+    doing = f"the preparation of {model.name}"
+    with locks.alone(model.build / ".prepare.lock", doing), dvc_data.alone_if_free(model.root, doing) as free:
+        if not free:
+            log.info("%s uses DVC: preparing %s without it", dvc_data.holder(model.root), model.name)
+            return prepare_stage.prepare(model, model.raw, out)
+        dvc_data.repro(model.root, f"prepare@{model.name}")
+        files.link_folder(model.build / "prepared", out)
+        prepared = prepare_stage.load(out)
+        dvc_data.add_changed(model.root, model.data, prepared.manifest.raw)
+    return prepared
 
 
 @step(name="train", cache_policy=NO_CACHE)
-def train(task: Task[Any], values: TaskParams, prepared: Prepared, out: Path, origin: Origin, name: str) -> Trained:
-    """Train with this run's parameters, unless it was done before the flow was cut off; show how far it is."""
-    before = train_stage.same(task, values, prepared, out)
+def train(model: Model, prepared: Prepared, out: Path, flow_run: str, name: str) -> Trained:
+    """Train, unless that finished before the flow was interrupted; report progress to Prefect."""
+    before = train_stage.same(model, prepared, out)
     if before:
         return before
-    for later in ("evaluation", "registered.json"):  # of another training in this folder
-        files.remove(out.with_name(later))
+    runs.remove_results(out.parent)  # they belong to another training in this folder
     with server.accelerator():
-        listeners = [_progress_artifact(task.name), *([_begin_evaluation] if values.train.workers else [])]
-        return train_stage.train(task, values, prepared, out, origin, name, listeners)
+        listeners = [_progress_artifact(model.name), *([_begin_evaluation] if model.params.train.workers else [])]
+        return train_stage.train(model, prepared, out, flow_run, name, listeners)
 
 
 def _begin_evaluation(event: Event) -> None:
@@ -62,46 +79,55 @@ def _begin_evaluation(event: Event) -> None:
 def _progress_artifact(name: str) -> Callable[[Event], None]:
     artifact = create_progress_artifact(0.0, key=f"{name}-training", description=f"Training of {name}")
     assert isinstance(artifact, UUID)
-    told = time.monotonic()
+    reported = time.monotonic()
 
-    def tell(event: Event) -> None:
-        nonlocal told
-        if event["kind"] == "progress" and time.monotonic() - told > 2:  # each is a request to the server
-            told = time.monotonic()
+    def report(event: Event) -> None:
+        try:
+            update(event)
+        except Exception as error:  # the server may be away for a while, and training needs it only at the end
+            log.warning("could not report the progress of training to Prefect: %s", error)
+
+    def update(event: Event) -> None:
+        nonlocal reported
+        if (
+            event["kind"] == "progress" and time.monotonic() - reported > 2
+        ):  # each report is a request to the server
+            reported = time.monotonic()
             update_progress_artifact(artifact, progress=100 * event["share"])
-        elif event["kind"] == "epoch":
+        elif event["kind"] == "validation":
             done = event["metrics"]["epoch"] / event["epochs"]
             update_progress_artifact(artifact, progress=100 * done)
 
-    return tell
+    return report
 
 
 @step(name="evaluate", cache_policy=NO_CACHE)
-def evaluate(task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
-    """Evaluate on the test split, unless it was done before the flow was cut off."""
-    with suppress(PedigreeError):  # it is not there, or is damaged
+def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
+    """Evaluate on the test split, unless that finished before the flow was interrupted."""
+    with suppress(PedigreeError):  # the evaluation is missing or damaged
         files.check_seal(out, "evaluate")
         return evaluate_stage.load(out)
-    return evaluate_stage.evaluate(task, values, prepared, trained, out)
+    return evaluate_stage.evaluate(model, prepared, trained, out)
 
 
 @step(name="register", cache_policy=NO_CACHE)
-def register(
-    task: Task[Any], values: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
-) -> Registered:
-    """Register the model, and show on the flow run what it became."""
+def register(model: Model, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path) -> Registered:
+    """Register the model, and show the result on the flow run."""
     try:
         registered = register_stage.load(out)
-    except PedigreeError:  # it was not done before the flow was cut off
-        registered = register_stage.register(task, values, prepared, trained, evaluated, out)
+    except PedigreeError:  # the stage had not finished
+        registered = register_stage.register(model, prepared, trained, evaluated, out)
     table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
-    said = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
-    create_table_artifact(table, key=f"{task.name}-result", description=said)
-    create_table_artifact([dict(rule) for rule in registered.verdict], key=f"{task.name}-verdict")
-    create_link_artifact(mlflow_runs.run_url(trained.run_id), key=f"{task.name}-run", link_text="MLflow run")
+    description = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
+    create_table_artifact(table, key=f"{model.name}-result", description=description)
+    create_table_artifact(
+        [{name: rule[name] for name in ("rule", "found", "passed")} for rule in registered.verdict],
+        key=f"{model.name}-verdict",
+    )
+    create_link_artifact(mlflow_runs.run_url(trained.run_id), key=f"{model.name}-run", link_text="MLflow run")
     create_link_artifact(
-        mlflow_versions.version_url(registered.name, registered.version),
-        key=f"{task.name}-version",
+        mlflow_pages.version_url(registered.name, registered.version),
+        key=f"{model.name}-version",
         link_text=f"{registered.name} version {registered.version}",
     )
     return registered

@@ -1,9 +1,10 @@
-"""`python -m pipelines.temporary_server FD`: Prefect's server for one process, at a socket of that one.
+"""`python -m pipelines.temporary_server FD`: a Prefect server for one process, on the socket that it passes.
 
-It imports at once, which takes the longest, and starts, which makes tables, when a line comes on its standard
-input. When that ends, so does the server: whoever started it is gone, or needs none.
+It imports Prefect at once, which takes longest. It starts serving, which creates tables, when it reads a line from
+standard input, and ends when standard input closes: its parent is gone or no longer needs it.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import uvicorn
 from prefect.server.api.server import create_app
 
 END_SECONDS = 20
-"""In which it ends by itself."""
+"""Seconds in which the server may shut down by itself."""
 
 
 def main() -> None:
@@ -31,8 +32,9 @@ def main() -> None:
 
 
 def _end_with_input() -> None:
-    while os.read(sys.stdin.fileno(), 1):  # a file of Python's would hold a lock that Python's end waits for
+    while os.read(sys.stdin.fileno(), 1):  # sys.stdin would hold a lock that interpreter shutdown waits for
         pass
+    logging.disable()  # SQLAlchemy would report what is cancelled now, as its services are, with a traceback
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(END_SECONDS)
     os._exit(1)

@@ -1,64 +1,74 @@
-"""`pedigree up`: Prefect's server, the deployments and MLflow's pages, all on 127.0.0.1, until Ctrl-C."""
+"""`pedigree up`: the Prefect server, the deployments and the MLflow UI on 127.0.0.1, until Ctrl-C."""
 
 import contextvars
 import time
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from urllib.parse import urlsplit
 
 import typer
 
-from components import tasks
+from components import models
 from components.adapters import mlflow_store
-from components.adapters.mlflow_store import UI
-from pipelines import crashed, server
-from pipelines.children import Children, environment, expect_free
+from components.errors import PedigreeError
+from components.runtime import addresses, locks, processes
+from pipelines import crashed, server, ui
+from pipelines.children import Children, expect_free, host_and_port
 
 EVERY_SECONDS = 10.0
-"""Between two looks for flows whose processes are gone."""
+"""Seconds between two checks for flows whose processes are gone."""
+LOCK = Path("build", ".up.lock")
+"""Below the project's folder. It allows one `pedigree up` at a time, whatever its ports."""
 
 
-def up(root: Path) -> None:
-    """Start everything, print the addresses, and wait; what ends by itself is started again.
+def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
+    """Start everything, print the addresses, and wait; restart programs that exit.
 
     Raises:
-        PedigreeError: a port is in use, or a program does not start, or ends again and again.
+        PedigreeError: this checkout's `up` already runs, a port is in use, or a program does not start or keeps
+            exiting.
     """
+    (root / LOCK).parent.mkdir(exist_ok=True)
+    with locks.if_free(root / LOCK) as free:
+        if not free:
+            address = addresses.prefect(root)
+            state = (
+                f"already runs in {root}, with Prefect at {address}" if address else f"starts or stops in {root}"
+            )
+            raise PedigreeError(f"`pedigree up` {state}: use that one, or stop it with Ctrl-C and start again")
+        _up(root, addresses.url(prefect_port), addresses.url(mlflow_port))
+
+
+def _up(root: Path, prefect: str, mlflow: str) -> None:
     crashed.end_children(root)
-    for address, needs in ((server.ADDRESS, "Prefect's server needs"), (UI, "MLflow's pages need")):
-        remedy = "is another `pedigree up` running? End what listens there and start again"
-        expect_free(address, needs, remedy)
+    expect_free(prefect, "Prefect's server needs", "--prefect-port")
+    expect_free(mlflow, "the MLflow UI needs", "--mlflow-port")
     server.settings()
+    server.check_proxies()
+    server.check_database()
     mlflow_store.connect(root)
-    api = f"{server.ADDRESS}/api"
-    env = environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
-    prefect, mlflow = urlsplit(server.ADDRESS), urlsplit(UI)
+    api = f"{prefect}/api"
+    env = processes.environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
     with Children(env, partial(crashed.note_children, root)) as children:
-        # Each takes seconds: they start side by side.
-        children.start(
-            "Prefect's server",
-            f"-m prefect server start --host {prefect.hostname} --port {prefect.port}".split(),
-            f"{api}/health",
-        )
-        # One worker: it answers in threads, and MLflow's four take 6 s and 750 MB more.
-        pages = f"-m mlflow ui --workers 1 --host {mlflow.hostname} --port {mlflow.port}".split()
-        children.start("MLflow's pages", pages, f"{UI}/health")
+        # Started in parallel, as each takes seconds.
+        serve = ["-m", "prefect", "server", "start", *host_and_port(prefect)]
+        children.start("Prefect's server", serve, f"{api}/health")
+        ui.start(children, mlflow)
         children.wait()
-        with server.at(api):
+        with server.at(api), server.in_profile(api), addresses.published(root, mlflow, prefect):
             server.set_up()
-            crashed.tidy_own_server(root)  # before anything new is begun
-            children.start("the deployments", ["-m", "pipelines.serve"])
-            typer.echo(f"Prefect      {server.ADDRESS}")
-            typer.echo(f"MLflow       {UI}")
-            for name in tasks.names(root):
+            crashed.clean_up_own_server(root)  # before anything new is started
+            children.start("the deployments", ["-m", "pipelines.deployments"])
+            typer.echo(f"Prefect      {prefect}")
+            typer.echo(f"MLflow       {mlflow}")
+            for name in models.names(root):
                 typer.echo(f"deployment   prefect deployment run '{name}/local' --watch")
-            typer.echo("Ctrl-C takes all of it down.")
-            children.watch(_Looks(root, children))
+            typer.echo("Press Ctrl-C to stop all of it.")
+            children.watch(_Checks(root, children))
 
 
-class _Looks:
-    """Looks for what was cut off, now and then, in a thread: a server that is away holds nothing else up."""
+class _Checks:
+    """Checks for interrupted flow runs now and then, in a thread so that an unreachable server blocks nothing."""
 
     def __init__(self, root: Path, children: Children) -> None:
         self._root, self._children, self._looked = root, children, time.monotonic()
@@ -71,8 +81,8 @@ class _Looks:
         crashed.note_children(self._root, self._children.family())
         if self._look and self._look.is_alive():
             return
-        with_settings = contextvars.copy_context().run  # the server's address is among them
+        with_settings = contextvars.copy_context().run  # they include the server's address
         self._look = Thread(
-            target=with_settings, args=(crashed.tidy_own_server, self._root), name="tidy", daemon=True
+            target=with_settings, args=(crashed.clean_up_own_server, self._root), name="clean-up", daemon=True
         )
         self._look.start()

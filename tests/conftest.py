@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -21,22 +21,32 @@ import psutil
 import pytest
 import torch
 
-from components import tasks
+from components import models, params
+from components.adapters import dvc_data
 from components.contracts import Evaluated, Prepared, Registered, Task, Trained
-from components.params import TaskParams
+from components.models import Model
+from components.params import TaskParams, Values
 from components.training import device
+from pipelines import prefect_yaml
 from tests.running import python
 
 ROOT = Path(__file__).parents[1]
 BF16 = pytest.mark.skipif(
     device.precision_on(torch.device("cpu"), "auto") != "bf16", reason="this processor has no bf16"
 )
-TASKS = tasks.names(ROOT)
+PARAMS = ROOT / "tests" / "params.yaml"
+"""The tests' own: the project's params.yaml is its user's."""
+TASK_OF = {each.name: each.task for each in models.listed(params.read(PARAMS))}
+MODELS = list(TASK_OF)
+EACH = [MODELS[0], *(pytest.param(name, marks=pytest.mark.long) for name in MODELS[1:])]
+"""Where each model takes seconds, those of all tasks but the first wait for `make test-long`."""
+MODEL_OF = {task: name for name, task in TASK_OF.items()}
+"""One of each task."""
 
 
 def tiny(name: str) -> ModuleType:
-    """Return a task's tests/<name>/tiny.py: `SETTINGS`, `write` and `requests`."""
-    return importlib.import_module(f"tests.{name}.tiny")
+    """Return tests/tasks/<task>/tiny.py for a model: `SETTINGS`, `write` and `requests`."""
+    return importlib.import_module(f"tests.tasks.{TASK_OF[name]}.tiny")
 
 
 def copy_project(folder: Path) -> Path:
@@ -44,24 +54,24 @@ def copy_project(folder: Path) -> Path:
     for name in ("components", "pipelines", "profiles"):
         shutil.copytree(ROOT / name, folder / name)  # with its bytecode, where there is some
     (folder / "mlruns").mkdir()
-    for name in ("pyproject.toml", "dvc.yaml", "prefect.yaml", ".gitignore", "mlruns/.gitignore"):
+    (folder / "data").mkdir()
+    for name in ("pyproject.toml", "dvc.yaml", ".gitignore", "mlruns/.gitignore"):
         shutil.copyfile(ROOT / name, folder / name)
     shrink(folder / "params.yaml")
-    for name in TASKS:
+    (folder / prefect_yaml.FILE).write_text(prefect_yaml.text(folder, models.listed(models.read(folder))))
+    for name in MODELS:
         raw = folder / "data" / name
-        raw.mkdir(parents=True)
+        raw.mkdir()
         tiny(name).write(raw)
     return folder
 
 
 def shrink(target: Path) -> None:
-    """Write params.yaml with the tasks' `SETTINGS` laid over it."""
+    """Write the tests' params.yaml with the tasks' `SETTINGS` laid over it."""
     from ruamel.yaml import YAML
 
-    from components.params import Values, read
-
-    settings = {"tasks": {name: tiny(name).SETTINGS for name in TASKS}}
-    tree = Values(settings, {}).over(read(ROOT / "params.yaml")).tree
+    settings = {"models": {name: tiny(name).SETTINGS for name in MODELS}}
+    tree = Values(settings, {}).over(params.read(PARAMS)).tree
     with target.open("w") as file:
         YAML().dump(tree, file)
 
@@ -92,15 +102,30 @@ def make_project(folder: Path) -> Path:
         subprocess.run(command, cwd=folder, check=True)
     for name in (".dvc/config", ".dvcignore"):
         shutil.copyfile(ROOT / name, folder / name)
-    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], cwd=folder, check=True)
+    dvc_data.add(folder, *MODELS)
     commit(folder, "A small project")
     return folder
 
 
+_PROJECT = pytest.StashKey[Path]()
+
+
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """A project under DVC and git, with small data; whoever changes it makes a copy first."""
-    return make_project(tmp_path_factory.mktemp("project"))
+    folder = pytestconfig.stash[_PROJECT] = make_project(tmp_path_factory.mktemp("project"))
+    return folder
+
+
+@pytest.hookimpl(tryfirst=True)  # before the test's own fixtures, and those of its module
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Connect a test of a chain to the chain's store, whatever store the tests before it were connected to."""
+    root = item.config.stash.get(_PROJECT, None)
+    if root and "chain_of" in getattr(item, "fixturenames", ()):
+        from components.adapters import mlflow_store
+
+        if mlflow_store.tracking_uri() != mlflow_store.store_beside(root):
+            mlflow_store.connect(root)
 
 
 def commit(folder: Path, message: str) -> None:
@@ -113,7 +138,7 @@ def commit(folder: Path, message: str) -> None:
 def with_broken_code(project: Path, folder: Path) -> Path:
     """Copy a project whose own code can rebuild no network any more: only what versions carry still can."""
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", ".prefect", "mlruns", ".git", ".dvc"))
-    with (folder / "components" / "training" / "saved.py").open("a") as file:
+    with (folder / "components" / "training" / "model_files.py").open("a") as file:
         file.write("\n\ndef rebuild(*_):\n    raise RuntimeError('the code of the checkout')\n")
     return folder
 
@@ -122,55 +147,67 @@ def with_broken_code(project: Path, folder: Path) -> Path:
 class Chain:
     """The folders of a chain that has run, and what each stage returned."""
 
-    root: Path
-    task: Task[Any]
-    values: TaskParams
+    model: Model
     prepared: Prepared
     trained: Trained
     evaluated: Evaluated
     registered: Registered
 
     @property
+    def root(self) -> Path:
+        """The project's folder."""
+        return self.model.root
+
+    @property
+    def task(self) -> Task[Any, Any]:
+        """The model's."""
+        return self.model.task
+
+    @property
+    def values(self) -> TaskParams:
+        """The model's parameters."""
+        return self.model.params
+
+    @property
     def raw(self) -> Path:
-        """The task's raw data."""
-        return self.root / "data" / self.task.name
+        """The model's raw data."""
+        return self.model.raw
+
+    def having(self, values: TaskParams) -> Model:
+        """Return the model with other parameters."""
+        return replace(self.model, params=values)
 
 
 def register_as(chain: Chain, name: str, folder: Path) -> Registered:
     """Register a chain's model once more, under a name of the test's own, so that its aliases may move."""
     from components.stages import register
 
-    as_named = chain.values.register_.model_copy(update={"name": name})
-    values = chain.values.model_copy(update={"register_": as_named})
     parts = (chain.prepared, chain.trained, chain.evaluated)
-    return register.register(chain.task, values, *parts, folder / "registered.json")
+    return register.register(replace(chain.model, name=name), *parts, folder / "registered.json")
 
 
 def run_chain(project: Path, name: str) -> Chain:
-    """Run all four stages of a task, in this process."""
-    from components import params
+    """Run all four stages of a model, in this process."""
     from components.adapters import mlflow_store
     from components.stages import evaluate, prepare, register, train
-    from components.stages.origin import Origin
 
-    task = tasks.load(name)
-    values = params.validate(task.params, params.read(project / "params.yaml"), ("tasks", name))
+    model = models.load(project, name)
     build = project / "build" / f"{name}-chain"
     mlflow_store.connect(project)
-    prepared = prepare.prepare(task, values, project / "data" / name, build / "prepared")
-    trained = train.train(task, values, prepared, build / "model", Origin(project), f"{name} test")
-    evaluated = evaluate.evaluate(task, values, prepared, trained, build / "evaluation")
-    registered = register.register(task, values, prepared, trained, evaluated, build / "registered.json")
-    return Chain(project, task, values, prepared, trained, evaluated, registered)
+    prepared = prepare.prepare(model, model.raw, build / "prepared")
+    trained = train.train(model, prepared, build / "model", name=f"{name} test")
+    evaluated = evaluate.evaluate(model, prepared, trained, build / "evaluation")
+    registered = register.register(model, prepared, trained, evaluated, build / "registered.json")
+    return Chain(model, prepared, trained, evaluated, registered)
 
 
 @pytest.fixture(scope="session")
 def chain_of(project: Path) -> Callable[[str], Chain]:
-    """All four stages of a task, in this process, once."""
+    """All four stages of a model, in this process, once."""
     return cache(partial(run_chain, project))
 
 
 @pytest.fixture(scope="session")
 def chain(chain_of: Callable[[str], Chain]) -> Chain:
-    """The chain of vision, for what is the same whatever the task."""
-    return chain_of("vision")
+    """The chain of digits, for what is the same whatever the model."""
+    return chain_of("digits")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
 """Not the installed command: this takes the code of the current folder."""
+DVC = ["-c", "from components.adapters.dvc_program import main; import sys; sys.exit(main())"]
+"""This environment's `dvc`, with the code of the current folder."""
 UP_SECONDS = 200
 
 
@@ -74,7 +76,7 @@ class Up:
                 time.sleep(0.5)
 
     def deployment(self, task: str, name: str = "local") -> dict:
-        """Return what Prefect has of a task's deployment, once it is there: a few seconds after the servers are."""
+        """Return what Prefect has of a model's deployment, once it is there, seconds after the servers."""
         end = time.monotonic() + UP_SECONDS
         while True:
             try:
@@ -84,10 +86,10 @@ class Up:
                 time.sleep(0.5)
 
     def submit(self, name: str, parameters: dict) -> str:
-        """Ask for a flow run of a task's deployment; return its id."""
+        """Ask for a flow run of a model's deployment; return its id."""
         deployment = self.deployment(name)
-        made = self.api(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-        return str(made["id"])
+        created = self.api(f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+        return str(created["id"])
 
     def state(self, flow_run: str) -> str:
         """Return a flow run's state: COMPLETED, RUNNING, …"""
@@ -98,25 +100,13 @@ class Up:
         return (self.folder / "up.log").read_text()
 
 
-def with_ports(folder: Path, ports: tuple[int, int]) -> None:
-    """Put ports in place of the usual ones, so that a person's own servers are left alone."""
-    prefect, mlflow = ports
-    for file, old, new in (
-        ("pipelines/server.py", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
-        ("components/adapters/mlflow_store.py", "127.0.0.1:5000", f"127.0.0.1:{mlflow}"),
-        ("pyproject.toml", "127.0.0.1:4200", f"127.0.0.1:{prefect}"),
-    ):
-        text = (folder / file).read_text()
-        assert old in text
-        (folder / file).write_text(text.replace(old, new))
-
-
 @contextmanager
 def up(folder: Path, ports: tuple[int, int], **env: str) -> Iterator[Up]:
-    """Run `pedigree up` in a project that has these ports, until the block ends."""
+    """Run `pedigree up` in a project on these ports, until the block ends."""
+    prefect, mlflow = map(str, ports)
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, *PEDIGREE, "up"],
+            [sys.executable, *PEDIGREE, "up", "--prefect-port", prefect, "--mlflow-port", mlflow],
             cwd=folder,
             env=os.environ | env,
             stdout=log,

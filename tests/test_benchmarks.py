@@ -1,15 +1,59 @@
-"""The page that tells what benchmarks found."""
+"""The pages that tell what benchmarks found."""
 
+import math
 import shutil
+from functools import partial
 
-from benchmarks import report
+import pytest
+
+from benchmarks import gate, report
+from components.trust.gate import POWER
 from tests.conftest import ROOT
 
 
 def test_the_page_of_figures_says_what_was_measured_and_nothing_else(tmp_path, monkeypatch):
-    shutil.copy(report.KEPT, tmp_path)
+    shutil.copy(report.RECORDS, tmp_path)
     (tmp_path / "images").mkdir()
     monkeypatch.setattr(report, "DOCS", tmp_path)
     report.write()
     assert (tmp_path / "performance.md").read_text() == (ROOT / "docs" / "performance.md").read_text()
     assert (tmp_path / "images" / "throughput.png").stat().st_size > 10_000
+
+
+TRIALS = 500
+
+
+def at_most(share):
+    """Return the largest share of trials that chance leaves at a true share."""
+    return share + 3 * math.sqrt(share * (1 - share) / TRIALS)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        gate.Cell("accuracy", 100),
+        gate.Cell("per-speaker accuracy", 200, 6, unequal=True),
+        gate.Cell("perplexity", 20),
+        gate.Cell("average precision", 50, positives=10),
+    ],
+    ids=lambda cell: cell.score,
+)
+def test_a_version_that_is_no_better_is_promoted_as_rarely_as_stated_and_a_better_one_as_often(cell):
+    assert gate.rate(partial(gate._promotes, cell, 0), TRIALS, 1) <= at_most(0.025)
+    gain, _ = gate.detectable(cell, TRIALS, 3)
+    assert 1 - gate.rate(partial(gate._promotes, cell, gain), TRIALS, 4) <= at_most(1 - POWER)
+
+
+def test_a_version_from_few_sources_is_never_promoted():
+    assert gate.rate(partial(gate._promotes, gate.Cell("per-speaker accuracy", 200, 4), 4.0), 50, 1) == 0
+
+
+@pytest.mark.parametrize(("groups", "each"), [(4, 20), (10, 100)])
+def test_a_version_that_is_better_in_every_class_is_not_rejected_for_one(groups, each):
+    assert gate.rate(partial(gate._rejects, groups, each, 0.0), TRIALS // 5, 6) <= at_most(0.05)
+
+
+def test_of_twenty_equal_challengers_in_a_row_as_few_are_promoted_as_stated():
+    promoted, at_five_percent = gate.challengers(TRIALS // 10)
+    assert promoted <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / (TRIALS // 10))
+    assert at_five_percent > 0.3

@@ -1,4 +1,4 @@
-"""One module for each outside tool."""
+"""The interfaces to outside tools."""
 
 import os
 
@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-# A version of ours holds no pickle; what another tool registered as one could run anything, and is refused.
+# Pickles can run any code. Our versions contain none, and those of other tools are refused.
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-# Its server's workers judge language models by others; nobody here asks that, and they take seconds to start.
+# The server's job workers, which evaluate language models by others, are unused here and slow down its start.
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

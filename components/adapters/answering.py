@@ -1,10 +1,10 @@
-"""python -P answering.py FOLDER: answer with the registered model in a folder, as its own code does.
+"""python -P answering.py FOLDER: answer requests with the registered model in a folder and its own code.
 
-A version carries the source of `components` that it was registered with, and MLflow puts that first on the path
-of imports; so nothing here may import `components`, or this checkout's code would answer in its stead.
+A version contains the source of `components` at its registration, and MLflow puts that first in sys.path. So
+nothing here may import `components`, as this checkout's code would then answer instead.
 
 A request is a line of JSON on standard input, the answer a line on standard output: `{"answers": [...]}`, or
-`{"refused": reason}` for all of its rows. The first line of all says whether the model was loaded.
+`{"rejected": reason}` if all rows are rejected. The first line of output says whether the model was loaded.
 """
 
 import base64
@@ -19,40 +19,53 @@ from mlflow.pyfunc import PyFuncModel
 
 
 def main(folder: str) -> None:
-    """Answer until standard input ends."""
-    # What libraries print goes to standard error: only answers stand on the standard output that we were given.
+    """Answer requests until standard input ends."""
+    # Anything that libraries print goes to standard error, so that standard output contains only answers.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
         model = mlflow.pyfunc.load_model(folder)
-    except Exception as error:  # code of any age may fail in any way
-        _tell(out, {"refused": _reason(error)})
+    except Exception as error:  # code of any version may fail in any way
+        _write(out, {"rejected": _reason(error)})
         raise
-    _tell(out, {"answers": []})
+    _write(out, {"answers": []})
     for line in sys.stdin:
-        _tell(out, _answer(model, json.loads(line)))
+        _write(out, _answer(model, json.loads(line)))
 
 
 def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
-    contents = [base64.b64decode(each) if request["binary"] else each for each in request["contents"]]
-    rows = pd.DataFrame({request["column"]: pd.Series(contents, dtype=object)})
+    rows = request["rows"]
+    columns = {name: [row[name] for row in rows] for name in request["columns"]}
+    columns |= {name: [base64.b64decode(each) for each in columns[name]] for name in request["binary"]}
+    # Without a type, pandas would make strings of another kind than those for which MLflow checks.
+    table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
     try:
-        answers = pd.DataFrame(model.predict(rows, params=request["params"]))
-    except Exception as error:  # as above; the caller then asks for fewer rows
-        return {"refused": _reason(error)}
+        answers = pd.DataFrame(model.predict(table, params=request["params"]))
+    except Exception as error:  # as above
+        if not rows:
+            return {"rejected": _reason(error)}
+        if len(rows) == 1:
+            return {"answers": [{"error": _reason(error)}]}
+        # Older versions reject an entire request because of one row.
+        alone = [_answer(model, {**request, "rows": [row]}) for row in rows]
+        return {"answers": [row for each in alone for row in each["answers"]]}
     return {"answers": answers.to_dict("records")}
 
 
 def _reason(error: Exception) -> str:
-    """Return the sentence of an MLflow error, which is the model's own, and of others their kind too."""
-    said = getattr(error, "message", None)
-    return str(said) if said else f"{type(error).__name__}: {error}"
+    """Return the message of an MLflow error, which is the model's own; of other errors, type and message."""
+    message = getattr(error, "message", None)
+    return str(message) if message else f"{type(error).__name__}: {error}"
 
 
-def _tell(out: TextIO, line: dict[str, Any]) -> None:
-    # numpy's numbers and arrays are what a model may give beside Python's own.
-    out.write(json.dumps(line, default=lambda value: value.tolist()) + "\n")
+def _write(out: TextIO, line: dict[str, Any]) -> None:
+    out.write(json.dumps(line, default=_jsonable) + "\n")
     out.flush()
+
+
+def _jsonable(value: Any) -> Any:
+    """Convert bytes to base64, and NumPy's numbers and arrays to Python's."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value.tolist()
 
 
 if __name__ == "__main__":

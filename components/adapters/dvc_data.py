@@ -1,19 +1,21 @@
-"""The only module that meets DVC: which version of data/ is pinned, bringing it, and reproducing stages.
+"""The interface to DVC: pinned versions of data sets, and reproducing stages.
 
-Reading is done in this process and takes no lock. Whatever changes the workspace runs as `python -m dvc`, one
-command at a time, for DVC refuses a second one even when it is about another stage.
+A data set is a folder in data/ with its own entry in data.dvc, so that `dvc pull data/<name>` fetches it alone.
+
+Reading happens in this process, without a lock. Everything that changes the workspace runs as `python -m dvc`, one
+command at a time, as DVC refuses a second one even for another stage.
 """
 
+import io
 import json
 import logging
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,32 +23,45 @@ from typing import Any, TextIO
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components import locks, processes
+from components.datasets import raw_files
 from components.errors import PedigreeError
+from components.runtime import files, locks, presence, processes
 from components.trust.lineage import NONE
 
 FOLDER = ".dvc"
 DATA = "data"
 PIN, LOCK = "data.dvc", "dvc.lock"
 AGAIN = 5.0
-"""Seconds until a DVC is asked again that was refused because of one that is not of this environment."""
+"""Seconds between attempts while a DVC of another environment blocks ours."""
 MOMENT = 0.5
-"""Seconds, in which whoever writes a small file has done so."""
+"""Seconds within which a process finishes writing a small file."""
+QUIET_SECONDS = 5.0
+"""Time between two lines of progress."""
 
 _log = logging.getLogger("pedigree.dvc")
 
 
 @dataclass(frozen=True)
 class Version:
-    """A folder's content, as DVC tells one from another."""
+    """The identity of a folder's content in DVC."""
 
     md5: str
-    """Of the sorted list of files and their MD5, with `.dir` at its end."""
+    """MD5 of the sorted list of files and their MD5s, with the suffix `.dir`."""
     files: int
+
+    @property
+    def size(self) -> str:
+        """The number of files in words: "5,000 files", "1 file"."""
+        return f"{self.files:,} file" + "s" * (self.files != 1)
 
 
 @contextmanager
-def _repo(root: Path) -> Iterator[Any]:
+def repo_of(root: Path) -> Iterator[Any]:
+    """Open the DVC project at `root`.
+
+    Raises:
+        PedigreeError: it is none, or DVC raises an error in the block.
+    """
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
     from dvc_data.hashfile.build import IgnoreInCollectedDirError
@@ -59,7 +74,7 @@ def _repo(root: Path) -> Iterator[Any]:
 
 
 _NO_GIT = {"core": {"no_scm": True}}
-"""What tells DVC that there is no git; else it refuses to work in a downloaded archive."""
+"""DVC configuration without git, such as in a downloaded archive, where DVC would otherwise refuse to work."""
 
 
 def _without_git(root: Path) -> bool:
@@ -69,7 +84,7 @@ def _without_git(root: Path) -> bool:
 
 @contextmanager
 def _settings(root: Path) -> Iterator[dict[str, str]]:
-    """Give the environment that says `_NO_GIT` to DVC's program where it has to be said."""
+    """Yield the environment that passes `_NO_GIT` to the `dvc` program if there is no git."""
     if not _without_git(root):
         yield {}
         return
@@ -78,28 +93,83 @@ def _settings(root: Path) -> Iterator[dict[str, str]]:
         yield {"DVC_SYSTEM_CONFIG_DIR": folder}
 
 
-def version_of(folder: Path, root: Path) -> Version:
-    """Return the version that `dvc add` would give to `folder`; neither data.dvc nor the cache is touched.
+def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
+    """Return the version that `dvc add` would give to `folder`, without changing data.dvc or the cache.
+
+    Entries that DVC could not pin, such as broken links, are left out; see `raw_files.survey`.
+
+    Args:
+        folder: The folder.
+        root: The DVC project.
+        recorded: Take the hashes of files that DVC has hashed before from its record. Only for what is shown:
+            the record takes a file for unchanged if its time, size and inode are, and so overlooks one that was
+            unpacked or copied with its time in place of another.
 
     Raises:
-        PedigreeError: `root` is no DVC project, or DVC refuses the folder, as it does with a .dvcignore in it.
+        PedigreeError: `root` is not a DVC project, or DVC refuses the folder, for example with a .dvcignore in it,
+            or would pin only a part of what can be read.
     """
-    from dvc.fs import LocalFileSystem  # type: ignore[import-untyped]
+    from dvc.fs import Callback, LocalFileSystem  # type: ignore[import-untyped]
     from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.state import StateNoop
+    from dvc_data.hashfile.tree import Tree
 
-    with _repo(root) as repo:
-        # Without `ignore` the hash would count files that .dvcignore keeps out of `dvc add`.
+    present = raw_files.survey(folder)
+    with repo_of(root) as repo:
+        cache = copy(repo.cache.local)
+        if not recorded:
+            cache.state = StateNoop()
         _, meta, tree = build(
-            repo.cache.local,
+            cache,
             str(folder.absolute()),
             LocalFileSystem(),
             "md5",
             dry_run=True,
-            ignore=repo.dvcignore,
+            ignore=_Ignore(repo.dvcignore, folder.absolute(), {each.file for each in present.rejected}),
+            callback=Callback(hooks={"progress": _progress(folder, len(present.readable))}),
         )
     if tree.hash_info.value is None or meta.nfiles is None:
         raise PedigreeError(f"{folder} is a file: put a folder in its place")
+    assert isinstance(tree, Tree)
+    if ignored := sorted(present.readable - {"/".join(key) for key, _, _ in tree}):
+        raise PedigreeError(
+            f"{folder}: because of .dvcignore DVC does not pin {raw_files.listed(ignored)}: move these files away, "
+            "or remove the pattern from .dvcignore"
+        )
     return Version(tree.hash_info.value, meta.nfiles)
+
+
+def _progress(folder: Path, total: int) -> Callable[..., None]:
+    """Return what DVC calls after each file with the number of those that it has hashed."""
+    reported = time.monotonic()
+
+    def report(size: int | None, done: int, **_: Any) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > QUIET_SECONDS:
+            reported = time.monotonic()
+            # DVC also hashes some files that nothing reads, such as hidden ones.
+            _log.info("%s: %s of about %s files hashed", folder, f"{done:,}", f"{total:,}")
+
+    return report
+
+
+@dataclass(frozen=True)
+class _Ignore:
+    """What DVC leaves out of a folder: what .dvcignore says, and entries that it cannot read."""
+
+    dvcignore: Any
+    folder: Path
+    unreadable: Collection[str]
+
+    def walk(self, fs: Any, path: Any, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for root, folders, names in self.dvcignore.walk(fs, path, **options):
+            below = Path(root).relative_to(self.folder)
+            paths = {name: raw_files.printable((below / name).as_posix()) for name in names}
+            yield root, folders, [name for name in names if paths[name] not in self.unreadable]
+
+    def find(self, fs: Any, path: Any) -> Iterator[str]:
+        for root, _, names in self.walk(fs, path):
+            yield from (f"{root}/{name}" for name in names)
 
 
 def hash_of(folder: Path, root: Path) -> str:
@@ -108,186 +178,211 @@ def hash_of(folder: Path, root: Path) -> str:
 
 
 def hash_or_none(folder: Path) -> str:
-    """Return the MD5 that DVC gives to `folder`, or none when it is not there or in no DVC project."""
+    """Return the MD5 that DVC gives to `folder`, or `NONE` if it does not exist or is in no DVC project."""
     if not folder.exists():
         return NONE
     roots = [root for root in folder.absolute().parents if (root / FOLDER).is_dir()]
     return hash_of(folder, roots[0]) if roots else NONE
 
 
-def pinned_version(root: Path) -> Version | None:
-    """Return the version of data/ that data.dvc pins, or None when there is no data.dvc.
+def has_version(folder: Path, md5: str) -> bool:
+    """Return whether a folder holds exactly the files of a version; not if DVC could not pin it."""
+    try:
+        return files.filled(folder) and hash_or_none(folder) == md5
+    except PedigreeError:
+        return False
+
+
+def pinned_version(root: Path, data: str) -> Version | None:
+    """Return the pinned version of a data set, or None if it is not pinned.
 
     Raises:
-        PedigreeError: data.dvc is not as DVC writes it, for example after a merge with conflicts.
+        PedigreeError: data.dvc is invalid, for example after a merge with conflicts.
     """
+    for out in _outs(root):
+        if out["path"] == f"{DATA}/{data}" and "md5" in out:
+            return Version(out["md5"], out.get("nfiles", 1))
+    return None
+
+
+def _outs(root: Path) -> list[dict[str, Any]]:
+    """Return the entries of data.dvc, one per data set."""
     try:
-        out = YAML(typ="safe").load(root / PIN)["outs"][0]
-        return Version(out["md5"], out["nfiles"])
+        outs = YAML(typ="safe").load(root / PIN)["outs"]
     except FileNotFoundError:
-        return None
-    except (YAMLError, KeyError, IndexError, TypeError, UnicodeDecodeError):
-        raise PedigreeError(f"{PIN} is not as DVC writes it: bring it back with `git checkout {PIN}`") from None
+        return []
+    except (YAMLError, ValueError, KeyError, TypeError):  # of ruamel itself some, such as those of a wrong date
+        raise _not_as_written() from None
+    if not isinstance(outs, list) or not all(_is_entry(out) for out in outs):
+        raise _not_as_written()
+    return outs
 
 
-def pinned(root: Path) -> str | None:
-    """Return the hash of data/ that data.dvc pins, or None without data.dvc; raises as `pinned_version` does."""
-    version = pinned_version(root)
+def _is_entry(out: Any) -> bool:
+    kinds = (("path", str, None), ("md5", str, ""), ("nfiles", int, 0))
+    return isinstance(out, dict) and all(isinstance(out.get(key, absent), kind) for key, kind, absent in kinds)
+
+
+def _not_as_written() -> PedigreeError:
+    return PedigreeError(f"{PIN} is not as DVC writes it: restore it with `git checkout {PIN}`")
+
+
+def pinned(root: Path, data: str) -> str | None:
+    """Return the pinned hash of a data set, or None if it is not pinned; raises as `pinned_version` does."""
+    version = pinned_version(root, data)
     return version.md5 if version else None
 
 
-def has_remote(root: Path) -> bool:
-    """Tell whether DVC has a default remote to pull from."""
-    with _repo(root) as repo:
-        return "remote" in repo.config["core"]
-
-
-def holds(root: Path, md5: str | None = None) -> bool:
-    """Tell whether DVC's cache holds every file of a version of data/, the pinned one if none is named."""
-    wanted = md5 or pinned(root)
-    if wanted is None:
-        return False
-    with _repo(root) as repo:
-        return _complete(repo.cache.local, wanted)
-
-
-def remote_holds(root: Path, md5: str) -> bool:
-    """Tell whether DVC's default remote holds every file of a version of data/.
+def add(root: Path, *data: str) -> None:
+    """Pin the present files of data sets and put them in DVC's cache; other entries of data.dvc stay.
 
     Raises:
-        PedigreeError: the remote is out of reach, so that nobody knows.
+        PedigreeError: DVC refuses, or takes files for those that were there before; data.dvc is unchanged.
     """
-    if not has_remote(root):
-        return False
-    with _repo(root) as repo, _reaching_remote():
-        return _complete(repo.cloud.get_remote_odb(hash_name="md5"), md5)
+    file = root / PIN
+    for each in data:
+        expect_readable(root, each)
+    with alone(root, f"the pinning of {', '.join(data)}"):
+        before = file.read_text(encoding="utf-8") if _outs(root) else None
+        try:
+            _enter(root, data)
+            _dvc(root, "add", *(f"{DATA}/{each}" for each in data))
+            for each in data:
+                _expect_pinned(root, each)
+        except BaseException:
+            if before is None:
+                file.unlink(missing_ok=True)
+            else:
+                files.write_text(file, before)
+            raise
 
 
-def fetch(root: Path, md5: str) -> None:
-    """Bring a version of data/ from DVC's default remote into its cache; data/ stays as it is.
-
-    Raises:
-        PedigreeError: the remote is out of reach, or does not hold all of it.
-    """
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    with _repo(root) as repo, _reaching_remote():
-        lacking = repo.cloud.pull([HashInfo("md5", md5)]).failed  # the list of the files comes first
-        if not lacking:
-            lacking = repo.cloud.pull({info for _, _, info in _listed(repo.cache.local, md5)}).failed
-    if lacking:
+def _expect_pinned(root: Path, data: str) -> None:
+    """Check that data.dvc pins what a data set holds; DVC goes by a file's time, size and inode (`version_of`)."""
+    folder = root / DATA / data
+    if pinned(root, data) != hash_of(folder, root):
         raise PedigreeError(
-            f"DVC's remote lacks {len(lacking)} of the files of data {md5}: `dvc push` them from where they are"
+            f"DVC pins older files of {DATA}/{data} than are there, as some have the same time and size as before: "
+            f"run `find {DATA}/{data} -type f -exec touch {{}} +`, and then the same command again"
         )
 
 
-def write_version(root: Path, md5: str, name: str, folder: Path) -> None:
-    """Write the files that a version of data/, which the cache holds, has below `name` into an empty folder."""
-    with _repo(root) as repo:
-        cache = repo.cache.local
-        for key, _, info in _listed(cache, md5):
-            if key[0] == name:
-                if {"", ".", ".."} & set(key):
-                    raise PedigreeError(
-                        f"data {md5} names a file outside its folder, {'/'.join(key)}: do not use it"
-                    )
-                target = folder.joinpath(*key[1:])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(cache.oid_to_path(info.value), target)
-
-
-def _listed(store: Any, md5: str) -> Any:
-    """Return the list of files, as (path's parts, meta, hash), of a version that a cache or remote has."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
-    return Tree.load(store, HashInfo("md5", md5))
-
-
-def _complete(store: Any, md5: str) -> bool:
-    from dvc_objects.errors import ObjectFormatError
-
-    try:
-        wanted = {info.value for _, _, info in _listed(store, md5)}
-    except (ObjectFormatError, KeyError, TypeError):  # a list that is none
-        return False
-    except FileNotFoundError as error:
-        if error.__cause__ is None:
-            return False
-        raise error.__cause__ from None  # of a web server out of reach fsspec says that it has no such file
-    return wanted == set(store.oids_exist(wanted))
-
-
-@contextmanager
-def _reaching_remote() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # each kind of remote has errors of its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PedigreeError(
-            f"DVC's remote is out of reach ({reason}): look at `dvc remote list`, and run the same command again"
-        ) from error
-
-
-def add(root: Path) -> None:
-    """Pin what is in data/ now and put it in DVC's cache (`dvc add data`).
+def expect_readable(root: Path, data: str) -> None:
+    """Check that DVC can read all entries of a data set; a named pipe would let it wait for ever.
 
     Raises:
-        PedigreeError: DVC refuses, in one sentence.
+        PedigreeError: it cannot read some.
     """
-    _dvc(root, "add", DATA)
+    if rejected := raw_files.survey(root / DATA / data).rejected:
+        names = [f"{DATA}/{data}/{entry.file} ({entry.reason})" for entry in rejected]
+        raise PedigreeError(f"DVC cannot pin {raw_files.listed(names)}")
 
 
-def checkout(root: Path) -> None:
-    """Bring the pinned data/ back from DVC's cache; raises as `add` does."""
-    _dvc(root, "checkout", PIN)
+def _enter(root: Path, data: Iterable[str]) -> None:
+    """Add missing entries to data.dvc, as DVC would otherwise pin a new data set in a file of its own."""
+    yaml, text = YAML(), io.StringIO()
+    tree = yaml.load(root / PIN) if _outs(root) else {"outs": []}
+    paths = [out["path"] for out in tree["outs"]]
+    new = [path for each in data if (path := f"{DATA}/{each}") not in paths]
+    if not new and DATA not in paths:
+        return
+    if DATA in paths:
+        del tree["outs"][paths.index(DATA)]
+    tree["outs"] += [{"path": path} for path in new]
+    yaml.dump(tree, text)
+    files.write_text(root / PIN, text.getvalue())
 
 
-def pull(root: Path) -> None:
-    """Bring the pinned data/ from DVC's default remote.
+def add_changed(root: Path, data: str, found: str) -> None:
+    """Update the pin of a data set whose hash has changed, as `dvc repro` does; one that is not pinned stays so.
 
     Raises:
-        PedigreeError: the remote is out of reach or does not hold this version.
+        PedigreeError: as `add` does.
     """
-    _dvc(root, "pull", PIN)
+    if pinned(root, data) not in (None, found):
+        add(root, data)
+
+
+def missing(root: Path) -> list[str]:
+    """Return the pinned folders that are missing or empty."""
+    return [path for out in _outs(root) if not files.filled(root / (path := out["path"]))]
+
+
+def checkout(root: Path, data: str) -> None:
+    """Restore a pinned data set from DVC's cache; raises as `add` does."""
+    _dvc(root, "checkout", f"{DATA}/{data}")
+
+
+def pull(root: Path, data: str) -> None:
+    """Restore a pinned data set from DVC's default remote.
+
+    Raises:
+        PedigreeError: the remote is unreachable or lacks this version.
+    """
+    _dvc(root, "pull", f"{DATA}/{data}")
 
 
 def repro(root: Path, stage: str) -> None:
-    """Bring `stage` of dvc.yaml, and what it depends on, up to date (`dvc repro`).
+    """Bring a stage of dvc.yaml that reads only raw data up to date, even if other data sets are missing.
+
+    This does not update the pin of changed data: `add_changed` does.
 
     Raises:
-        PedigreeError: with the sentence of the stage that failed, or else with DVC's.
+        PedigreeError: the stage failed; the message is the stage's, or else DVC's.
     """
-    _dvc(root, "repro", stage)
+    _dvc(root, "repro", "--single-item", stage)
 
 
-def alone(root: Path, doing: str = "another DVC command in this workspace") -> AbstractContextManager[None]:
-    """Keep every other process and thread that uses this module from changing the workspace; blocks may nest."""
-    return locks.alone(root.resolve() / "build" / ".dvc-repro.lock", doing)
+def alone(root: Path, doing: str) -> AbstractContextManager[None]:
+    """Hold the lock under which this module changes the workspace; blocks may nest.
 
-
-def mend(root: Path) -> None:
-    """End a DVC that outlives who started it, and put away what one that was killed has left half written.
-
-    To be called by whoever is `alone`: every later DVC would refuse to work beside the one and to read the other.
-    What is lost is which processes are at work, and what the stages were last run on: the next `dvc repro` runs
-    them again, and a training goes on from its checkpoint.
+    Args:
+        root: The project's folder.
+        doing: What the block does, for the message of those who wait: "pedigree data digits".
     """
-    processes.end_left(root)
+    return locks.alone(_lock(root), doing)
+
+
+def alone_if_free(root: Path, doing: str) -> AbstractContextManager[bool]:
+    """Hold that lock if nobody else does; yields whether it is held."""
+    return locks.alone_if_free(_lock(root), doing)
+
+
+def holder(root: Path) -> str:
+    """Return who holds that lock: "dvc repro (pid 12 on node)"."""
+    return locks.holder(_lock(root))
+
+
+def busy(root: Path) -> bool:
+    """Return whether a DVC command is changing this workspace."""
+    return locks.held(_lock(root))
+
+
+def _lock(root: Path) -> Path:
+    return root.resolve() / "build" / ".dvc-repro.lock"
+
+
+def repair(root: Path) -> None:
+    """End orphaned DVC processes, and move away files that a killed DVC left half written.
+
+    Call it under the lock `alone`. Otherwise every later DVC would refuse to run. Moving the files away loses what
+    the stages were last run on: the next `dvc repro` runs them again, and a training resumes from its checkpoint.
+    """
+    presence.end_orphans(root)
     for file, read in (
         (root / FOLDER / "tmp" / "rwlock", json.load),
         (root / LOCK, YAML(typ="safe", pure=True).load),
     ):
         if _torn(file, read):
-            time.sleep(MOMENT)  # somebody else's DVC may be writing it
+            time.sleep(MOMENT)  # another environment's DVC may be writing it
             if _torn(file, read):
                 file.replace(file.with_name(f"{file.name}.damaged"))
-                _log.warning("%s was left half written, and is put away as %s.damaged", file, file.name)
+                _log.warning("%s was half written: renamed it to %s.damaged", file, file.name)
 
 
 def noted(root: Path, pid: int) -> AbstractContextManager[None]:
-    """Keep that this process waits for a DVC, which a kill of this process would leave at work."""
-    return processes.noted(processes.notes(root, "dvc"), pid)
+    """Record the DVC process that this process waits for, so that it can be ended if this process is killed."""
+    return presence.noted(presence.notes(root, "dvc"), pid)
 
 
 def _torn(file: Path, read: Callable[[TextIO], Any]) -> bool:
@@ -300,9 +395,23 @@ def _torn(file: Path, read: Callable[[TextIO], Any]) -> bool:
         return True
 
 
+def expect_current_pin(root: Path) -> None:
+    """Check that data.dvc pins each data set by itself.
+
+    Raises:
+        PedigreeError: it pins all of data/ as one.
+    """
+    if any(out["path"] == DATA for out in _outs(root)):
+        raise PedigreeError(
+            f"{PIN} pins all of {DATA}/ as one, which is an old format: pin each data set separately with "
+            "`pedigree data --accept`"
+        )
+
+
 def _dvc(root: Path, *arguments: str) -> None:
+    expect_current_pin(root)
     with alone(root, f"dvc {' '.join(arguments)}"), _settings(root) as settings:
-        mend(root)
+        repair(root)
         code, lines = _run(root, arguments, settings)
         while code != 0 and (others := _others("\n".join(lines))):
             _log.info("waiting for %s", others)
@@ -313,7 +422,7 @@ def _dvc(root: Path, *arguments: str) -> None:
 
 
 def _others(output: str) -> str:
-    """Return which other DVC keeps this one from its work, or nothing where none does."""
+    """Return a description of the DVC that blocks this one, or an empty string."""
     if "Unable to acquire lock" not in output and "it is being blocked by" not in output:
         return ""
     by = [line.strip() for line in output.splitlines() if line.startswith("  (PID ")]
@@ -321,21 +430,13 @@ def _others(output: str) -> str:
 
 
 def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) -> tuple[int, list[str]]:
-    """Pass DVC's lines on to the log; return its exit status and those lines."""
-    environment = {
-        **os.environ,
-        **settings,
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",
-        # dvc.yaml says `python`, and means the one that runs us.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-    }
-    # In our own process group: Prefect cancels a run by ending that group, and so ends DVC and its stage too.
+    """Run DVC and log its output; return its exit code and its lines."""
+    # In our process group, which Prefect ends to cancel a run, so that DVC and its stage end, too.
     with (
         subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=root,
-            env=environment,
+            env=processes.environment(**settings, DVC_NO_ANALYTICS="1", PYTHONUNBUFFERED="1"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -365,17 +466,17 @@ def _problem(command: str, output: str) -> PedigreeError:
     if stage:
         return PedigreeError(stage)
     if "not inside of a DVC repository" in output:
-        return PedigreeError("this folder is no DVC project: run in the project's folder, or run `dvc init` here")
+        return PedigreeError("this folder is not a DVC project: run in a project's folder, or `dvc init` here")
     if command.startswith("dvc pull"):
         return PedigreeError(
-            f"{command} failed ({_last_words(output)}): check that `dvc remote list` names a remote that can be "
-            f"reached and holds this version, or build the embedded data with `pedigree data --accept`"
+            f"{command} failed ({_reason(output)}): check that `dvc remote list` names a reachable remote with "
+            f"this version, or write the embedded data with `pedigree data --accept`"
         )
-    return PedigreeError(f"{command} failed: {_last_words(output)}")
+    return PedigreeError(f"{command} failed: {_reason(output)}")
 
 
 def _stage_sentence(lines: list[str]) -> str | None:
-    """Return what a stage's program printed after `error: `, with the indented lines that go on with it."""
+    """Return the message that a stage printed after `error: `, with its indented continuation lines."""
     starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
     if not starts:
         return None
@@ -387,8 +488,8 @@ def _stage_sentence(lines: list[str]) -> str | None:
     return "\n".join(sentence)
 
 
-def _last_words(output: str) -> str:
-    """Return DVC's own `ERROR:` line, or the last line where it has none."""
+def _reason(output: str) -> str:
+    """Return DVC's last `ERROR:` line, or the last line if there is none."""
     lines = [line for line in output.splitlines() if line] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines)[-1].rstrip(":.")

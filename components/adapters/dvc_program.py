@@ -1,28 +1,37 @@
-"""The program `dvc` of this environment: DVC's own, but of two at once in a workspace the second waits.
+"""The program `dvc` of this environment: DVC, except that a second command in a workspace waits for the first.
 
-DVC itself refuses the second one ("is busy", exit code 255), even when it is about another stage.
+DVC itself refuses a second command ("is busy", exit code 255), even for another stage. This program also runs the
+stages of a model if data sets of other models are missing; if the model's own is missing, it says how to get it.
 """
 
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from components import interrupts, processes
+from components import models
 from components.adapters import dvc_data
 from components.errors import PedigreeError, last_sentence
+from components.runtime import files, interrupts, processes, surroundings
 
 WAITING = frozenset(
     "add checkout commit exp freeze gc import import-url move pull remove repro unfreeze unprotect update".split()  # noqa: SIM905
 )
 """Commands that change the workspace."""
+PLAIN = frozenset(
+    "-f --force -i --interactive --no-commit --no-run-cache -q --quiet -v --verbose".split()  # noqa: SIM905
+)
+"""Options of `dvc repro` that have the same meaning for a single stage."""
 _INSIDE = "PEDIGREE_INSIDE_DVC"
-"""In the environment of what such a command starts, which must not wait for it."""
+"""Environment variable of the processes of such a command, which must not wait for it."""
 
 
 def main() -> int:
-    """Run DVC with our arguments; return its exit code."""
+    """Run DVC with this process's arguments; return its exit code."""
+    surroundings.settle()
     from dvc.cli import main as dvc  # type: ignore[import-untyped]
 
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
@@ -34,16 +43,55 @@ def main() -> int:
     logging.getLogger("pedigree").setLevel(logging.INFO)
     try:
         with interrupts.interruptible(), dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
-            dvc_data.mend(root)
-            # As a child, so that its stage can be ended with it: DVC alone would leave that running.
-            child = subprocess.Popen([sys.executable, "-m", "dvc", *sys.argv[1:]], env=os.environ | {_INSIDE: "1"})
+            dvc_data.repair(root)
+            for folder in (root / dvc_data.DATA).glob("*/"):
+                dvc_data.expect_readable(root, folder.name)
+            arguments = _around_missing_data(root, sys.argv[1:])
+            # As a child, so that its stage can be ended with it: DVC itself would leave the stage running.
+            child = subprocess.Popen(
+                [sys.executable, "-m", "dvc", *arguments], env=processes.environment(**{_INSIDE: "1"})
+            )
             with dvc_data.noted(root, child.pid):
                 try:
-                    return child.wait()
+                    code = child.wait()
                 finally:
                     processes.end(processes.tree(child.pid), seconds=5)
+            if code and words[0] == "repro":
+                _report_missing_data(root, words[1:])
+            return code
     except KeyboardInterrupt:
         return interrupts.INTERRUPTED
     except (PedigreeError, OSError) as error:
         print(f"error: {last_sentence(error) or error}", file=sys.stderr)
         return 1
+
+
+def _around_missing_data(root: Path, arguments: list[str]) -> list[str]:
+    """Return arguments with which `dvc repro STAGE@NAME` runs its stages one by one if data sets are missing.
+
+    Otherwise DVC would verify all of data.dvc before a stage that reads only one data set: it would fail if another
+    one is missing, and pin an empty folder as a data set without files.
+    """
+    targets = [word for word in arguments if not word.startswith("-") and word != "repro"]
+    options = [word for word in arguments if word.startswith("-")]
+    pairs = [(stage, name) for stage, _, name in (target.partition("@") for target in targets)]
+    if "repro" not in arguments or not pairs or not PLAIN.issuperset(options) or not dvc_data.missing(root):
+        return arguments
+    data = {each.name: each.data for each in models.listed(models.read(root))}
+    if any(stage not in models.STAGES or name not in data for stage, name in pairs):
+        return arguments
+    for each in sorted({data[name] for _, name in pairs}):
+        if files.filled(raw := root / models.DATA / each):
+            dvc_data.add_changed(root, each, dvc_data.hash_of(raw, root))
+    chain = [f"{each}@{name}" for stage, name in pairs for each in models.STAGES[: models.STAGES.index(stage) + 1]]
+    return ["repro", *options, "--single-item", *dict.fromkeys(chain)]
+
+
+def _report_missing_data(root: Path, targets: Sequence[str]) -> None:
+    """Print how to get the data sets that these stages lack; DVC's own message names only a folder."""
+    with suppress(PedigreeError):  # params.yaml is invalid, which DVC has reported
+        names = [target.partition("@")[2] for target in targets if "@" in target]
+        readers = {each.data: each for each in reversed(models.chosen(models.read(root), names))}
+        for data, model in sorted(readers.items()):
+            if not (root / models.DATA / data).exists():  # the stage itself has reported an empty folder
+                print(f"error: {models.missing_data(model)}", file=sys.stderr)

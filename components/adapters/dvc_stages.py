@@ -1,25 +1,30 @@
-"""What the stages of dvc.yaml depend on of our own code: exactly the modules that each of them imports.
+"""The code dependencies of the stages in dvc.yaml: exactly the modules that each stage imports.
 
-DVC runs a stage again when a file of its `deps` has changed, and knows nothing of imports. So the import graph is
-walked here, imports inside functions included.
+DVC runs a stage again when a file in its `deps` has changed, but does not follow imports. This module derives
+`deps` from the import graph, including imports inside functions. A package that a stage imports completely is one
+dependency, its folder, because the time of a `dvc repro` with nothing to do grows with the number of dependencies.
 """
+
+from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grimp
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components import files, tasks
+from components import tasks, yaml_text
 from components.errors import PedigreeError
+from components.runtime import files
+from components.trust.imports import CODE, imported, of_imports
+
+if TYPE_CHECKING:
+    import grimp
 
 FILE = "dvc.yaml"
-CODE = "components"
-OWN = f"{CODE}/${{key}}"
-"""The folder of the task that a stage runs for, as dvc.yaml names it; a task's `TASK` imports all of it."""
+OWN = f"{CODE}/tasks/${{item.task}}"
+"""The folder of the task of a stage's model, as dvc.yaml names it; a task's `TASK` imports all of it."""
 _BY_PATH = {"register": f"{CODE}.adapters.served_model"}
 """Code that a stage hands to MLflow as a file: no import leads to it."""
 
@@ -28,7 +33,7 @@ def differences(root: Path) -> list[str]:
     """Return a sentence for each stage of dvc.yaml whose deps are not the modules that it imports.
 
     Raises:
-        PedigreeError: dvc.yaml is missing, or is not what DVC could read.
+        PedigreeError: dvc.yaml is missing or invalid.
     """
     found = []
     for stage, deps, wanted in _stages(root, _read(root)):
@@ -36,7 +41,7 @@ def differences(root: Path) -> list[str]:
         if missing := wanted - listed:
             found.append(f"{FILE}: {stage} imports {', '.join(sorted(missing))}, which its deps lack")
         if needless := listed - wanted:
-            found.append(f"{FILE}: {stage} imports no {', '.join(sorted(needless))}, which its deps name")
+            found.append(f"{FILE}: {stage} does not import {', '.join(sorted(needless))}, which its deps name")
     return found
 
 
@@ -52,43 +57,42 @@ def write(root: Path) -> None:
             deps.remove(needless)
         # What is there stays where it is, with its comments; what is new goes where its name belongs.
         for name in sorted(wanted - {*deps}, key=_order):
-            after = (place for place, dep in enumerate(deps) if _order(dep) > _order(name))
+            after = (index for index, dep in enumerate(deps) if _order(dep) > _order(name))
             deps.insert(next(after, len(deps)), name)
     text = io.StringIO()
-    _yaml().dump(tree, text)
+    yaml_text.round_trip().dump(tree, text)
     files.write_text(root / FILE, text.getvalue())
-
-
-def imported(roots: Iterable[str], graph: grimp.ImportGraph) -> set[str]:
-    """Return the modules that Python runs for these: what they import, and the packages that a module is in."""
-    found: set[str] = set()
-    new = set(roots)
-    while new:
-        module = new.pop()
-        found.add(module)
-        new |= {*graph.find_modules_directly_imported_by(module), module.rpartition(".")[0]} - found - {""}
-    return found
 
 
 def _stages(root: Path, tree: Any) -> Iterator[tuple[str, list[Any], set[str]]]:
     """Give each stage's name, its deps, and what of our code ought to be in them, for all tasks taken together."""
-    # No cache: it is quick, and a cache is one more thing that can be of yesterday.
-    graph = grimp.build_graph(CODE, cache_dir=None, exclude_type_checking_imports=True)
-    own = [f"{CODE}.{name}" for name in tasks.names(root)]
+    graph = of_imports(CODE)
+    own = [f"{CODE}.tasks.{name}" for name in tasks.names()]
     inside = {module for name in own for module in (name, *graph.find_descendants(name))}
     for stage in tree.get("stages", {}):
         script = f"{CODE}.stages.{stage}"
         if script not in graph.modules:  # a stage that somebody added, with a command of another kind
             continue
         roots = [f"{CODE}.__main__", script, *inside, *filter(None, [_BY_PATH.get(stage)])]
-        wanted = {_path(module, root) for module in imported(roots, graph) - inside}
+        wanted = _paths(imported(roots, graph) - inside, graph, root)
         try:
             deps = tree["stages"][stage]["do"]["deps"]
         except (KeyError, TypeError):
+            deps = None
+        if not isinstance(deps, list):
             raise PedigreeError(
-                f"{FILE}: {stage} has no `foreach` with `do` and `deps`: take {FILE} from git"
+                f"{FILE}: {stage} has no `foreach` with `do` and `deps`: restore {FILE} from git"
             ) from None
         yield stage, deps, {OWN, *wanted}
+
+
+def _paths(modules: Iterable[str], graph: grimp.ImportGraph, root: Path) -> set[str]:
+    """Return the paths of modules; a package of which all modules are given is its folder."""
+    modules = {*modules}
+    whole = {package for package in modules if (inside := graph.find_descendants(package)) and inside <= modules}
+    below = {module for package in whole for module in graph.find_descendants(package)}
+    files_of = {_path(module, root) for module in modules - whole - below}
+    return files_of | {package.replace(".", "/") for package in whole - below}
 
 
 def _path(module: str, root: Path) -> str:
@@ -107,20 +111,13 @@ def _code(deps: Iterable[Any]) -> set[str]:
 
 def _read(root: Path) -> Any:
     try:
-        tree = _yaml().load(root / FILE)
+        tree = yaml_text.round_trip().load(root / FILE)
     except FileNotFoundError:
-        raise PedigreeError(f"there is no {FILE} in {root}: take it from git") from None
+        raise PedigreeError(f"there is no {FILE} in {root}: restore it from git") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise PedigreeError(
             f"{FILE} is not YAML ({str(error).splitlines()[0]}): `dvc status` names the line"
         ) from None
     if not isinstance(tree, dict) or not isinstance(tree.get("stages"), dict):
-        raise PedigreeError(f"{FILE} has no stages: take it from git")
+        raise PedigreeError(f"{FILE} has no stages: restore it from git")
     return tree
-
-
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.width = 4096  # no line is broken
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml

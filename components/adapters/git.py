@@ -1,22 +1,29 @@
-"""The only module that meets git: which commit the tree stands on, and what in it is not committed."""
+"""The interface to git: the commit of a checkout, its uncommitted changes, and worktrees."""
 
+import logging
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from components import files
 from components.errors import PedigreeError
+from components.runtime import files
 from components.trust.lineage import NONE
 
+log = logging.getLogger("pedigree.git")
+
 OUTPUTS = ("dvc.lock",)
-"""Files that runs write themselves: that they differ from the commit says nothing of what a run was made from."""
+"""Files that runs write themselves, so that their changes are no changes to a run's inputs."""
 LARGEST = 1_000_000
-"""Bytes that a new file may have for its content to be kept; of a larger one only name and hash are."""
-# Whatever the user has set, `git apply` has to be able to read it, and no program of theirs is run.
+"""Size in bytes up to which the content of a new file is recorded; of larger files only name and hash are."""
+# So that `git apply` can read the diff, and none of the user's programs run, whatever git's configuration.
 _PLAIN = (
     "--no-color",
     "--no-ext-diff",
@@ -26,23 +33,43 @@ _PLAIN = (
     "--submodule=short",
     "--no-relative",
 )
+_EXACT = ("-c", "core.safecrlf=false")
+"""Mixed line ends are recorded as they are, whatever the user has git do about them."""
+_ELSEWHERE = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES"),
+        *("NAMESPACE", "PREFIX", "SHALLOW_FILE", "LITERAL_PATHSPECS", "GLOB_PATHSPECS", "NOGLOB_PATHSPECS"),
+        "ICASE_PATHSPECS",
+    )
+)
+"""Variables with which git looks elsewhere, or understands paths otherwise. Git sets some of them for its hooks,
+whatever repository the programs that a hook starts are in."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What a checkout is made of."""
+    """The state of a checkout."""
 
     commit: str
-    """40 hexadecimal digits; none for a downloaded archive, or where there is no git."""
+    """40 hexadecimal digits; `NONE` without git, for example in a downloaded archive."""
     diff: bytes
-    """What is not committed, new files too, as `git apply` takes it; empty when there is nothing."""
+    """Uncommitted changes and new files in the format of `git apply`; empty if there are none."""
 
 
 def tree(root: Path) -> Tree:
-    """Return the state of the checkout at `root`; neither its index nor its objects are written to."""
+    """Return the state of the checkout at `root`, without writing to its index or its objects.
+
+    Raises:
+        PedigreeError: there is a repository, and git refuses to read it, or cannot compare the checkout with it.
+    """
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     objects = _git(root, "rev-parse", "--git-path", "objects")
     if commit is None or objects is None:
+        if shutil.which("git") is None and any((folder / ".git").exists() for folder in (root, *root.parents)):
+            log.warning("git is not installed: no commit of %s is recorded", root)
+        elif os.environ.get("GIT_DIR"):
+            log.warning("GIT_DIR is set, and Pedigree does not follow it: no commit of %s is recorded", root)
         return Tree(NONE, b"")
     with tempfile.TemporaryDirectory() as scratch:
         own = {
@@ -50,62 +77,83 @@ def tree(root: Path) -> Tree:
             "GIT_OBJECT_DIRECTORY": scratch,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((root / objects.decode().strip()).resolve()),
         }
-        _git(root, "read-tree", "HEAD", environment=own)
+        changes = partial(
+            _git_or_raise,
+            root,
+            f"record the uncommitted changes of {root}",
+            remedy=": `git status` there says more",
+            environment=own,
+        )
+        changes("read-tree", "HEAD")
         new, large = _new_files(root, own)
-        _git(root, "add", "--update", "--ignore-errors", ".", environment=own)
-        if new:
-            _git(root, "add", "--ignore-errors", "--", *new, environment=own)
-        unlike = [f":(exclude){name}" for name in OUTPUTS]
-        shown = ("diff", "--cached", "--binary", "--full-index", *_PLAIN, "HEAD", "--", ".", *unlike)
-        diff = _git(root, *shown, environment=own) or b""
+        changes(*_EXACT, "add", "--ignore-errors", "--update", ".")
+        # --remove passes over files that are gone again.
+        changes(
+            *_EXACT, "update-index", "--add", "--remove", "-z", "--stdin", stdin=b"\0".join(map(os.fsencode, new))
+        )
+        excluded = [f":(exclude){name}" for name in OUTPUTS]
+        diff = changes("diff", "--cached", "--binary", "--full-index", *_PLAIN, "HEAD", "--", ".", *excluded)
     return Tree(commit.decode().strip(), large + diff)
 
 
 def _new_files(root: Path, environment: Mapping[str, str]) -> tuple[list[str], bytes]:
-    """Return the new files whose content is kept, and lines for the others, which `git apply` passes over."""
+    """Return the new files whose content is recorded, and lines for the others, which `git apply` ignores."""
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", ".", environment=environment) or b""
-    kept, lines = [], b""
+    recorded, lines = [], b""
     for name in map(os.fsdecode, filter(None, listed.split(b"\0"))):
         path = root / name
-        if path.is_symlink() or not path.is_file():  # another repository is listed as its folder
+        # git lists a nested repository as a folder, and a file may be gone again.
+        if path.is_symlink() or not path.is_file() or not os.access(path, os.R_OK):
             continue
-        if path.stat().st_size <= LARGEST:
-            kept.append(name)
-        else:
-            lines += os.fsencode(f"new file, not kept here: {name} sha256 {files.sha256(path)}\n")
-    return kept, lines
+        with suppress(FileNotFoundError):
+            if path.stat().st_size <= LARGEST:
+                recorded.append(name)
+            else:
+                lines += os.fsencode(f"new file, not kept here: {name} sha256 {files.sha256(path)}\n")
+    return recorded, lines
 
 
 def has(root: Path, commit: str) -> bool:
-    """Tell whether the commit is in this repository."""
+    """Return whether the commit is in this repository."""
     return commit != NONE and _git(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 @contextmanager
 def worktree(root: Path, commit: str, diff: bytes, folder: Path) -> Iterator[Path]:
-    """Check a commit out into `folder`, with a difference as `tree` gives it; it is gone when the block ends.
+    """Check a commit out into `folder`, and apply a diff from `tree`; the worktree is removed when the block ends.
 
-    Gives what `root` is in it: a folder inside, where the project is one of a larger repository's.
+    Yields the folder that corresponds to `root`: a subfolder if the project is part of a larger repository.
 
     Raises:
-        PedigreeError: git refuses, in one sentence.
+        PedigreeError: git refuses.
     """
-    plain = ("-c", "core.hooksPath=/dev/null")  # a hook, such as those of `dvc install`, is no part of the commit
+    plain = ("-c", "core.hooksPath=/dev/null")  # hooks, such as those of `dvc install`, are not part of the commit
     add = (*plain, "worktree", "add", "--detach", "--force", str(folder), commit)
     try:
-        _done(root, f"check out commit {commit}", *add)
+        _git_or_raise(root, f"check out commit {commit}", *add)
         if diff:
             apply = ("apply", "--allow-empty", "--whitespace=nowarn", "-")
-            _done(folder, "apply the uncommitted changes", *apply, given=diff)
+            _git_or_raise(folder, "apply the uncommitted changes", *apply, stdin=diff)
         yield folder / os.fsdecode(_git(root, "rev-parse", "--show-prefix") or b"").strip()
     finally:
-        _git(root, "worktree", "remove", "--force", "--force", str(folder))
+        remove_worktree(root, folder)
+
+
+def worktrees(root: Path) -> list[Path]:
+    """Return all worktrees of this repository that git lists, including those whose folders are gone."""
+    listed = os.fsdecode(_git(root, "worktree", "list", "--porcelain") or b"").splitlines()
+    return [Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")]
+
+
+def remove_worktree(root: Path, folder: Path) -> None:
+    """Remove a worktree with everything in it, and git's record of it."""
+    _git(root, "worktree", "remove", "--force", "--force", str(folder))
 
 
 def changed(root: Path, folder: str, old: str, new: str | None = None) -> list[str]:
-    """Return the files below `folder` that differ between two commits, or a commit and what is here now.
+    """Return the files below `folder` that differ between two commits, or between a commit and the working tree.
 
-    There are none where a commit is not in this repository.
+    The list is empty if a commit is not in this repository.
     """
     commits = [old, new] if new else [old]
     listed = _git(root, "diff", "--name-only", "-z", *_PLAIN, "--end-of-options", *commits, "--", folder) or b""
@@ -113,24 +161,58 @@ def changed(root: Path, folder: str, old: str, new: str | None = None) -> list[s
 
 
 def user(root: Path) -> str:
-    """Return the name and address that git would put on a commit, or the account's name."""
-    name, address = (_git(root, "config", f"user.{what}") for what in ("name", "email"))
-    if not name:
-        return os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
-    return f"{os.fsdecode(name).strip()} <{os.fsdecode(address or b'').strip()}>"
+    """Return the name and email address that git would record in a commit, or else the account's name."""
+    # Needs no repository, so one that git refuses to read is no hindrance.
+    asked = [_run(root, ("config", f"user.{what}")) for what in ("name", "email")]
+    name, address = (os.fsdecode(done.stdout).strip() if done else "" for done in asked)
+    return f"{name} <{address}>" if name else os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
 
 
-def _done(root: Path, what: str, *arguments: str, given: bytes | None = None) -> None:
-    done = _run(root, arguments, given=given)
-    if done is None or done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines() if done else ["there is no git"]
-        raise PedigreeError(f"git cannot {what} ({(reason or ['no reason given'])[-1]})")
+def _git_or_raise(
+    root: Path,
+    what: str,
+    *arguments: str,
+    remedy: str = "",
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+) -> bytes:
+    """Return git's output; with `--ignore-errors`, single files that cannot be read are no failure."""
+    done = _run(root, arguments, environment=environment, stdin=stdin)
+    if done is None or done.returncode not in ((0, 1) if "--ignore-errors" in arguments else (0,)):
+        reason = done.stderr.decode(errors="replace").strip().splitlines() if done else ["git is not installed"]
+        raise PedigreeError(f"git cannot {what} ({(reason or ['no reason given'])[-1]}){remedy}")
+    return done.stdout
 
 
 def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes | None:
-    """Return what git prints, or None when it fails or is not there."""
+    """Return git's output, or None if it fails, is not installed, or finds no repository.
+
+    Raises:
+        PedigreeError: there is a repository, and git refuses to read it.
+    """
     done = _run(root, arguments, environment=environment)
+    if done and done.returncode:
+        _expect_readable(root)
     return done.stdout if done and done.returncode == 0 else None
+
+
+def _expect_readable(root: Path) -> None:
+    """Check that git does not refuse the repository at `root`; a refusal must not be taken for its absence."""
+    done = _run(root, ("rev-parse", "--git-dir"))
+    if done is None or done.returncode == 0:
+        return
+    lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+    reason = lines[0].removeprefix("fatal: ")
+    if reason.startswith("not a git repository (or any"):  # else it names what a worktree's .git refers to
+        return
+    remedy = "repair it, or remove .git to work without a commit"
+    if "dubious ownership" in reason:
+        # git's own line names the folder that it compares, which is above `root` in a larger repository.
+        named = re.search(r"repository at '(.+)'", reason)
+        folder = named[1] if named else str(root)
+        reason = f"{folder} belongs to another user"
+        remedy = f"run `git config --global --add safe.directory {shlex.quote(folder)}`"
+    raise PedigreeError(f"git refuses to read the repository of {root} ({reason}): {remedy}")
 
 
 def _run(
@@ -138,15 +220,19 @@ def _run(
     arguments: tuple[str, ...],
     *,
     environment: Mapping[str, str] | None = None,
-    given: bytes | None = None,
+    stdin: bytes | None = None,
 ) -> subprocess.CompletedProcess[bytes] | None:
-    """Run git; return None where there is none."""
+    """Run git; return None if it is not installed."""
     try:
         return subprocess.run(
             ["git", *arguments],
             cwd=root,
-            env={**os.environ, **(environment or {})},
-            input=given or b"",
+            env={
+                **{name: value for name, value in os.environ.items() if name not in _ELSEWHERE},
+                "LC_ALL": "C",  # messages are read in English
+                **(environment or {}),
+            },
+            input=stdin or b"",
             capture_output=True,
             check=False,
         )

@@ -1,4 +1,4 @@
-"""MLflow's registry: versions, what they keep, their aliases, and who was made champion, when and why."""
+"""MLflow's model registry: versions, their files, tags and aliases, and the history of promotions."""
 
 import importlib.metadata
 import json
@@ -18,43 +18,42 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from components import files, locks
-from components.adapters.mlflow_store import base, expect_absent, spaced
+from components.adapters.mlflow_store import expect_absent, spaced
 from components.contracts import Kind, Served
 from components.errors import DamagedError, PedigreeError, first_line
+from components.runtime import files, locks
 from components.trust import lineage
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _RECORD = "mlflow.pedigree."
-"""What a tag begins with that only programs read. A version's page leaves out tags that begin with `mlflow.`, and
-shows others whole in a narrow column, where the JSON of a lineage is seven screens long."""
+"""Prefix of tags that only programs read (records). MLflow's UI hides tags that start with `mlflow.`; it shows
+others in full in a narrow column, where the JSON of a lineage fills seven screens."""
 PROMOTIONS = f"{_RECORD}promotions"
-"""Tag of a registered model: who was made champion, when, by whom and why."""
+"""Tag of a registered model: which versions were promoted, when, by whom and why."""
 REGISTRY = Path("build", ".registry")
-"""In the project: a lock for each registered model."""
+"""Below the project's folder: one lock per registered model."""
 DONE = "done"
-"""Record of a version: all is said of it."""
+"""Record of a version: its registration is complete."""
+SCORE = "score"
+"""Tag of a version: name and value of the score on the test split."""
 FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
+FILE_KIND = "file_kind"
+"""Metadata of a version: the kind of that column, binary or string; older versions have it in their signature."""
 FILES, RECORDS = "files", "records"
-"""A version's records that hold the SHA-256 of the list of its files, and of all its other records."""
+"""Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
-"""Where MLflow keeps, among a version's files, the example as a request to its server."""
+"""File of a version in which MLflow stores the example as a request to its server."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
 _SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
-"""What every served model imports."""
-
-
-def version_url(name: str, version: int) -> str:
-    """Return the address of a registered version's page."""
-    return f"{base()}/#/models/{name}/versions/{version}"
+"""Distributions that every served model imports."""
 
 
 class Promotion(TypedDict):
-    """That a version became champion."""
+    """One promotion to champion."""
 
     version: int
     before: int | None
@@ -63,19 +62,19 @@ class Promotion(TypedDict):
     who: str
     why: str
     back: bool
-    """The champion before it was taken back."""
+    """Whether this was a rollback."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version and what was said of it when it was registered."""
+    """A registered version with its tags."""
 
     name: str
     version: int
     run_id: str
     tags: dict[str, str]
     records: tuple[str, ...] = ()
-    """Keys of the tags that programs read, but for their own hash."""
+    """Keys of its records, except for their own hash."""
 
 
 def register(
@@ -86,20 +85,20 @@ def register(
     tags: Mapping[str, str],
     records: Mapping[str, str],
 ) -> Version:
-    """Log a served model on the run and register it; return the new version, of which `done` is to be said at last.
+    """Log a served model on the run and register it; return the new version. Call `mark_complete` at the end.
+
+    The version includes the source of `components` and exact requirements, so that `mlflow models serve` and
+    `predict` work on it outside this checkout.
 
     Args:
-        run_id: The run that made it.
-        name: Of the registered model.
-        parts: Files that the version keeps, by name; `model` is the folder that the served model is rebuilt from.
-        served: What a request and an answer hold.
-        tags: Of the version, by which people search.
-        records: More of its tags, which programs read and the version's page leaves out.
-
-    The version holds the source of `components` and exact requirements, so that `mlflow models serve` and
-    `predict` work on it outside this checkout.
+        run_id: The run that produced it.
+        name: Name of the registered model.
+        parts: Files of the version by name; `model` is the folder that the served model is rebuilt from.
+        served: The model's interface.
+        tags: Tags of the version that users search by.
+        records: Tags of the version that only programs read.
     """
-    _forget_halves(run_id)
+    _delete_unregistered(run_id)
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -107,42 +106,66 @@ def register(
             artifacts={part: str(path) for part, path in parts.items()},
             code_paths=[str(_COMPONENTS)],
             signature=_signature(served),
-            input_example=pd.DataFrame([served.example]),
-            pip_requirements=[
-                f"{name}=={importlib.metadata.version(name)}" for name in (*_SERVING, *served.requirements)
-            ],
-            registered_model_name=name,
-            metadata={FILE: served.file} if served.file else None,
+            input_example=pd.DataFrame([served.example]) if served.inputs else None,
+            pip_requirements=[_requirement(name) for name in (*_SERVING, *served.requirements)],
+            metadata={FILE: served.file, FILE_KIND: served.inputs[served.file]} if served.file else None,
         )
-    return say(Version(name, int(info.registered_model_version), run_id, {}), tags, records)
+    # With its tags, as MLflow takes long to add them one by one.
+    created = mlflow.register_model(info.model_uri, name, tags=_tags(tags, records))
+    return _with_hashes(Version(name, int(created.version), run_id, {}), tags, records)
 
 
-def say(version: Version, tags: Mapping[str, str], records: Mapping[str, str]) -> Version:
-    """Put tags on a version, by which people search, and records, which programs read; return it with both."""
-    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:  # MLflow adds files of its own to ours
-        kept = {**records, FILES: _digest(fetch(version, Path(scratch)))}
-    kept[RECORDS] = lineage.digest(kept)
+def _requirement(name: str) -> str:
+    """Return an installed distribution as an exact requirement, without a local label, such as the +cpu of torch.
+
+    The public index has no labelled versions, and a plain requirement also accepts labelled ones (PEP 440).
+    """
+    return f"{name}=={importlib.metadata.version(name).partition('+')[0]}"
+
+
+def tag_version(version: Version, tags: Mapping[str, str], records: Mapping[str, str]) -> Version:
+    """Set a version's tags, which users search by, and records, which programs read; return it with both."""
+    _set_tags(version, _tags(tags, records))
+    return _with_hashes(version, tags, records)
+
+
+def _with_hashes(version: Version, tags: Mapping[str, str], records: Mapping[str, str]) -> Version:
+    """Add the hashes of a version's files and records; return it with all its tags and records."""
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:  # fetched, as MLflow adds files of its own
+        hashes = {FILES: _digest(fetch(version, Path(scratch)))}
+    hashes[RECORDS] = lineage.digest({**records, **hashes})
+    _set_tags(version, _tags({}, hashes))
+    MlflowClient().set_tag(version.run_id, "version", f"{version.name}/{version.version}")
+    all_tags = {**version.tags, **tags, **records, **hashes}
+    return Version(version.name, version.version, version.run_id, all_tags, (*records, FILES))
+
+
+def _tags(tags: Mapping[str, str], records: Mapping[str, str]) -> dict[str, str]:
+    """Return tags and records as MLflow stores them."""
+    return {**tags, **{f"{_RECORD}{key}": value for key, value in records.items()}}
+
+
+def _set_tags(version: Version, tags: Mapping[str, str]) -> None:
     client = MlflowClient()
-    for key, value in {**tags, **{f"{_RECORD}{key}": value for key, value in kept.items()}}.items():
+    for key, value in tags.items():
         client.set_model_version_tag(version.name, str(version.version), key, value)
-    client.set_tag(version.run_id, "version", f"{version.name}/{version.version}")
-    told = {**version.tags, **tags, **kept}
-    return Version(version.name, version.version, version.run_id, told, (*records, FILES))
 
 
-def done(version: Version) -> None:
-    """Say that all is said of a version and done with it."""
+def mark_complete(version: Version) -> None:
+    """Record that a version's registration is complete."""
     MlflowClient().set_model_version_tag(version.name, str(version.version), f"{_RECORD}{DONE}", "true")
 
 
-def cut_off(run_id: str, name: str) -> Version | None:
-    """Return the version that a run was being registered as when its process ended, if there is one."""
-    left = [each for each in versions() if (each.name, each.run_id) == (name, run_id) and DONE not in each.tags]
-    return left[-1] if left else None
+def interrupted(run_id: str, name: str) -> Version | None:
+    """Return the version of a run whose registration was interrupted, if there is one."""
+    incomplete = [
+        each for each in versions() if (each.name, each.run_id) == (name, run_id) and DONE not in each.tags
+    ]
+    return incomplete[-1] if incomplete else None
 
 
-def _forget_halves(run_id: str) -> None:
-    """Delete models of the run that were logged and never registered, because the process ended in between."""
+def _delete_unregistered(run_id: str) -> None:
+    """Delete the run's models that an interrupted process logged and did not register."""
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
@@ -155,35 +178,39 @@ def _digest(folder: Path) -> str:
 
 
 def expect_intact(version: Version) -> None:
-    """Check what programs read from a version's tags; one that was registered by hand has no hash of them.
+    """Check a version's records against their hash, which a version registered by hand does not have.
 
     Raises:
-        DamagedError: they are not what was written.
+        DamagedError: the records are damaged.
     """
-    known = version.tags.get(RECORDS)
-    if known and known != lineage.digest({key: version.tags.get(key) for key in version.records}):
+    expected = version.tags.get(RECORDS)
+    if expected and expected != lineage.digest({key: version.tags.get(key) for key in version.records}):
         raise DamagedError(
-            f"what MLflow's database says of {version.name} version {version.version} is damaged: bring an older "
-            "copy of the database back, or train again"
+            f"the tags of {version.name} version {version.version} in MLflow's database are damaged: restore an "
+            "older copy of the database, or train again"
         )
 
 
 def _signature(served: Served) -> ModelSignature:
-    inputs = [ColSpec(_type(k), name, required=name not in served.optional) for name, k in served.inputs.items()]
+    # Of any type: MLflow's server would decode and convert the values before the version sees them, and reject some
+    # with an error that names no row. The version itself checks each row.
+    inputs = [ColSpec(AnyType(), name, required=name not in served.optional) for name in served.inputs]
     outputs = [ColSpec(_type(kind), name) for name, kind in served.outputs.items()]
     params = [ParamSpec(name, _PARAM_TYPES[type(value)], value) for name, value in served.params.items()]
-    taken = {"params": ParamSchema(params)} if params else {}
-    return ModelSignature(Schema([*inputs]), Schema([*outputs]), **taken)
+    optional = {"params": ParamSchema(params)} if params else {}
+    # MLflow has no schema without columns, so a model without inputs has no input schema.
+    return ModelSignature(Schema([*inputs]) if inputs else None, Schema([*outputs]), **optional)
 
 
 _PARAM_TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}
 
 
-def _type(kind: Kind) -> DataType | Array | Map:
-    compound: dict[str, Array | Map] = {
+def _type(kind: Kind) -> DataType | Array | Map | AnyType:
+    compound: dict[str, Array | Map | AnyType] = {
         "strings": Array(DataType.string),
         "doubles": Array(DataType.double),
         "map": Map(DataType.double),
+        "records": AnyType(),
     }
     return compound[kind] if kind in compound else DataType[kind]
 
@@ -198,33 +225,33 @@ def version_at(name: str, alias: str) -> Version | None:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The files that a version keeps."""
+class VersionFiles:
+    """The files of a version."""
 
     model: Path
     """Folder that the served model is rebuilt from."""
     outcomes: Path
-    """What each test sample adds to the score."""
+    """Results on each test sample."""
     metrics: Path
 
 
-def files_of(version: Version, to: Path) -> Kept:
+def files_of(version: Version, to: Path) -> VersionFiles:
     """Fetch a version's files into the folder `to`.
 
     Raises:
-        PedigreeError: the store has them no longer.
+        PedigreeError: they are no longer in the store.
     """
     parts = fetch(version, to) / "artifacts"
     models = [file.parent for file in parts.glob("*/weights.safetensors")]
-    return Kept((models or [parts])[0], parts / "outcomes.csv", parts / "metrics.json")
+    return VersionFiles((models or [parts])[0], parts / "outcomes.csv", parts / "metrics.json")
 
 
 def fetch(version: Version, to: Path) -> Path:
-    """Fetch all of a version's files into the folder `to`; return the folder that MLflow can load.
+    """Fetch all files of a version into the folder `to`; return the folder that MLflow can load.
 
     Raises:
-        DamagedError: they are not those that were registered.
-        PedigreeError: the store has them no longer.
+        DamagedError: they differ from those that were registered.
+        PedigreeError: they are no longer in the store.
     """
     expect_intact(version)
     try:
@@ -233,22 +260,23 @@ def fetch(version: Version, to: Path) -> Path:
         )
     except (MlflowException, OSError) as error:
         raise PedigreeError(
-            f"the files of {version.name} version {version.version} cannot be had from MLflow's store "
-            f"({first_line(error)}): look whether they were deleted"
+            f"the files of {version.name} version {version.version} cannot be read from MLflow's store "
+            f"({first_line(error)}): check whether they were deleted"
         ) from None
-    # Whoever loads a version straight from the store, as MLflow's own programs do, leaves Python's bytecode there.
+    # Programs that load a version directly from the store, such as MLflow's, leave bytecode there.
     for bytecode in list(folder.rglob("__pycache__")):
         shutil.rmtree(bytecode)
-    if version.tags.get(FILES, _digest(folder)) != _digest(folder):
+    expected = version.tags.get(FILES)
+    if expected is not None and expected != _digest(folder):
         raise DamagedError(
-            f"the files of {version.name} version {version.version} in MLflow's store are not those that were "
-            "registered: bring them back from a copy of the store, or train again"
+            f"the files of {version.name} version {version.version} in MLflow's store differ from those that were "
+            "registered: restore them from a copy of the store, or train again"
         )
     return folder
 
 
 def promote(version: Version, who: str, why: str, back: bool = False) -> None:
-    """Make a version the champion, and keep who did so, when and why, and whether it was a step back."""
+    """Make a version the champion; record who did so, when and why, and whether it was a rollback."""
     client = MlflowClient()
     champion = version_at(version.name, CHAMPION)
     step: Promotion = {
@@ -260,15 +288,15 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
         "back": back,
     }
     history = [*promotions(version.name), step]
-    kept = {"sha256": lineage.digest(history), "steps": history}  # in one tag, which is written whole or not at all
-    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(kept))
-    told = f"{step['when']} by {who}: {why}"  # beside a verdict that may have said no
-    client.set_model_version_tag(version.name, str(version.version), "promoted", told)
+    record = {"sha256": lineage.digest(history), "steps": history}  # one tag, as a tag is written atomically
+    client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(record))
+    promoted = f"{step['when']} by {who}: {why}"  # shown beside a verdict that may have failed
+    client.set_model_version_tag(version.name, str(version.version), "promoted", promoted)
     set_alias(version, CHAMPION)
 
 
 def was_promoted(version: Version) -> bool:
-    """Tell whether the version has become champion before; if it was cut off just then, end what was begun."""
+    """Return whether the version was promoted before; complete its promotion if that was interrupted."""
     history = promotions(version.name)
     if history and history[-1]["version"] == version.version:
         set_alias(version, CHAMPION)
@@ -276,49 +304,49 @@ def was_promoted(version: Version) -> bool:
 
 
 def changing(name: str) -> AbstractContextManager[None]:
-    """Let one process of this checkout at a time change which version of a model is champion."""
+    """Hold the lock under which processes of this checkout change a model's champion."""
     return locks.alone(REGISTRY / f"{name}.lock", f"a change of the registered model {name}")
 
 
 def promotions(name: str) -> list[Promotion]:
-    """Return every promotion of a registered model, the first one first.
+    """Return all promotions of a registered model, the earliest first.
 
     Raises:
-        DamagedError: what the database says of them is not what was written.
+        DamagedError: their record is damaged.
     """
     text = MlflowClient().get_registered_model(name).tags.get(PROMOTIONS)
     if text is None:
         return []
     try:
-        kept = json.loads(text)
-        if isinstance(kept, list):  # as it was kept before it had a hash
-            return kept
-        steps: list[Promotion] = kept["steps"]
-        intact = bool(kept["sha256"] == lineage.digest(steps))
+        record = json.loads(text)
+        if isinstance(record, list):  # the format of earlier versions, without a hash
+            return record
+        steps: list[Promotion] = record["steps"]
+        intact = bool(record["sha256"] == lineage.digest(steps))
     except (ValueError, KeyError, TypeError):
         intact = False
     if not intact:
         raise DamagedError(
-            f"what MLflow's database says of {name}'s promotions is damaged: bring an older copy of the database "
-            f"back, or delete the tag {PROMOTIONS} of the registered model {name} to begin anew"
+            f"the record of {name}'s promotions in MLflow's database is damaged: restore an older copy of the "
+            f"database, or delete the tag {PROMOTIONS} of the registered model {name} to start over"
         )
     return steps
 
 
 def find(address: str) -> Version:
-    """Return the version at `models:/<name>/<version>` or `models:/<name>@<alias>`; `models:/` may be left out.
+    """Return the version at `models:/<name>/<version>` or `models:/<name>@<alias>`; `models:/` is optional.
 
-    A name alone is its champion.
+    A name alone means its champion.
 
     Raises:
-        PedigreeError: there is none.
+        PedigreeError: there is no such version.
     """
-    found = re.fullmatch(r"(?:models:/)?([^/@]+)(?:/(\d+)|@(.+))?", address)
-    if not found:
+    match = re.fullmatch(r"(?:models:/)?([^/@]+)(?:/(\d+)|@(.+))?", address)
+    if not match:
         raise PedigreeError(
             f"{address!r} names no version: write models:/<name>/<version> or models:/<name>@<alias>"
         )
-    name, number, alias = found.group(1), found.group(2), found.group(3) or CHAMPION
+    name, number, alias = match.group(1), match.group(2), match.group(3) or CHAMPION
     client = MlflowClient()
     try:
         version = (
@@ -326,12 +354,12 @@ def find(address: str) -> Version:
         )
     except MlflowException as error:
         expect_absent(error)
-        asked = address if number or found.group(3) else f"{name}@{alias}"
-        raise PedigreeError(f"there is no {asked}: {_known(client, name)}") from None
+        asked = address if number or match.group(3) else f"{name}@{alias}"
+        raise PedigreeError(f"there is no {asked}: {_choices(client, name)}") from None
     return _version(version)
 
 
-def _known(client: MlflowClient, name: str) -> str:
+def _choices(client: MlflowClient, name: str) -> str:
     try:
         model = client.get_registered_model(name)
     except MlflowException as error:
@@ -346,18 +374,18 @@ def _known(client: MlflowClient, name: str) -> str:
 def _version(found: ModelVersion) -> Version:
     tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
     records = [key.removeprefix(_RECORD) for key in found.tags if key.startswith(_RECORD)]
-    known = tuple(key for key in records if key not in {RECORDS, DONE})
-    return Version(found.name, int(found.version), found.run_id or "", tags, known)
+    hashed = tuple(key for key in records if key not in {RECORDS, DONE})
+    return Version(found.name, int(found.version), found.run_id or "", tags, hashed)
 
 
 def versions() -> list[Version]:
-    """Return all versions of all registered models, by name and number."""
+    """Return all versions of all registered models, sorted by name and number."""
     found = [_version(each) for each in MlflowClient().search_model_versions()]
     return sorted(found, key=lambda version: (version.name, version.version))
 
 
-def describe(version: Version, text: str) -> None:
-    """Say on the version's page, in markdown, what there is to know of it."""
+def set_description(version: Version, text: str) -> None:
+    """Set the markdown description on a version's page."""
     MlflowClient().update_model_version(version.name, str(version.version), description=spaced(text))
 
 

@@ -1,19 +1,20 @@
-"""The Ray that trainings run on: the cluster at RAY_ADDRESS, or one of our own on this machine.
+"""The Ray cluster that trainings run on: the one at RAY_ADDRESS, or a local one of our own.
 
-Our own listens on 127.0.0.1 alone, asks for a token of its process, and leaves no process behind.
+The local cluster listens on 127.0.0.1 only, requires a token of this process, and leaves no processes behind.
 """
 
 import atexit
 import ctypes
 import logging
 import os
+import re
 import secrets
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,26 +24,29 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if "RAY_ADDRESS" not in os.environ:
-    # Our own cluster listens on 127.0.0.1 alone: Ray takes that address where clusters are of one machine only.
+    # Makes Ray listen on 127.0.0.1 only, the address that it uses where clusters consist of one machine.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    # A program of its own, which takes seconds to start, for clusters that are told before they lose a host.
+    # A separate program that takes seconds to start, for clusters that announce the loss of a host.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    # Ray Train gives its processes an environment of their own, so that none takes up one that Ray started ahead.
+    # Ray Train's processes have their own runtime environment, so that processes started ahead would stay unused.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     os.environ.setdefault("RAY_enable_worker_prestart", "0")
-    # Without a token here Ray would write one into the home folder, for all clusters of this user.
+    # At Ray's default niceness, 15, training on a busy machine ran at a fifth of its speed.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Without a token here, Ray would write one into the home folder for all clusters of this user.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 import psutil
 import ray
 import ray.exceptions
+from ray._common.utils import get_default_system_temp_dir
 from ray.train.torch import TorchConfig
 
-from components import processes
 from components.adapters.ray_controller import MeetInAFile
 from components.errors import PedigreeError
-from components.processes import Process
+from components.runtime import processes, surroundings
+from components.runtime.processes import Process
 
 logging.getLogger("ray").setLevel(logging.WARNING)
 log = logging.getLogger("pedigree.ray")
@@ -51,7 +55,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 
 def ours() -> bool:
-    """Tell whether training runs on a Ray of our own, on this machine, and not on a cluster."""
+    """Return whether training runs on our own Ray on this machine, not on a cluster at RAY_ADDRESS."""
     return "RAY_ADDRESS" not in os.environ
 
 
@@ -65,8 +69,8 @@ def connect() -> float:
 
 
 _CONNECTING = threading.Lock()
-# A process that ends waits for a start that is under way, and none begins one afterwards: what Ray does at the end
-# (its hook was set before, and so comes later) knows only of a start that is over.
+# Ray's own exit hook, registered earlier and so run later, cleans up only a completed start. Taking the lock at
+# exit waits for a start in progress and prevents a new one.
 atexit.register(_CONNECTING.acquire, timeout=20)
 
 
@@ -79,19 +83,24 @@ def _connect() -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": environment} | _this_python(),
+            _temp_dir=_short_folder(),
         )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         if ours():
             raise
         raise PedigreeError(_not_joined(error)) from error
+    except RuntimeError as error:
+        if text := _other_versions(str(error)):
+            raise PedigreeError(text) from None
+        raise
 
 
 @contextmanager
 def _our_handlers() -> Iterator[None]:
-    """Keep what SIGINT and SIGTERM do: Ray sets handlers of its own, one of which would abort with a dump.
+    """Restore the handlers of SIGINT and SIGTERM, which Ray replaces; one of Ray's would abort with a dump.
 
-    In the main thread Ray sets Python's, too. In another one `signal.signal` cannot be called; what it calls can
-    (PyOS_setsig, https://docs.python.org/3/c-api/sys.html), and is, unless the main thread has set one meanwhile.
+    In the main thread, Ray also replaces Python's handlers. Other threads cannot call `signal.signal`, so they call
+    PyOS_setsig (https://docs.python.org/3/c-api/sys.html), unless the main thread has set a handler meanwhile.
     """
     api = ctypes.pythonapi
     api.PyOS_getsig.restype = ctypes.c_void_p
@@ -109,75 +118,121 @@ def _our_handlers() -> Iterator[None]:
 
 
 def cpus_each(workers: int) -> int:
-    """Return how many CPUs a worker gets; Ray would wait for ever, and say nothing, for more than there are.
+    """Return the number of CPUs for each worker; Ray would silently wait forever for more than there are.
 
     Raises:
-        PedigreeError: this machine alone has to do, and has fewer CPUs than there are workers.
+        PedigreeError: training runs on this machine, which has fewer CPUs than workers.
     """
     hosts = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     if cpus := share(hosts, workers):
         return cpus
     if ours():
         raise PedigreeError(
-            f"{workers} workers need a CPU each, and Ray has {sum(hosts)} here: ask for fewer workers, "
-            "or set RAY_ADDRESS to a cluster's"
+            f"{workers} workers need a CPU each, and Ray has {sum(hosts)} here: use fewer workers, "
+            "or set RAY_ADDRESS to a cluster's address"
         )
     log.warning("%d workers need a CPU each, and Ray's hosts have %d: waiting for more", workers, sum(hosts))
     return 1
 
 
 def share(hosts: Sequence[int], workers: int) -> int:
-    """Return the most CPUs that each worker can have when no worker spans two hosts, or 0 when they are too many.
+    """Return how many CPUs each worker can have if no worker spans two hosts, or 0 if there are too many workers.
 
     Args:
-        hosts: The number of CPUs of each.
-        workers: At least 1.
+        hosts: The number of CPUs of each host.
+        workers: The number of workers, at least 1.
     """
     fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
     return next(fits, 0)
 
 
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""Most bytes in the path of a Unix socket."""
+_BELOW = len("/ray/session_2026-11-29_11-28-43_770505_4194304/sockets/plasma_store")
+"""Bytes of such a path below the folder for temporary files."""
+_SHORT = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - a folder of our own below one of them
+
+
+def _short_folder() -> str | None:
+    """Return a folder for Ray's sessions, or None if its usual one can hold the sockets or is not on this machine.
+
+    Raises:
+        PedigreeError: there is no other folder.
+    """
+    if not ours():
+        return None
+    usual = Path(get_default_system_temp_dir())
+    if len(os.fsencode(usual)) + _BELOW <= LONGEST_SOCKET and surroundings.writable(usual / "ray"):
+        return None
+    for folder in (each / f"ray-{os.getuid()}" for each in _SHORT):
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            # All may write to the folder above, and so could have made this one, or a link.
+            mine = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+            if mine and surroundings.writable(folder):
+                return str(folder)
+    raise PedigreeError(
+        f"Ray cannot put its sockets below {usual}, which is not writable, or so long that their paths would have "
+        f"more than {LONGEST_SOCKET} bytes: set RAY_TMPDIR to a short, writable folder"
+    )
+
+
 def _this_python() -> dict[str, str]:
-    """Quote a path that has a space in it, which Ray puts into a shell's line as it is, and then waits for ever."""
+    """Quote a Python path with a space, which Ray inserts into a shell command as it is and then waits forever."""
     quoted = shlex.quote(sys.executable)
     return {} if not ours() or quoted == sys.executable else {"py_executable": quoted}
 
 
 def _loopback() -> dict[str, str]:
-    """Keep what gloo and NCCL say between workers of this machine off its other interfaces."""
+    """Restrict gloo and NCCL between workers on this machine to the loopback interface."""
     if not ours():
         return {}
-    loopback = (n for n, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found))
+    interfaces = psutil.net_if_addrs().items()
+    loopback = (n for n, addresses in interfaces if any(a.address == "127.0.0.1" for a in addresses))
     name = next(loopback, "lo")
     return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
 
 
 def _not_joined(error: BaseException) -> str:
-    """Say why a cluster was not joined; Ray hides the reason in the text of what its error came from."""
+    """Return why a cluster could not be joined; Ray hides the reason in the text of the error's cause."""
     address = os.environ["RAY_ADDRESS"]
     if "AuthenticationError" in f"{error!r} {error.__cause__}":
         return (
-            f"the Ray cluster at {address} asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and "
-            "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the one that it was started with"
+            f"the Ray cluster at {address} requires a token, and ours is missing or wrong: set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH, a file) to the token "
+            "that the cluster was started with"
         )
-    return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine alone"
+    return f"no Ray cluster answers at {address}: start it, or unset RAY_ADDRESS to train on this machine only"
+
+
+def _other_versions(text: str) -> str:
+    """Return what Ray says of a cluster of other versions as a sentence, or an empty string."""
+    versions = re.findall(r"(?:Ray|Python): (\S+)", text) if text.startswith("Version mismatch") else []
+    match versions:
+        case [ray_there, python_there, ray_here, python_here]:
+            return (
+                f"the Ray cluster at {os.environ.get('RAY_ADDRESS')} has Ray {ray_there} and Python "
+                f"{python_there}, and this is Ray {ray_here} and Python {python_here}: install the same Python and "
+                "requirements.lock on its hosts, or unset RAY_ADDRESS to train on this machine only"
+            )
+    return ""
 
 
 NCCL_SECONDS = 300
-"""After which a worker on a GPU stops waiting for the others; Ray would hold all of them for half an hour."""
+"""Time after which a worker on a GPU stops waiting for the others; Ray's default is half an hour."""
 
 
 def torch_config(storage: Path, with_gpu: bool) -> TorchConfig:
-    """Return how workers meet: in a file below `storage` on this machine, and as Ray has it on a cluster."""
+    """Return the rendezvous of the workers: a file below `storage` on this machine, Ray's own on a cluster."""
     own: dict[str, Any] = {"backend": "nccl" if with_gpu else "gloo"}
     if with_gpu:
         own["timeout_s"] = NCCL_SECONDS
-    # Of a torch_config Ray's trainer takes what any backend's has (ray/train/v2/torch/torch_trainer.py).
+    # Ray's trainer uses only what the configs of all backends have (ray/train/v2/torch/torch_trainer.py).
     return cast(TorchConfig, MeetInAFile(storage, **own)) if ours() else TorchConfig(**own)
 
 
 def started() -> list[Process]:
-    """Return the programs that Ray has started for this process, and what these have started."""
+    """Return the programs that Ray has started for this process, and their descendants."""
     node = ray._private.worker._global_node
     if node is None:
         return []

@@ -1,4 +1,4 @@
-"""What Ray Train's controller loads of ours: it imports no torch, for whose seconds each training would wait."""
+"""Our code in Ray Train's controller, without torch, whose import would delay each training by seconds."""
 
 import uuid
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from ray.train.backend import Backend, BackendConfig
 from components.errors import PedigreeError, sentence
 
 LEAVE_SECONDS = 30
-"""In which workers part from each other; Ray's own number."""
+"""Time in which workers leave their process group; Ray's default."""
 
 
 class NoRetryOfMistakes(ray.train.UserCallback):
-    """Ends the run at what a person has to mend: a callback that raises is what Ray never retries."""
+    """Ends the run at an error that a user has to correct, as Ray does not retry after a callback raises."""
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Raise what a worker raised for people."""
+        """Raise a worker's error if it has a message for users."""
         for error in worker_exceptions.values():
             text = sentence_in(error)
             if text is not None:
@@ -27,7 +27,7 @@ class NoRetryOfMistakes(ray.train.UserCallback):
 
 
 def sentence_in(error: BaseException | None) -> str | None:
-    """Return the sentence for people of an error, or of what caused it."""
+    """Return the message for users of an error or of one of its causes, or None if there is none."""
     while error is not None:
         text = sentence(getattr(error, "cause", None) or error)
         if text is not None:
@@ -38,29 +38,29 @@ def sentence_in(error: BaseException | None) -> str | None:
 
 @dataclass
 class MeetInAFile(BackendConfig):
-    """For workers on one machine: torch's server, at which they would meet, listens on every interface."""
+    """Rendezvous of workers on one machine in a file, as torch's rendezvous server listens on every interface."""
 
     folder: Path
     backend: str
-    """torch.distributed's: "nccl" or "gloo"."""
+    """Backend of torch.distributed: "nccl" or "gloo"."""
     timeout_s: int = 1800
-    """After which a worker stops waiting for the others; Ray's own number."""
+    """Time after which a worker stops waiting for the others; Ray's default."""
 
     @property
     def backend_cls(self) -> type["_Meeting"]:
-        """Return what the controller calls when workers start and end."""
+        """Return the class that the controller calls when workers start and end."""
         return _Meeting
 
     @property
     def train_func_context(self) -> Any:
-        """Return what a worker trains in: Ray's own, which sets its GPU."""
+        """Return Ray's own context for a worker's training function, which sets its GPU."""
         from ray.train.torch.config import TorchConfigContextManager
 
         return TorchConfigContextManager
 
 
 class _Meeting(Backend):
-    """As Ray's own, but for the place: a new file each time, also when workers that died are started again."""
+    """As Ray's own, except for the rendezvous: a new file each time, also when dead workers are restarted."""
 
     share_cuda_visible_devices = True
 

@@ -1,20 +1,22 @@
-"""Ray Train: the workers that training runs on; ray_cluster has the Ray that they are on. Nobody else meets Ray.
+"""The interface to Ray Train, which runs training workers; ray_cluster starts or joins the Ray cluster.
 
-Workers tell of their progress in a file of JSON lines, which the driver follows: a report to Ray's controller
-would wait for its next poll, and what a worker prints is lost when it dies.
+Workers write events to a file of JSON lines that the driver follows. Reports to Ray's controller would wait for its
+next poll, and a worker's output is lost when it dies.
 """
 
 import json
 import logging
 import os
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# Before Ray itself, which reads its settings when it is imported.
+# Must precede the import of Ray, which reads its settings at import.
 from components.adapters import ray_cluster
 
 # isort: split
@@ -25,59 +27,59 @@ import ray.train.torch
 import torch
 from ray import cloudpickle
 
-from components import processes
 from components.adapters.ray_controller import NoRetryOfMistakes, sentence_in
-from components.background import in_thread
-from components.contracts import Event, Workers
+from components.contracts import Event, Worker
 from components.errors import PedigreeError
+from components.runtime import files, presence, processes
+from components.runtime.background import in_thread
+from components.training.receiver import Receiver
 
 log = logging.getLogger("pedigree.ray")
 
-EVENTS = "events.jsonl"
+EVENTS, PROBLEM = "events.jsonl", "problem.txt"
 
-Work = Callable[[Workers], None]
+Work = Callable[[Worker], None]
 
 
-def run(
-    work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int = 0
-) -> None:
-    """Run `work` on every worker and pass on what rank 0 tells; return when all are done.
+def run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, retries: int = 0) -> None:
+    """Run `work` on every worker and pass on rank 0's events; return when all are done.
 
     Args:
-        work: A module-level function, or a partial of one: it is sent to the workers.
-        workers: How many, at least 1.
-        folder: Absolute, seen by all workers; holds the events and Ray's own files.
-        on_event: Called in a thread of this process.
-        name: Of Ray's run. One that was used before in this folder would silently be resumed.
-        retries: How often `work` is started again on all workers when one of them died, or Ray itself.
+        work: A module-level function, or a partial of one, so that it can be sent to the workers.
+        workers: Number of workers, at least 1.
+        folder: Absolute path, visible to all workers, of events and Ray's files.
+        receiver: Receives each event, in a thread of this process.
+        name: Name of the Ray run. Ray would silently resume a run of the same name in this folder.
+        retries: How often `work` is restarted on all workers after one of them, or Ray itself, dies.
 
     Raises:
-        PedigreeError: a worker raised one, or died once too often.
+        PedigreeError: a worker raised one, or workers died more often than `retries` allows.
     """
     for attempt in range(retries + 1):
         own = folder / f"{attempt}"
         own.mkdir()
         try:
-            _run(work, workers, own, on_event, name, retries)
+            _run(work, workers, own, receiver, name, retries)
         except Exception as error:
             if not _of_ray(error):
                 raise
             if attempt == retries:
                 raise _cause(error) from error
-            log.warning("Ray itself ended (%s): it is started again", str(error).strip().split("\n")[0][:200])
+            reason = _shortage(str(error)) or str(error).strip().split("\n")[0][:200]
+            log.warning("Ray itself ended (%s): restarting it", reason)
             ray.shutdown()
-            processes.end_noted(_notes())
+            presence.end_noted(_notes())
         else:
             return
 
 
 def begin() -> None:
-    """Start Ray on this machine beside something else, for the `run` that follows; a cluster has its own already.
+    """Start Ray on this machine in the background, for a later `run`; does nothing if RAY_ADDRESS is set.
 
-    Ray's programs end with the thread that started them (prctl(2), PR_SET_PDEATHSIG), so that one stays.
+    Ray's programs end with the thread that started them (prctl(2), PR_SET_PDEATHSIG), so this thread stays alive.
     """
     if ray_cluster.ours() and not ray.is_initialized():
-        with suppress(Exception):  # `run` tries again, and says what there is to say
+        with suppress(Exception):  # `run` tries again and reports the error
             _connect()
         if ray.is_initialized():
             threading.Event().wait()
@@ -86,27 +88,26 @@ def begin() -> None:
 def _connect() -> float:
     gpus = ray_cluster.connect()
     if ray_cluster.ours():
-        processes.note(_notes(), ray_cluster.started())
+        presence.note(_notes(), ray_cluster.started())
     return gpus
 
 
 def _notes() -> Path:
-    return processes.notes(Path.cwd(), "ray")
+    return presence.notes(Path.cwd(), "ray")
 
 
 def _of_ray(error: Exception) -> bool:
-    """Tell whether Ray ended, and not what it ran; when its programs do not start it raises a plain Exception.
+    """Return whether Ray itself failed, not the work on it.
 
-    A raylet that dies while Ray's controller asks something of a worker is an error of the controller.
+    If Ray's programs do not start, it raises a plain Exception. If a raylet dies while Ray's controller waits for a
+    worker, the error is the controller's.
     """
     if isinstance(error, ray.train.ControllerError):
         return sentence_in(error.controller_failure) is None and _of_ray(error.controller_failure)
     return isinstance(error, ray.exceptions.RayError | ConnectionError) or type(error) is Exception
 
 
-def _run(
-    work: Work, workers: int, folder: Path, on_event: Callable[[Event], None], name: str, retries: int
-) -> None:
+def _run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, retries: int) -> None:
     storage = folder / ".ray"
     gpus = _connect()
     notes = _notes() if ray_cluster.ours() else None
@@ -115,7 +116,7 @@ def _run(
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config={
-            "work": cloudpickle.dumps(work),  # the controller loads all but this
+            "work": cloudpickle.dumps(work),  # only workers load this, not the controller
             "events": str(folder / EVENTS),
             "cwd": str(Path.cwd()),
             "notes": notes and str(notes),
@@ -133,24 +134,24 @@ def _run(
         ),
         torch_config=ray_cluster.torch_config(storage, with_gpu),
     )
-    with _following(folder / EVENTS, on_event):
+    with _following(folder / EVENTS, receiver):
         try:
             _interruptibly(trainer.fit)
         except ray.train.TrainingFailedError as error:
-            # Of workers that died while they were started Ray keeps the CPUs, and the next training would wait for
-            # these for ever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).
+            # Ray does not free the CPUs of workers that died during their start, and the next training would wait
+            # for them forever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).
             ray.shutdown()
             if _of_ray(error):
                 raise
             raise _cause(error) from error
         except BaseException as error:
-            if not isinstance(error, Exception):  # Ctrl-C, or Prefect's word for it: no worker goes on without us
+            if not isinstance(error, Exception):  # Ctrl-C, or a cancellation by Prefect: end the workers, too
                 ray.shutdown()
             raise
 
 
 def _interruptibly(call: Callable[[], object]) -> None:
-    """Call in another thread: in the main one Ray would take Ctrl-C for itself, as long as the process lives."""
+    """Call in another thread: in the main one, Ray would take over Ctrl-C for the lifetime of the process."""
     in_thread(call, "ray-fit").result()
 
 
@@ -158,43 +159,65 @@ def _worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     events = Path(config["events"])
-    os.chdir(config["cwd"])  # Ray starts workers elsewhere, and a parameter may name a file from here
+    os.chdir(config["cwd"])  # Ray starts workers in another folder, and parameters may contain relative paths
 
     def emit(event: Event) -> None:
-        # A line of its own, even after a worker that died in the middle of one.
+        # The leading newline ends the line of a worker that died while writing.
         with events.open("a") as file:
             file.write(f"\n{json.dumps(event)}\n")
 
     if config["notes"]:
-        processes.note(Path(config["notes"]), processes.tree(os.getpid()))
+        presence.note(Path(config["notes"]), processes.tree(os.getpid()))
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     work: Work = cloudpickle.loads(config["work"])
-    work(Workers(device, rank, world, emit if rank == 0 else lambda event: None))
+    if rank:
+        work(Worker(device, rank, world))
+    else:
+        work(Worker(device, rank, world, emit, _problem_in(events.parent)))
+
+
+def _problem_in(folder: Path) -> Callable[[], str]:
+    """Return a function that returns the driver's problem, for which it looks at most five times a second."""
+    looked, found = time.monotonic(), ""
+
+    def problem() -> str:
+        nonlocal looked, found
+        if not found and time.monotonic() - looked >= 0.2:
+            looked = time.monotonic()
+            with suppress(OSError):  # there is no such file until there is a problem
+                found = (folder / PROBLEM).read_text(encoding="utf-8")
+        return found
+
+    return problem
 
 
 @contextmanager
-def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
-    """Pass on each line that is appended to `file` while the block runs, the last ones included."""
+def _following(file: Path, receiver: Receiver) -> Iterator[None]:
+    """Pass on each event that is appended to `file` while the block runs, including the last ones."""
     done = threading.Event()
     file.touch()
 
     def follow() -> None:
-        place, rest = 0, ""
+        position, rest = 0, ""
         while True:
             last = done.is_set()
-            # Opened anew each time, for only then a network's file system shows what another host wrote (nfs(5)).
+            # A network file system shows what another host wrote only when the file is opened again (nfs(5)).
             try:
                 with file.open() as lines:
-                    lines.seek(place)
+                    lines.seek(position)
                     *complete, rest = (rest + lines.read()).split("\n")
-                    place = lines.tell()
-            except OSError:  # a shared folder that is away for a while
+                    position = lines.tell()
+            except OSError:  # a shared folder may be unavailable for a while
                 if last:
                     raise
                 complete = []
             for event in filter(None, map(_event, complete)):
-                on_event(event)
+                receiver.receive(event)
+            problem = receiver.problem()
+            if problem and not file.with_name(PROBLEM).exists():
+                with suppress(OSError):  # of a full disk, perhaps; the next round tries again
+                    files.write_text(file.with_name(PROBLEM), problem)
             if last:
                 return
             done.wait(0.2)
@@ -211,7 +234,7 @@ def _following(file: Path, on_event: Callable[[Event], None]) -> Iterator[None]:
 
 
 def _event(line: str) -> Event | None:
-    """Return the event of a line; there is none in an empty one, and in the last words of a worker that died."""
+    """Return the event of a line, or None for an empty line or one that a worker did not finish."""
     with suppress(json.JSONDecodeError):
         event: Event = json.loads(line)
         return event
@@ -219,14 +242,32 @@ def _event(line: str) -> Event | None:
 
 
 def _cause(error: BaseException) -> Exception:
-    """Return what a worker raised for people, else the failure itself."""
+    """Return a worker's error with a message for users, or else one that describes the failure."""
     failures = getattr(error, "worker_failures", None) or {}
     for failure in [*failures.values(), getattr(error, "controller_failure", None), error]:
         text = sentence_in(failure)
         if text is not None:
             return PedigreeError(text)
+    less = "use fewer workers or a smaller batch size, or end other programs"
+    resume = "run the same command again to resume from the last checkpoint"
+    if shortage := _shortage(str(error)):
+        return PedigreeError(f"a training worker was ended for want of memory ({shortage}): {less}, and {resume}")
+    if "killed by the OOM killer" in str(error):  # one of the causes that Ray names if it knows none
+        return PedigreeError(
+            "a training worker was killed, or crashed: if Linux did so for want of memory, which `dmesg` says, "
+            f"{less}; {resume}"
+        )
     last = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return PedigreeError(
-        f"a training worker failed: {last[-1].strip()}; run the same command again to go on from the last "
-        "checkpoint, or with --debug for more"
-    )
+    return PedigreeError(f"a training worker failed ({last[-1].strip()}): {resume}, or with --debug for details")
+
+
+_EXCEEDED = re.compile(r"\(IP: (\S+),(?s:.*?)Memory usage (\d+)B exceeded threshold of (\d+)B \(\S+ of (\d+)B")
+"""What Ray says of a shortage of memory before pages of its own figures."""
+
+
+def _shortage(text: str) -> str | None:
+    """Return the figures in Ray's text on a shortage of memory, or None if it says nothing of one."""
+    if found := _EXCEEDED.search(text):
+        used, threshold, memory = (f"{int(number) / 1e9:.1f} GB" for number in found.groups()[1:])
+        return f"{used} of {memory} were in use on {found[1]}, and Ray allows {threshold}"
+    return "Ray gives no figures" if "low on memory" in text else None

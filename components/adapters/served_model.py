@@ -1,6 +1,8 @@
-"""The model as MLflow loads it ("models from code"): no pickle, just this file, `components` and the weights."""
+"""The model as MLflow loads it ("models from code"): no pickle, only this file, `components` and the weights."""
 
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -8,31 +10,91 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from components import tasks
-from components.errors import PedigreeError
-from components.training import saved
+import components
+
+ERROR = "error"
+"""Column of an answer with the reason of a rejected row; only present if a row of the request was rejected."""
 
 
 class ServedModel(PythonModel):
-    """Answers for whichever task the saved network was trained on."""
+    """Serves a saved network of any task."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Rebuild the network from its files."""
+        """Rebuild the network from its files.
+
+        Raises:
+            MlflowException: this process has imported other code than the version's.
+        """
+        _expect_own_code()
+        # Not before the check: code of another version may lack what these import.
+        from components import requests, tasks
+        from components.training import model_files
+
         folder = Path(context.artifacts["model"])
-        described = saved.load_saved(folder)
+        described = model_files.load_saved(folder)
         task = tasks.load(described.task)
-        self._predict = task.load_predict(saved.rebuild(task, folder), described.manifest)
+        self._predict = model_files.load_predict(task, folder)
+        served = task.served(described.manifest, task.params.model_validate(described.params))
+        self._rows = partial(requests.unfolded, inputs=served.inputs)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return one row of answers for each row of inputs."""
-        rows = model_input.to_dict("records")
+        """Return one row for each row of inputs: the answer, or only the reason in the column `error`.
+
+        Raises:
+            MlflowException: no row could be answered; the server returns its message.
+        """
+        # As in `load_context`: what is imported as `components` may be a program's own package.
+        from components.contracts import Rejected
+        from components.errors import PedigreeError
+
+        # A table without columns also has rows, which to_dict("records") would omit.
+        rows = model_input.to_dict("records") if len(model_input.columns) else [{} for _ in model_input.index]
         try:
-            answers = self._predict([{str(k): v for k, v in row.items()} for row in rows], params or {})
-        except PedigreeError as error:  # as MLflow's own, its sentence is what the caller of the server reads
+            answers = self._predict(self._rows([{str(k): v for k, v in row.items()} for row in rows]), params or {})
+        except PedigreeError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return pd.DataFrame(answers)
+        reasons = [f"row {i}: {each.reason}" for i, each in enumerate(answers) if isinstance(each, Rejected)]
+        if reasons and len(reasons) == len(answers):
+            raise MlflowException.invalid_parameter_value("\n".join(reasons))
+        if not reasons:
+            return pd.DataFrame(answers)
+        columns = next(list(each) for each in answers if not isinstance(each, Rejected))
+        nothing = dict.fromkeys(columns)
+        table = [
+            {**nothing, ERROR: each.reason} if isinstance(each, Rejected) else {**each, ERROR: None}
+            for each in answers
+        ]
+        return pd.DataFrame(table, dtype=object)  # else pandas replaces missing values by NaN, which is not JSON
+
+
+def _expect_own_code() -> None:
+    """Check that `components` in this process is the version's own source.
+
+    MLflow puts that source first in sys.path, which has no effect if the process has imported `components` already.
+
+    Raises:
+        MlflowException: it is other source, which would answer instead.
+    """
+    own, loaded = Path(__file__).with_name("code") / "components", _folder(components)
+    # While a version is logged, this file lies in a checkout and has no source beside it.
+    if own.is_dir() and own.resolve() != loaded.resolve() and _source(own) != _source(loaded):
+        raise MlflowException.invalid_parameter_value(
+            f"this process has imported `components` from {loaded}, whose code differs from that of the version in "
+            f"{Path(__file__).parent}: load each version in a process of its own, before `components` is imported, "
+            "or use `pedigree predict` or `pedigree serve`"
+        )
+
+
+def _folder(module: ModuleType) -> Path:
+    """Return the folder of a package, or the file of a plain module of that name."""
+    return Path(next(iter(getattr(module, "__path__", [module.__file__]))))
+
+
+def _source(package: Path) -> dict[str, bytes]:
+    """Return the content of each module of a package."""
+    return {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
 
 
 mlflow.models.set_model(ServedModel())

@@ -1,1 +1,1 @@
-"""Prepare, train, evaluate, register: what is the same for all tasks."""
+"""The stages prepare, train, evaluate and register, shared by all tasks."""

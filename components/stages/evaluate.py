@@ -1,31 +1,34 @@
-"""A trained network on the untouched test split, once -> metrics.json, plots and examples."""
+"""A trained network, evaluated once on the test split -> metrics.json, plots and examples."""
 
 import csv
 import importlib
 import json
+import re
 import shutil
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
+from numpy.typing import NDArray
 
-from components import figures, files
-from components.adapters import mlflow_runs, mlflow_store
-from components.background import in_thread
-from components.contracts import Batch, Evaluated, Outcomes, Prepared, Task, Trained
+from components import figures, scores
+from components.adapters import mlflow_pages, mlflow_runs, mlflow_store
+from components.contracts import Evaluated, Outcomes, Prepared, Trained
 from components.errors import PedigreeError
-from components.params import TaskParams
-from components.stages import prepare, train, work
-from components.training import inference, saved
-from components.trust import bootstrap
+from components.jobs import launch
+from components.models import Model
+from components.runtime import files
+from components.runtime.background import in_thread
+from components.stages import prepare, train
+from components.training import inference, model_files
+from components.trust import intervals
 
 METRICS, OUTCOMES = "metrics.json", "outcomes.csv"
 
 
 def begin() -> None:
-    """Begin to import what metrics and pictures need, which takes seconds, beside something else."""
+    """Start importing in the background what metrics and plots need, which takes seconds."""
     in_thread(_import, "evaluate-begin")
 
 
@@ -34,61 +37,71 @@ def _import() -> None:
         importlib.import_module(name)
 
 
-def evaluate(task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
-    """Evaluate into `out`, which is replaced only when all went well."""
+def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> Evaluated:
+    """Evaluate into `out`, which is replaced only on success."""
+    task, params = model.task, model.params
     files.check_seal(prepared.folder, "prepare")
     with files.replacing(out) as new, files.scratch(out) as scratch:
-        predicted = predictions(task, params, trained.folder, prepared, scratch, trained.run_id)
+        predicted = _predictions(model, prepared, trained, scratch)
+        score = task.score(prepared.manifest)
         for folder in ("plots", "examples"):
             (new / folder).mkdir()
-        model = saved.rebuild(task, trained.folder)
-        metrics = task.evaluate(model, predicted, prepared, new, params)
-        outcomes = task.outcomes(predicted, prepared)
-        metrics |= _interval(task, outcomes, params)
+        network = model_files.rebuild(task, trained.folder)
+        metrics = task.evaluate(network, predicted, prepared, new, params)
+        outcomes = task.outcomes(predicted, prepared, params)
+        low, high = intervals.interval(outcomes, score)
+        metrics |= {f"{score.name}_low": low, f"{score.name}_high": high}
         _write_outcomes(new / "examples" / OUTCOMES, outcomes)
-        shutil.copyfile(trained.folder / saved.HISTORY, new / saved.HISTORY)
-        curves = figures.learning_curves(saved.read_history(trained.folder))
+        shutil.copyfile(trained.folder / model_files.HISTORY, new / model_files.HISTORY)
+        curves = figures.learning_curves(model_files.read_history(trained.folder))
         figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
         files.write_json(new / METRICS, metrics)
         files.seal(new)
         mlflow_runs.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
+        mlflow_pages.log_score(trained.run_id, score.name, metrics[score.name])
     return Evaluated(out, metrics)
 
 
-def predictions(
-    task: Task[Any], params: TaskParams, model: Path, prepared: Prepared, scratch: Path, name: str
-) -> Batch:
-    """Return what a saved network says of the whole test split, computed on evaluation's workers."""
-    file = scratch / "predictions.safetensors"
-    predict = partial(inference.predict_to_file, task, model, prepared, params.evaluate.batch_size, file)
-    work.run(predict, params.evaluate.workers, scratch, lambda event: None, name)
-    return load_file(file)
+def _predictions(model: Model, prepared: Prepared, trained: Trained, scratch: Path) -> inference.Predictions:
+    """Return the network's predictions on the test split, computed by `evaluate.workers` workers."""
+    folder = scratch / "predictions"
+    folder.mkdir()
+    predict = partial(inference.predict_to_folder, model.task, model.params, trained.folder, prepared, folder)
+    launch.run(predict, model.params.evaluate.workers, scratch, lambda event: None, trained.run_id)
+    return inference.Predictions(folder)
 
 
-def _interval(task: Task[Any], outcomes: Outcomes, params: TaskParams) -> dict[str, float]:
-    """Return the ends of the score's 95 % interval."""
-    low, high = sorted(map(task.scale, bootstrap.interval(outcomes, params.evaluate)))
-    return {f"{task.score}_low": low, f"{task.score}_high": high}
+_SAMPLE, _GROUP = "sample", "group "
+"""Columns of outcomes.csv besides those that the score is computed from."""
 
 
 def _write_outcomes(path: Path, outcomes: Outcomes) -> None:
-    """Write a line for each test sample."""
-    nothing = [""] * len(outcomes.names)
+    """Write one line per row, in the order of the samples; a sample without rows gets a line without values."""
+    clusters = outcomes.clusters or [""] * len(outcomes.samples)
+    columns = {name: _flat(name, values) for name, values in outcomes.columns.items()}
+    names = [name for each in columns.values() for name in each]
+    values = [column.tolist() for each in columns.values() for column in each.values()]
+    rows: dict[int, list[list[str]]] = {}
+    for number, sample in enumerate(outcomes.row_samples.tolist()):
+        groups = [each[number] for each in outcomes.groups.values()]
+        rows.setdefault(sample, []).append([*groups, *(repr(column[number]) for column in values)])
+    nothing = [[""] * (len(outcomes.groups) + len(names))]
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["sample", "class", "source", "sum", "count"])
-        columns = (
-            outcomes.names,
-            outcomes.classes or nothing,
-            outcomes.sources or nothing,
-            map(repr, outcomes.sums.tolist()),
-            outcomes.counts.tolist(),
-        )
-        table.writerows(zip(*columns, strict=True))
+        table.writerow([_SAMPLE, "cluster", *(f"{_GROUP}{kind}" for kind in outcomes.groups), *names])
+        for index, (sample, cluster) in enumerate(zip(outcomes.samples, clusters, strict=True)):
+            table.writerows([sample, cluster, *row] for row in rows.get(index, nothing))
+
+
+def _flat(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Return a column (R,) unchanged, and one of (R, D) as D columns `name[0]` and so on."""
+    if values.ndim == 1:
+        return {name: values}
+    return {f"{name}[{index}]": values[:, index] for index in range(values.shape[1])}
 
 
 def read_outcomes(path: Path) -> Outcomes:
-    """Read back outcomes.csv, or that of an evaluation's folder.
+    """Read outcomes.csv, given its path or the folder of the evaluation.
 
     Raises:
         PedigreeError: it is missing or damaged.
@@ -96,29 +109,67 @@ def read_outcomes(path: Path) -> Outcomes:
     path = path / "examples" / OUTCOMES if path.is_dir() else path
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if not rows:
-            raise ValueError("no lines")  # noqa: TRY301 (the sentence is below)
-        return Outcomes(
-            [row["sample"] for row in rows],
-            np.array([float(row["sum"]) for row in rows]),
-            np.array([int(row["count"]) for row in rows]),
-            [row["class"] for row in rows] if any(row["class"] for row in rows) else (),
-            [row["source"] for row in rows] if any(row["source"] for row in rows) else (),
-        )
+            head, *rows = csv.reader(file)
+        table = dict(zip(head, zip(*rows, strict=True), strict=True))
+        return _parsed(table) if table.keys() >= _OLD else _outcomes(table)
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         raise PedigreeError(f"{path} is missing or damaged: run the evaluate stage again") from None
 
 
+def _outcomes(table: Mapping[str, Sequence[str]]) -> Outcomes:
+    names, clusters = table[_SAMPLE], table["cluster"]
+    samples = list(dict.fromkeys(names))
+    index = {name: number for number, name in enumerate(samples)}
+    kinds = [column for column in table if column.startswith(_GROUP)]
+    numbers = [column for column in table if column not in {_SAMPLE, "cluster", *kinds}]
+    # A line without values stands for a sample without rows.
+    filled = [number for number in range(len(names)) if table[numbers[0]][number]]
+    return Outcomes(
+        samples,
+        _joined({name: np.array([float(table[name][number]) for number in filled]) for name in numbers}),
+        None
+        if len(filled) == len(samples) == len(names)
+        else np.array([index[names[n]] for n in filled], np.int64),
+        [dict(zip(names, clusters, strict=True))[name] for name in samples] if any(clusters) else (),
+        {kind.removeprefix(_GROUP): [table[kind][number] for number in filled] for kind in kinds},
+    )
+
+
+def _joined(columns: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Undo `_flat`."""
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    for name, values in columns.items():
+        parts.setdefault(re.sub(r"\[\d+\]$", "", name), []).append(values)
+    return {name: values[0] if name in columns else np.stack(values, axis=1) for name, values in parts.items()}
+
+
+_OLD = {"sample", "class", "source", "sum", "count"}
+"""Columns of outcomes.csv in versions registered before outcomes could have any columns."""
+OLD_SCORE = scores.ratio("mean outcome", "more", "sum", "count")
+"""The score of such versions."""
+
+
+def _parsed(table: Mapping[str, Sequence[str]]) -> Outcomes:
+    sums, counts = (np.array([float(value) for value in table[name]]) for name in ("sum", "count"))
+    classes = {"class": table["class"]} if any(table["class"]) else {}
+    sources = table["source"] if any(table["source"]) else ()
+    return Outcomes(list(table["sample"]), {"sum": sums, "count": counts}, None, sources, classes)
+
+
 def load(folder: Path) -> Evaluated:
-    """Take up what `evaluate` wrote."""
+    """Load what `evaluate` wrote."""
     if not folder.is_dir():
         raise PedigreeError(f"{folder} holds no evaluation: run the evaluate stage first")
     return Evaluated(folder, read_metrics(folder / METRICS))
 
 
+def score_name(metrics: Mapping[str, float]) -> str:
+    """Return the metric that is the score: the one with an interval."""
+    return next(name for name in metrics if f"{name}_low" in metrics)
+
+
 def read_metrics(path: Path) -> dict[str, float]:
-    """Read back metrics.json.
+    """Read metrics.json.
 
     Raises:
         PedigreeError: it is missing or damaged.
@@ -132,9 +183,9 @@ def read_metrics(path: Path) -> dict[str, float]:
     return metrics
 
 
-def run(task: Task[Any], params: TaskParams, root: Path) -> None:
-    """Run the stage by itself, as dvc.yaml does: from build/<task>/model/ to build/<task>/evaluation/."""
-    build = root / "build" / task.name
+def run(model: Model) -> None:
+    """Run the stage alone, as dvc.yaml does, from build/<model>/model/ to build/<model>/evaluation/."""
+    build = model.build
     with mlflow_store.answering():
-        mlflow_store.connect(root)
-        evaluate(task, params, prepare.load(build / "prepared"), train.load(build / "model"), build / "evaluation")
+        mlflow_store.connect(model.root)
+        evaluate(model, prepare.load(build / "prepared"), train.load(build / "model"), build / "evaluation")

@@ -1,33 +1,56 @@
 """Raw files -> memory-mapped arrays and manifest.json."""
 
+import logging
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from components import files
 from components.adapters import dvc_data
-from components.contracts import Manifest, Prepared, Task
+from components.contracts import Manifest, Prepared
+from components.datasets import ingest
 from components.errors import PedigreeError
-from components.params import TaskParams
+from components.models import DATA, Model
+from components.runtime import files
+from components.trust.lineage import NONE
+
+log = logging.getLogger("pedigree.prepare")
 
 MANIFEST = "manifest.json"
 
 
-def prepare(task: Task[Any], params: TaskParams, raw: Path, out: Path) -> Prepared:
-    """Prepare the raw folder into `out`, which is replaced only when all went well."""
+def prepare(model: Model, raw: Path, out: Path) -> Prepared:
+    """Prepare the raw folder, usually `model.raw`, into `out`, which is replaced only on success."""
     with files.replacing(out) as new:
-        manifest = task.prepare(raw, new, params).model_copy(update={"raw": dvc_data.hash_or_none(raw)})
+        before = dvc_data.hash_or_none(raw)
+        manifest = model.task.prepare(raw, new, model.params)
+        if dvc_data.hash_or_none(raw) != before:
+            raise PedigreeError(f"{raw} was changed while it was read: run the same command again")
+        pinned = before != NONE and dvc_data.pinned(model.root, model.data) == before
+        identity = {"raw": before, "pinned": pinned, "data": model.data}
+        manifest = manifest.model_copy(update=identity | {"note": _note(model, manifest)})
         files.write_json(new / MANIFEST, manifest.model_dump())
         files.seal(new)
+    if manifest.drawn:
+        number = model.params.prepare.resplit
+        why = f"resplit is {number}" if number else f"{DATA}/{model.data} has no test split"
+        log.info(f"prepare {model.name}: {why}: drew {manifest.drawn} for testing")
+    if manifest.rejected:
+        log.info(f"prepare {model.name}: {ingest.rejections(manifest.rejected)}")
     return Prepared(out, manifest)
 
 
+def _note(model: Model, manifest: Manifest) -> str:
+    """Return the task's note, and if the data were split anew, by which draw."""
+    number = model.params.prepare.resplit
+    anew = f"tested on draw {number} from all samples (prepare.resplit)" if number else ""
+    return "; ".join(filter(None, (manifest.note, anew)))
+
+
 def load(folder: Path) -> Prepared:
-    """Take up what `prepare` wrote, on this or another day.
+    """Load what `prepare` wrote.
 
     Raises:
-        PedigreeError: it is not there, or is not whole.
+        PedigreeError: it is missing or damaged.
     """
     try:
         return Prepared(folder, Manifest.model_validate_json((folder / MANIFEST).read_bytes()))
@@ -37,6 +60,11 @@ def load(folder: Path) -> Prepared:
         raise PedigreeError(f"{folder / MANIFEST} is damaged: run the prepare stage again") from None
 
 
-def run(task: Task[Any], params: TaskParams, root: Path) -> None:
-    """Run the stage by itself, as dvc.yaml does: from data/<task>/ to build/<task>/prepared/."""
-    prepare(task, params, root / "data" / task.name, root / "build" / task.name / "prepared")
+def run(model: Model) -> None:
+    """Run the stage alone, as dvc.yaml does, from data/<data>/ to build/<model>/prepared/.
+
+    Raises:
+        PedigreeError: the data set is missing or cannot be prepared.
+    """
+    model.expect_data()
+    prepare(model, model.raw, model.build / "prepared")

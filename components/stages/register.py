@@ -1,73 +1,97 @@
 """An evaluated model -> a version in MLflow's registry, and the gate between challenger and champion."""
 
 import json
+import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components import files
-from components.adapters import mlflow_runs, mlflow_store, mlflow_versions
+from components.adapters import (
+    dvc_cache,
+    dvc_data,
+    mlflow_pages,
+    mlflow_runs,
+    mlflow_store,
+    mlflow_versions,
+    version_process,
+)
 from components.adapters.mlflow_versions import CHALLENGER, CHAMPION, Version
-from components.contracts import Evaluated, Outcomes, Prepared, Registered, Task, Trained
+from components.contracts import Evaluated, Manifest, Outcomes, Prepared, Registered, Rejected, Row, Task, Trained
 from components.errors import PedigreeError
-from components.params import TaskParams
+from components.models import Model
+from components.runtime import files
 from components.stages import evaluate, prepare, train
-from components.training import saved
+from components.training import model_files
 from components.trust import gate, lineage
-from components.trust.gate import Candidate, Rival, Rule
+from components.trust.gate import Candidate, Champion, Rule
+from components.trust.lineage import NONE
 
+TEST_SAMPLES = "data.test_samples"
+"""Tag of a version: hash of the raw data and the names of the test samples."""
 REASON = "reason"
-"""Record of a version: what followed from its verdict."""
-ANSWERS = 20
-"""Answers whose median is the latency, after one that is not counted."""
+"""Record of a version: the decision that followed from its verdict."""
+QUIET_SECONDS = 15
+"""Time between two lines while the champion answers a new test split."""
+REJECTED = 0.05
+"""Largest share of a new test split that the champion may reject: beyond it, the reason is hardly the samples."""
+SEEN = " on samples that it may have been trained on"
+"""Said of a champion that answers samples that were none of its own test split."""
+PREDICTIONS = 20
+"""Predictions whose median is the latency, after one for warm-up."""
+
+_log = logging.getLogger("pedigree.register")
 
 
-def register(
-    task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
-) -> Registered:
-    """Register the model, judge it at the gate, and write which version it became to the file `out`.
+def register(model: Model, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path) -> Registered:
+    """Register the model, apply the gate, and write the resulting version to the file `out`.
 
-    A version whose registration was cut off is taken up, and keeps the verdict that it had.
+    An interrupted registration is completed, and its version keeps its verdict.
     """
     files.check_seal(prepared.folder, "prepare")
     files.check_seal(evaluated.folder, "evaluate")
-    with mlflow_versions.changing(params.register_.name):  # nobody becomes champion between judgement and promotion
-        return _register(task, params, prepared, trained, evaluated, out)
+    with mlflow_versions.changing(model.name):  # the champion must not change between verdict and promotion
+        return _register(model, prepared, trained, evaluated, out)
 
 
-def _register(
-    task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
-) -> Registered:
-    name, note = params.register_.name, prepared.manifest.note
-    made = lineage.read(trained.folder)
-    version = mlflow_versions.cut_off(trained.run_id, name)
+def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path) -> Registered:
+    name, note = model.name, prepared.manifest.note
+    ancestry = lineage.read(trained.folder)
+    version = mlflow_versions.interrupted(trained.run_id, name)
     rules: Sequence[Rule]
     if version and {REASON, gate.TAG} <= set(version.tags):
         rules, reason = gate.parse(version.tags[gate.TAG]), version.tags[REASON]
     else:
-        rules, reason = _judged(task, params, prepared, trained, evaluated, out)
+        rules, reason = _judge(model, prepared, trained, evaluated, out)
     promoted = all(rule.passed for rule in rules)
+    score_name = model.task.score(prepared.manifest).name
+    score = mlflow_pages.score_text(score_name, evaluated.metrics[score_name])
+    samples = _test_samples(prepared, evaluate.read_outcomes(evaluated.folder))
+    tags = ancestry.tags() | {mlflow_versions.SCORE: score, TEST_SAMPLES: samples}
     records = {
-        lineage.TAG: made.model_dump_json(),
+        lineage.TAG: ancestry.model_dump_json(),
         REASON: reason,
         gate.TAG: json.dumps([asdict(rule) for rule in rules]),
     }
     if version:
-        version = mlflow_versions.say(version, made.tags(), records)
+        version = mlflow_versions.tag_version(version, tags, records)
     else:
         parts = {
             "model": trained.folder,
             "outcomes": evaluated.folder / "examples" / evaluate.OUTCOMES,
             "metrics": evaluated.folder / evaluate.METRICS,
         }
-        served = task.served(prepared.manifest)
-        version = mlflow_versions.register(trained.run_id, name, parts, served, made.tags(), records)
-    head, verdict = "\n\n".join(filter(None, [reason, note])), gate.markdown(rules)
-    mlflow_versions.describe(version, f"{head}\n\n### Verdict\n\n{verdict}\n\n### Ancestry\n\n{made.markdown()}")
-    mlflow_runs.describe_run(trained.run_id, f"{name} version {version.version}, {head}\n\n{verdict}")
+        served = model.task.served(prepared.manifest, model.params)
+        version = mlflow_versions.register(trained.run_id, name, parts, served, tags, records)
+    verdict = gate.markdown(rules)
+    more = (note, f"### Verdict\n\n{verdict}", f"### Ancestry\n\n{ancestry.markdown()}")
+    mlflow_versions.set_description(version, mlflow_pages.description(score, reason, *more))
+    summary = f"{name} version {version.version}, {reason}"
+    mlflow_runs.describe_run(trained.run_id, mlflow_pages.description(score, summary, note, verdict))
     mlflow_versions.set_alias(version, CHALLENGER)
     if promoted and not mlflow_versions.was_promoted(version):
         mlflow_versions.promote(version, "the gate", reason)
@@ -75,88 +99,181 @@ def _register(
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
     mlflow_runs.finish(trained.run_id)
-    mlflow_versions.done(version)
+    mlflow_versions.mark_complete(version)
     return registered
 
 
 def load(file: Path) -> Registered:
-    """Take up what `register` wrote.
+    """Load what `register` wrote.
 
     Raises:
         PedigreeError: it is missing or damaged.
     """
     try:
-        told = json.loads(file.read_text())
-        rest = {key: told[key] for key in ("name", "version", "reason", "verdict")}
-        return Registered(**rest, aliases=tuple(told["aliases"]))
+        record = json.loads(file.read_text())
+        rest = {key: record[key] for key in ("name", "version", "reason", "verdict")}
+        return Registered(**rest, aliases=tuple(record["aliases"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise PedigreeError(f"{file} is missing or damaged: run the register stage again") from None
 
 
-def _judged(
-    task: Task[Any], params: TaskParams, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
+def _judge(
+    model: Model, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path
 ) -> tuple[Sequence[Rule], str]:
-    """Return the gate's rules on the model, and in one sentence what follows from them."""
-    champion = mlflow_versions.version_at(params.register_.name, CHAMPION)
+    """Return the gate's rules applied to the model, and the decision in one sentence."""
+    task, params = model.task, model.params
+    version = mlflow_versions.version_at(model.name, CHAMPION)
     outcomes = evaluate.read_outcomes(evaluated.folder)
     with files.scratch(out) as scratch:
-        rival = _rival(task, params, prepared, champion, outcomes, scratch) if champion else None
-    weights = trained.folder / saved.WEIGHTS
-    new = Candidate(evaluated.metrics, outcomes, weights.stat().st_size / 1e6, _milliseconds(task, trained.folder))
-    rules = gate.judge(new, rival, task.better, params.register_.gate, params.evaluate)
-    return rules, _reason(rules, champion)
+        champion = _champion(model, prepared, version, outcomes, scratch) if version else None
+    weights = trained.folder / model_files.WEIGHTS
+    ancestry = lineage.read(trained.folder)
+    new = Candidate(
+        evaluated.metrics,
+        outcomes,
+        weights.stat().st_size / 1e6,
+        _milliseconds(task, trained.folder),
+        ancestry.data.pinned != NONE,
+    )
+    tested = ancestry.data.test_split, _test_samples(prepared, outcomes)
+    earlier = len(challengers(model.name, *tested) - {ancestry.weights})
+    rules = gate.judge(new, champion, task.score(prepared.manifest), params.register_.gate, earlier)
+    return rules, _reason(rules, version) + ("" if new.pinned else f"; {gate.NOT_PINNED}")
 
 
-def _rival(
-    task: Task[Any], params: TaskParams, prepared: Prepared, champion: Version, new: Outcomes, scratch: Path
-) -> Rival:
-    """Return the champion with its outcomes on the present test split, computed anew where it was another."""
-    name = f"version {champion.version}"
+def _test_samples(prepared: Prepared, outcomes: Outcomes) -> str:
+    """Return a hash that is equal for test splits of the same samples, however they were prepared."""
+    manifest = prepared.manifest
+    return lineage.digest([manifest.raw, manifest.tested or sorted(outcomes.samples)])
+
+
+def challengers(name: str, test_split: str, test_samples: str) -> set[str]:
+    """Return the hashes of all weights that were compared with a model's champion on the same test samples.
+
+    Args:
+        name: The registered model.
+        test_split: Hash of the prepared test split.
+        test_samples: `TEST_SAMPLES` of a version, which is also equal for another preparation of the samples.
+    """
+    return {
+        version.tags["weights"]
+        for version in mlflow_versions.versions()
+        if version.name == name
+        and (version.tags.get("data.test_split") == test_split or version.tags.get(TEST_SAMPLES) == test_samples)
+        and gate.compared(gate.parse(version.tags.get(gate.TAG, "[]")))
+    }
+
+
+def _champion(model: Model, prepared: Prepared, version: Version, new: Outcomes, scratch: Path) -> Champion:
+    """Return the champion with its outcomes on the present test split.
+
+    If it was tested on another one, it answers the present one as it answers its callers: in a process of its own,
+    with its own code.
+    """
+    name = f"version {version.version}"
     try:
-        kept = mlflow_versions.files_of(champion, scratch)
-        described = saved.load_saved(kept.model)
+        saved = mlflow_versions.files_of(version, scratch)
+        described = model_files.load_saved(saved.model)
         if described.manifest.splits["test"].sha256 == prepared.manifest.splits["test"].sha256:
-            outcomes = evaluate.read_outcomes(kept.outcomes)
-            if list(outcomes.names) == list(new.names):
-                return Rival(name, outcomes)
-        others = [
-            fact
-            for fact in sorted(task.readable)
-            if described.manifest.facts.get(fact) != prepared.manifest.facts.get(fact)
-        ]
-        if others:
-            return Rival(name, None, f"it cannot read the new test split, whose {', '.join(others)} differ")
-        predictions = evaluate.predictions(task, params, kept.model, prepared, scratch, "rival")
-        return Rival(f"{name}, evaluated anew", task.outcomes(predictions, prepared))
+            outcomes = evaluate.read_outcomes(saved.outcomes)
+            if comparable(outcomes, new):
+                return Champion(name, outcomes)
+        tested = evaluate.read_outcomes(saved.outcomes).samples
+        learnt = "" if _untrained(described.manifest, tested, prepared.manifest, new.samples) else SEEN
+        return Champion(f"{name}, re-evaluated{learnt}", _answered(model, prepared, version, scratch))
     except PedigreeError as error:
-        return Rival(name, None, str(error))
+        return Champion(name, None, str(error))
 
 
-def _milliseconds(task: Task[Any], folder: Path) -> float:
-    """Return the median time of one answer to the example of the served model."""
-    described = saved.load_saved(folder)
-    predict = task.load_predict(saved.rebuild(task, folder), described.manifest)
-    example, taken = task.served(described.manifest).example, []
-    for _ in range(1 + ANSWERS):
+def _untrained(old: Manifest, tested: Sequence[str], new: Manifest, samples: Sequence[str]) -> bool:
+    """Return whether all new test samples are test samples of an old version, which was not trained on them."""
+    if old.tested or new.tested:
+        return (old.raw, old.tested) == (new.raw, new.tested)
+    return set(samples) <= set(tested)
+
+
+def _answered(model: Model, prepared: Prepared, version: Version, scratch: Path) -> Outcomes:
+    """Return the outcomes of a version that answers the test split through its served function."""
+    task = model.task
+    if task.rows is None or task.outcomes_from is None:
+        raise PedigreeError("it was tested on other samples")
+    rows = task.rows(prepared, partial(_raw, model, prepared, scratch))
+    _log.info("version %d of %s answers the new test split with its own code", version.version, model.name)
+    with version_process.answering(version, task.row_params) as champion:
+        rejected: list[Rejected] = []
+        outcomes = task.outcomes_from(_shown(champion.answers(rows), rejected), prepared)
+    if len(rejected) > REJECTED * len(outcomes.samples):
+        reason, _ = Counter(each.reason for each in rejected).most_common(1)[0]
+        raise PedigreeError(f"it rejects {len(rejected):,} of the new test samples, most of them because: {reason}")
+    return outcomes
+
+
+def _raw(model: Model, prepared: Prepared, scratch: Path) -> Path:
+    """Return a folder with the raw files from which the data were prepared.
+
+    Raises:
+        PedigreeError: the data set has changed, and DVC's cache does not have them.
+    """
+    md5 = prepared.manifest.raw
+    if dvc_data.has_version(model.raw, md5):
+        return model.raw
+    if md5 == NONE or not dvc_cache.holds(model.root, md5):
+        raise PedigreeError(
+            f"it was tested on other samples, and the raw files of the new ones are neither in {model.raw} nor in "
+            "DVC's cache"
+        )
+    dvc_cache.write_version(model.root, md5, scratch / "raw")
+    return scratch / "raw"
+
+
+def _shown(answers: Iterable[Row | Rejected], rejected: list[Rejected]) -> Iterator[Row | Rejected]:
+    """Yield answers, collect the rejections, and say from time to time how many answers there were."""
+    shown = time.monotonic()
+    for number, answer in enumerate(answers):
+        if time.monotonic() - shown > QUIET_SECONDS:
+            shown = time.monotonic()
+            _log.info("%d rows answered", number)
+        if isinstance(answer, Rejected):
+            rejected.append(answer)
+        yield answer
+
+
+def comparable(old: Outcomes, new: Outcomes) -> bool:
+    """Return whether outcomes have the same samples, columns and kinds of groups."""
+    return list(old.samples) == list(new.samples) and all(
+        before.keys() == after.keys() for before, after in ((old.columns, new.columns), (old.groups, new.groups))
+    )
+
+
+def _milliseconds(task: Task[Any, Any], folder: Path) -> float:
+    """Return the median time of one prediction for the served model's example."""
+    described = model_files.load_saved(folder)
+    predict = model_files.load_predict(task, folder)
+    example = task.served(described.manifest, task.params.model_validate(described.params)).example
+    times = []
+    for _ in range(1 + PREDICTIONS):
         started = time.perf_counter()
-        predict([example], {})
-        taken.append(1000 * (time.perf_counter() - started))
-    return statistics.median(taken[1:])
+        (answer,) = predict([example], {})
+        times.append(1000 * (time.perf_counter() - started))
+        if isinstance(answer, Rejected):
+            raise PedigreeError(
+                f"the model rejects the example of its signature ({answer.reason}): correct `served` of the task"
+            )
+    return statistics.median(times[1:])
 
 
 def _reason(rules: Sequence[Rule], champion: Version | None) -> str:
-    failed = [f"{rule.rule} ({rule.found})" for rule in rules if not rule.passed]
-    if failed:
-        return f"challenger: it is not {'; nor '.join(failed)}"
+    if failed := [rule.objection for rule in rules if not rule.passed]:
+        return f"challenger: {'; '.join(failed)}"
     if champion is None:
         return "champion: there was none before"
-    return f"champion: it passed every rule, and version {champion.version} was champion before"
+    return f"champion: it passed every rule and replaces version {champion.version}"
 
 
-def run(task: Task[Any], params: TaskParams, root: Path) -> None:
-    """Run the stage by itself, as dvc.yaml does: from build/<task>/evaluation/ to build/<task>/registered.json."""
-    build = root / "build" / task.name
+def run(model: Model) -> None:
+    """Run the stage alone, as dvc.yaml does, from build/<model>/evaluation/ to build/<model>/registered.json."""
+    build = model.build
     with mlflow_store.answering():
-        mlflow_store.connect(root)
+        mlflow_store.connect(model.root)
         prepared, trained = prepare.load(build / "prepared"), train.load(build / "model")
-        register(task, params, prepared, trained, evaluate.load(build / "evaluation"), build / "registered.json")
+        register(model, prepared, trained, evaluate.load(build / "evaluation"), build / "registered.json")

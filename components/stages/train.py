@@ -1,195 +1,237 @@
-"""Prepared data -> a trained network, on Ray's workers, with one MLflow run that tells of it live."""
+"""Prepared data -> a trained network, on Ray workers, with live progress in one MLflow run."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from components import files, locks, processes
-from components.adapters import mlflow_runs, mlflow_store
-from components.contracts import Event, Prepared, Task, Trained
+from components.adapters import git, mlflow_pages, mlflow_runs, mlflow_store
+from components.contracts import Event, Prepared, Trained
 from components.errors import PedigreeError
-from components.params import TaskParams
-from components.progress import Progress
-from components.stages import job, prepare, work
-from components.stages.fit import fit, source_now
-from components.stages.origin import Origin, beginning, write
-from components.training import saved
-from components.trust.lineage import Runs
+from components.jobs import job, launch, provenance, sources
+from components.jobs.fit import fit
+from components.models import Model
+from components.params import INIT
+from components.runtime import files, locks, presence
+from components.stages import prepare
+from components.training import loop, model_files
+from components.training.progress import Progress
+from components.trust import imports
+from components.trust.lineage import NONE, Runs, Source
 
 log = logging.getLogger("pedigree.train")
 
 Listener = Callable[[Event], None]
 
 ACCELERATOR = Path("build", ".accelerator.lock")
-"""In the project: one training at a time has the accelerator."""
+"""Below the project's folder. One training at a time holds the accelerator."""
 AHEAD = Path("build", ".ahead.lock")
-"""In the project: of those that wait for the accelerator, one process has started what training needs."""
+"""Below the project's folder. Held by the one process that starts Ray ahead of its training."""
 
 
-def begin(params: TaskParams, root: Path) -> None:
-    """Begin to start what `train` needs, beside what comes before it.
+def begin(model: Model) -> None:
+    """Start in the background what `train` needs.
 
-    Of several flows of a checkout that begin together one does; the others will wait, with no Ray meanwhile.
+    Of several flows that start at once only one does so: the others have to wait, and need no Ray yet.
     """
-    if not locks.held(root / ACCELERATOR) and locks.kept(root / AHEAD):
-        work.begin(params.train.workers)
+    if not locks.held(model.root / ACCELERATOR) and locks.hold_if_free(model.root / AHEAD):
+        launch.begin(model.params.train.workers)
 
 
 def train(
-    task: Task[Any],
-    params: TaskParams,
+    model: Model,
     prepared: Prepared,
     out: Path,
-    origin: Origin,
+    flow_run: str = NONE,
     name: str | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Trained:
-    """Train into `out`, which is replaced only when all went well.
+    """Train into `out`, which is replaced only on success.
 
-    A training that was interrupted goes on where it was, in its own MLflow run, when it is asked for again with the
-    same parameters, data and code.
+    An interrupted training with the same parameters, data and code resumes from its last checkpoint, in its MLflow
+    run.
 
     Args:
-        task: What is trained.
-        params: Its parameters.
+        model: The model to train.
         prepared: The data.
-        out: Folder of the model.
-        origin: The project, and the flow run, that this training belongs to.
-        name: Of the MLflow run; the task's name if there is none.
-        listeners: Told of each event, beside MLflow and the progress line.
+        out: Folder of the trained model.
+        flow_run: Id of the Prefect flow run, if there is one.
+        name: Name of the MLflow run; by default the model's name.
+        listeners: Receive each event, in addition to MLflow and the progress line. An error of one of them ends the
+            training after a checkpoint.
     """
+    task, params, root = model.task, model.params, model.root
     files.check_seal(prepared.folder, "prepare")
-    # A wrong checkpoint ends it at once; what the data give to a start is taken from all of them in the training.
-    few = {name: tensor[:2] for name, tensor in task.load_split(prepared.folder, "train").items()}
-    task.initialise(task.build_model(params, prepared.manifest), params, few)
+    if params.train.best_metric not in task.better:
+        raise PedigreeError(
+            f"train.best_metric {params.train.best_metric!r} is not a validation metric: use one of "
+            f"{', '.join(task.better)}"
+        )
+    identified = sources.identify(params, root)
+    _check_start(model, prepared, identified, out)
     before = _stamp(out)
-    with _accelerator(origin.root, task.name, params.train.workers), ExitStack() as stack:
-        locks.let_go(origin.root / AHEAD)
-        known = beginning(origin.root, prepared.manifest)  # whoever waits runs the code that there is afterwards
-        its_key = job.key(task, params, prepared.manifest, known.code.components)
-        its_job = stack.enter_context(job.taken_up(out, its_key, task.name, known))
-        if _stamp(out) != before and (made_meanwhile := same(task, params, prepared, out)):
-            return made_meanwhile  # by the process that we waited for, such as one whose DVC was killed
+    with _accelerator(root, model.name, params.train.workers), ExitStack() as stack:
+        locks.release(root / AHEAD)
+        code = imports.of_training(task)  # after waiting, so that edits made meanwhile count
+        started = provenance.record(root, prepared.manifest, code)
+        job_key = job.key(model, prepared.manifest, code.sha256, identified)
+        training = stack.enter_context(job.resumed_or_new(out, job_key, model.name, started))
+        if _stamp(out) != before and (finished := same(model, prepared, out)):
+            return finished  # by the process that we waited for, such as one whose DVC was killed
         new = stack.enter_context(files.replacing(out))
-        told = params.model_dump(by_alias=True)
+        logged = params.model_dump(by_alias=True)
         run_id = mlflow_runs.start_run(
-            its_job.id, task.name, name or task.name, told, prepared.manifest, prepared.folder
+            training.id,
+            model.name,
+            name or model.name,
+            logged,
+            prepared.manifest,
+            prepared.folder,
+            mlflow_pages.source_tags(git.user(root), f"pedigree run {model.name}", started.code.commit),
         )
         history: dict[int, dict[str, float]] = {}
-        begun: Event = {}
-        with mlflow_runs.recording(run_id, "epoch") as recorder, Progress(task.name) as progress:
+        start: Event = {}
+        with mlflow_runs.recording(run_id) as recorder, Progress(model.name) as progress:
 
-            def on_epoch(metrics: dict[str, float]) -> None:
-                epoch = int(metrics["epoch"])
-                if epoch not in history:
-                    history[epoch] = metrics
-                    recorder.log(metrics, epoch)
+            def on_validation(metrics: dict[str, float]) -> None:
+                update = int(metrics["update"])
+                if update not in history:
+                    history[update] = metrics
+                    recorder.log(_logged(metrics), update)
 
             def on_event(event: Event) -> None:
                 if event["kind"] == "start":
-                    begun.update(event)
+                    start.update(event)
                     for metrics in event["history"]:
-                        on_epoch(metrics)
-                    its_job.begun(event)
-                elif event["kind"] == "epoch":
-                    on_epoch(event["metrics"])
+                        on_validation(metrics)
+                    training.started(event)
+                elif event["kind"] == "validation":
+                    on_validation(event["metrics"])
 
-            fitting = partial(fit, known.code.components, task, params, prepared, its_job.folder)
-            tell = _told([on_event, progress.tell, *listeners])
-            processes.end_left(origin.root)
-            with files.scratch(its_job.folder / "ray") as scratch, _resumable(task.name):
-                tell({"kind": "starting"})
-                work.run(fitting, params.train.workers, scratch, tell, run_id, params.train.retries)
-        files.copy(its_job.folder / saved.WEIGHTS, new / saved.WEIGHTS)
-        rows = [history[epoch] for epoch in sorted(history)]
-        described = _describe(task, params, prepared, new, rows, run_id, its_key)
-        runs = Runs(prefect=origin.flow_run, ray=run_id, mlflow=run_id)
-        earlier = its_job.record.machines[:-1]
-        made = write(new, its_job.record.beginning, described, begun, earlier, runs)
+            local = sources.fetch(identified, root, training.folder / sources.FOLDER)
+            work = partial(fit, code, model, prepared, training.folder, local)
+            notify = _all_of([on_event, progress.show, *listeners])
+            presence.end_orphans(root)
+            with files.scratch(training.folder / "ray") as scratch, _resumable(model.name):
+                notify({"kind": "starting"})
+                launch.run(work, params.train.workers, scratch, notify, run_id, params.train.retries)
+        files.copy(training.folder / model_files.WEIGHTS, new / model_files.WEIGHTS)
+        for key, path in sources.for_answers(local).items():
+            files.link_folder(path.parent, new / sources.FOLDER / key)
+        rows = [history[update] for update in sorted(history)]
+        described = _describe(model, prepared, new, rows, run_id, job_key)
+        runs = Runs(prefect=flow_run, ray=run_id, mlflow=run_id)
+        earlier = training.record.machines[:-1]
+        ancestry = provenance.write(new, training.record.provenance, described, identified, start, earlier, runs)
         files.seal(new)
-        mlflow_runs.tag_run(run_id, made.tags())
+        mlflow_runs.tag_run(run_id, ancestry.tags())
         mlflow_runs.log_folder(run_id, new, "model")
     return Trained(out, run_id)
 
 
+def _logged(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return a validation's metrics for MLflow: the update is the step, and no name may sort before `score`."""
+    named = {"train/epoch" if name == "epoch" else name: value for name, value in metrics.items()}
+    return {name: value for name, value in named.items() if name != "update"}
+
+
+def _check_start(model: Model, prepared: Prepared, identified: Mapping[str, Source], out: Path) -> None:
+    """Initialise a network on two samples, so that unsuitable weights fail before the training waits for anything.
+
+    Raises:
+        PedigreeError: the initial weights do not fit the network.
+    """
+    task, params = model.task, model.params
+    few = loop.subset(task, task.load_split(prepared.folder, "train"), 2)
+    with files.scratch(out) as scratch:
+        initial = {key: source for key, source in identified.items() if key == INIT}
+        local = sources.fetch(initial, model.root, scratch)
+        try:
+            loop.initialise(task, params, task.build_model(params, prepared.manifest), few, local)
+        except PedigreeError as error:
+            if INIT not in local:
+                raise
+            # Name the file that the user gave, not our copy.
+            raise PedigreeError(str(error).replace(str(local[INIT]), identified[INIT].named)) from error
+
+
 def _accelerator(root: Path, name: str, workers: int) -> AbstractContextManager[None]:
-    """Wait for this machine's accelerator; those of a cluster are Ray's to give."""
-    return locks.alone(root / ACCELERATOR, f"the training of {name}") if work.here(workers) else nullcontext()
+    """Hold this machine's accelerator; on a cluster Ray allocates accelerators."""
+    return locks.alone(root / ACCELERATOR, f"the training of {name}") if launch.here(workers) else nullcontext()
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
-    """Return what is another when a folder was replaced."""
+    """Return an identity of a folder that changes when the folder is replaced."""
     return (folder.stat().st_ino, folder.stat().st_mtime_ns) if folder.exists() else None
 
 
-def same(task: Task[Any], params: TaskParams, prepared: Prepared, out: Path) -> Trained | None:
-    """Return what `out` holds, if it is what a training of these parameters, data and code makes."""
+def key_now(model: Model, prepared: Prepared) -> str:
+    """Return the key of a training job with these parameters and data and the present code."""
+    identified = sources.identify(model.params, model.root)
+    return job.key(model, prepared.manifest, imports.of_training(model.task).sha256, identified)
+
+
+def same(model: Model, prepared: Prepared, out: Path) -> Trained | None:
+    """Return the trained model in `out` if it comes from these parameters, data and the present code, else None."""
     try:
         trained = load(out)
-        saved.load_saved(out)
+        model_files.load_saved(out)
     except PedigreeError:
         return None
-    its_key = job.key(task, params, prepared.manifest, source_now())
-    return trained if saved.read_key(out) == its_key else None
+    return trained if model_files.read_key(out) == key_now(model, prepared) else None
 
 
 @contextmanager
 def _resumable(name: str) -> Iterator[None]:
-    """Tell whoever stops a training how it goes on."""
+    """Log how to resume a training that is interrupted from the keyboard."""
     try:
         yield
     except KeyboardInterrupt:
-        log.warning("%s was stopped in training: the same command goes on from its last checkpoint", name)
+        log.warning("the training of %s was interrupted: run the same command again to resume it", name)
         raise
 
 
-def _told(listeners: Sequence[Listener]) -> Listener:
-    """Tell all of an event: the failure of one, a server being away, ends neither the others nor the training."""
+def _all_of(listeners: Sequence[Listener]) -> Listener:
+    """Pass events to all listeners."""
 
-    def tell(event: Event) -> None:
+    def notify(event: Event) -> None:
         for listener in listeners:
-            try:
-                listener(event)
-            except Exception as error:
-                log.warning("could not record the progress of training: %s", error)
+            listener(event)
 
-    return tell
+    return notify
 
 
 def _describe(
-    task: Task[Any],
-    params: TaskParams,
+    model: Model,
     prepared: Prepared,
     out: Path,
     history: list[dict[str, float]],
     run_id: str,
-    its_key: str,
-) -> saved.Saved:
-    described = saved.Saved(
-        task=task.name,
-        params=params.model_dump(by_alias=True, mode="json"),
-        manifest=prepared.manifest.model_copy(update={"refused": []}),
-        weights_sha256=files.sha256(out / saved.WEIGHTS),
+    job_key: str,
+) -> model_files.Saved:
+    described = model_files.Saved(
+        model=model.name,
+        task=model.task.name,
+        params=model.params.model_dump(by_alias=True, mode="json"),
+        manifest=prepared.manifest.model_copy(update={"rejected": []}),
+        weights_sha256=files.sha256(out / model_files.WEIGHTS),
     )
-    files.write_text(out / saved.MODEL, described.model_dump_json(indent=2) + "\n")
-    files.write_json(out / saved.RUN, {"run_id": run_id, "key": its_key})
-    saved.write_history(out, history)
+    files.write_text(out / model_files.MODEL, described.model_dump_json(indent=2) + "\n")
+    files.write_json(out / model_files.RUN, {"run_id": run_id, "key": job_key})
+    model_files.write_history(out, history)
     return described
 
 
 def load(folder: Path) -> Trained:
-    """Take up what `train` wrote."""
+    """Load what `train` wrote."""
     if not folder.is_dir():
         raise PedigreeError(f"{folder} holds no trained model: run the train stage first")
-    return Trained(folder, saved.read_run(folder))
+    return Trained(folder, model_files.read_run(folder))
 
 
-def run(task: Task[Any], params: TaskParams, root: Path) -> None:
-    """Run the stage by itself, as dvc.yaml does: from build/<task>/prepared/ to build/<task>/model/."""
-    build = root / "build" / task.name
+def run(model: Model) -> None:
+    """Run the stage alone, as dvc.yaml does, from build/<model>/prepared/ to build/<model>/model/."""
     with mlflow_store.answering():
-        mlflow_store.connect(root)
-        train(task, params, prepare.load(build / "prepared"), build / "model", Origin(root))
+        mlflow_store.connect(model.root)
+        train(model, prepare.load(model.build / "prepared"), model.build / "model")

@@ -1,33 +1,79 @@
-"""Going once over a split without training, on one worker or many, with the same result to the last digit.
+"""One pass over a split without training, with bitwise the same result for any number of workers.
 
-Batches are the same whatever the number of workers; each worker computes whole batches, and what they give
-is put together in the order of the batches.
+The batches do not depend on the number of workers, and each worker computes entire batches. Sums are added in the
+order of the batches; predictions are written to one file per batch, which evaluation reads one after the other.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from components.contracts import Batch, Prepared, Task, Workers
+from components.contracts import Batch, Prepared, Split, Task, Worker
+from components.datasets.batches import in_order
 from components.params import TaskParams
-from components.training import saved
+from components.training import model_files
 from components.training.device import allow_tf32, to_device
+from components.training.sums import Sums, metrics_of
+
+TOGETHER = 64
+"""Batches per worker whose sums are held in memory and exchanged at once."""
 
 
-def predict_to_file(
-    task: Task[Any], model_folder: Path, prepared: Prepared, batch_size: int, out: Path, workers: Workers
+@dataclass(frozen=True)
+class Predictions:
+    """A network's predictions on a split: one file per batch, read on demand in the split's order."""
+
+    folder: Path
+
+    def __iter__(self) -> Iterator[Batch]:
+        for file in sorted(self.folder.glob("*.safetensors")):
+            yield load_file(file)
+
+
+def predict_to_folder(
+    task: Task[Any, Any],
+    params: TaskParams,
+    model_folder: Path,
+    prepared: Prepared,
+    folder: Path,
+    worker: Worker,
 ) -> None:
-    """Rebuild a saved network and write its predictions on the test split as a safetensors file."""
-    model = placed(saved.rebuild(task, model_folder), workers.device)
+    """Rebuild a saved network and write its predictions on the test split into an empty folder, one file per batch.
+
+    All workers write to the same folder, so that predictions are not exchanged between them.
+    """
+    model = placed(model_files.rebuild(task, model_folder, params), worker.device)
     split = task.load_split(prepared.folder, "test")
-    predictions = predict(task, model, split, workers.device, batch_size)
-    if predictions is not None:
-        with saved.written(out):
-            save_file(predictions, out)
+    predict(task, params, model, split, worker.device, folder)
+    if dist.is_initialized():
+        dist.barrier()
+
+
+@torch.inference_mode()
+def predict(
+    task: Task[Any, Any], params: TaskParams, model: nn.Module, split: Split, device: torch.device, folder: Path
+) -> Predictions:
+    """Write this worker's share of the predictions on a split; return the predictions in the folder.
+
+    The random generator is seeded with the batch's index, so that results do not depend on the worker.
+    """
+    model.eval()
+    allow_tf32(device, False)
+    rank, world = _rank_and_world()
+    batches = (task.eval_batches or in_order)(split, params.evaluate.batch_size)
+    for index in range(rank, len(batches), world):
+        torch.manual_seed(params.evaluate.seed * 1_000_003 + index)
+        predicted = task.predict(model, to_device(batches[index], device), params)
+        file = folder / f"{index:09d}.safetensors"
+        with model_files.written(file):
+            save_file({name: tensor.cpu().contiguous() for name, tensor in predicted.items()}, file)
+    return Predictions(folder)
 
 
 def placed(model: nn.Module, device: torch.device) -> nn.Module:
@@ -36,67 +82,36 @@ def placed(model: nn.Module, device: torch.device) -> nn.Module:
     return placed_model
 
 
-def _place() -> tuple[int, int]:
+def _rank_and_world() -> tuple[int, int]:
     """Return this worker's rank and the number of workers."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def total(row: Tensor, names: list[str]) -> tuple[dict[str, float], int]:
-    """Add up rows of sums, the last column their count, over this worker's rows and over all workers.
-
-    Args:
-        row: (rows, names + 1), float64; other workers' rows are zero here.
-        names: Of the columns before the count.
-    """
-    if dist.is_initialized():
-        dist.all_reduce(row)
-    values = row.sum(0).tolist()
-    return dict(zip(names, values, strict=False)), int(values[-1])
-
-
 @torch.inference_mode()
 def evaluate(
-    task: Task[Any], params: TaskParams, model: nn.Module, split: Batch, device: torch.device, batch_size: int
+    task: Task[Any, Any], params: TaskParams, model: nn.Module, split: Split, device: torch.device, batch_size: int
 ) -> dict[str, float]:
-    """Return the task's metrics over the whole split, in fp32."""
+    """Return the task's metrics over the entire split, in fp32."""
     model.eval()
     allow_tf32(device, False)
-    rank, world = _place()
-    batches = task.eval_batches(split, batch_size)
-    names: list[str] = []
-    rows: Tensor | None = None
-    for index in range(len(batches)):
-        if index % world == rank or rows is None:
-            output = task.step(model, to_device(batches[index], device), params)
-            names = list(output.sums)
-            rows = (
-                rows
-                if rows is not None
-                else torch.zeros(len(batches), len(names) + 1, dtype=torch.float64, device=device)
-            )
-            if index % world == rank:
-                rows[index, :-1] = torch.stack(list(output.sums.values()))
-                rows[index, -1] = output.count
-    assert rows is not None, "a prepared split is never empty"
-    return task.metrics(*total(rows, names))
+    rank, world = _rank_and_world()
+    batches = (task.eval_batches or in_order)(split, batch_size)
 
+    def sums_of(index: int) -> Sums:
+        torch.manual_seed(params.train.seed * 1_000_003 + index)
+        return Sums.of_step(task.step(model, to_device(batches[index], device), params))
 
-@torch.inference_mode()
-def predict(task: Task[Any], model: nn.Module, split: Batch, device: torch.device, batch_size: int) -> Batch | None:
-    """Return what evaluation needs of every sample, in the split's order, on rank 0; None on the others."""
-    model.eval()
-    allow_tf32(device, False)
-    rank, world = _place()
-    batches = task.eval_batches(split, batch_size)
-    mine = {i: task.predict(model, to_device(batches[i], device)) for i in range(rank, len(batches), world)}
-    gathered: list[dict[int, Batch] | None] = [None] * world
-    if world == 1:
-        gathered = [mine]
-    else:
-        dist.gather_object(mine, gathered if rank == 0 else None)
-    if rank:
-        return None
-    parts: dict[int, Batch] = {}
-    for part in gathered:
-        parts |= part or {}
-    return {name: torch.cat([parts[i][name] for i in range(len(batches))]) for name in parts[0]}
+    shape: Sums | None = None
+    total: Tensor | None = None
+    for first in range(0, len(batches), TOGETHER * world):
+        indices = range(first, min(first + TOGETHER * world, len(batches)))
+        mine = {index: sums_of(index) for index in indices[rank::world]}
+        # A worker without a batch of its own also needs the names and shapes.
+        shape = shape or next(iter(mine.values()), None) or sums_of(first)
+        rows = torch.stack([(mine[index] if index in mine else shape.zero()).row() for index in indices])
+        if dist.is_initialized():
+            dist.all_reduce(rows)
+        total = rows.sum(0) if total is None else total + rows.sum(0)
+    assert total is not None, "a prepared split is never empty"
+    assert shape is not None, "as above"
+    return metrics_of(task, *shape.from_row(total))

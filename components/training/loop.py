@@ -1,8 +1,8 @@
-"""The one loop, for every task: forward, loss, backward, update, schedule, until done.
+"""The training loop of all tasks.
 
-Every random number of training is a function of (seed, update, rank), so that a run can be taken up at any
-update without the state of a generator: a checkpoint holds all else, and what comes out of a training that was
-interrupted is bitwise what comes out of one that was not.
+Every random number is a function of (seed, update, rank), so that training can resume at any update without the
+state of a generator. A checkpoint holds everything else: a resumed training ends with bitwise the same weights as
+an uninterrupted one.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,57 +21,60 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from components import files
-from components.contracts import Batch, Batches, Plan, Prepared, StepOutput, Task, Workers
+from components.contracts import Batch, Batches, Prepared, Shard, Sources, Split, StepOutput, Task, Worker
+from components.datasets.batches import shuffled, spread
 from components.errors import PedigreeError
-from components.params import TaskParams, TrainParams
-from components.training import checkpoint, saved
-from components.training.device import allow_tf32, autocast, compiled, described, precision_on, resident, to_device
-from components.training.inference import evaluate, placed, total
+from components.params import INIT, TaskParams, TrainParams
+from components.runtime import files
+from components.training import checkpoint, model_files
+from components.training.device import allow_tf32, autocast, compiled, described, precision_on, to_device
+from components.training.inference import evaluate, placed
 from components.training.meter import Progress, Speed
-from components.training.optimization import build_average, build_optimizers, learning_rate
+from components.training.optimization import LAYER_FACTOR, build_average, build_optimizers, learning_rate
+from components.training.sums import Sums, at_least_one, metrics_of
+from components.weights import start_from
 
 
 @dataclass
 class _Run:
-    """One training on one worker: what it was given, and what an update changes."""
+    """One training on one worker: its inputs and its state."""
 
-    task: Task[Any]
+    task: Task[Any, Any]
     params: TaskParams
-    workers: Workers
+    worker: Worker
     folder: Path
-    """Of the training: checkpoints, and the best weights so far."""
+    """The training's folder, with checkpoints and the best weights so far."""
     model: nn.Module
     network: nn.Module
-    """The model, compiled if that was asked for, wrapped for gradients to be averaged among several workers."""
+    """The model, compiled if requested, and wrapped in DDP with several workers."""
+    frozen: frozenset[str]
+    """Loaded parameters, frozen in the first `train.init.freeze` epochs."""
     optimizers: list[Optimizer]
     average: AveragedModel | None
-    keeper: checkpoint.Keeper
+    writer: checkpoint.CheckpointWriter
     control: Any = None
-    """Group of all workers whose messages never wait for a GPU, or None for one worker."""
+    """gloo process group of all workers, whose messages never wait for a GPU; None for one worker."""
     update: int = 0
     """Updates made so far."""
     epoch: int = 0
-    """Epochs that are over."""
+    """Finished epochs."""
     batch: int = 0
-    """Batches of this epoch that are over."""
-    rows: list[Tensor] = field(default_factory=list)
-    """Sums and count, float64, of each of these batches on this worker."""
-    names: list[str] = field(default_factory=list)
-    """Of the sums."""
+    """Finished batches of the present epoch."""
+    sums: Sums = field(default_factory=Sums)
+    """Sums of this worker over the updates since the last validation."""
     carry: Batch = field(default_factory=dict)
-    """What the last batch left to the next one."""
+    """State that the last batch carries over to the next one."""
     seconds: float = 0.0
-    """Of this epoch's training."""
+    """Seconds of training since the last validation."""
     trained: float = 0.0
-    """Seconds of all epochs' training."""
+    """Seconds of training before the last validation."""
     score: float | None = None
-    """The best one so far, more being better."""
-    epochs_without_better: int = 0
+    """The best score so far, signed so that more is better."""
+    validations_without_improvement: int = 0
     best: checkpoint.Best | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
-    """When the last checkpoint was begun."""
+    """When the last checkpoint was started."""
 
     @property
     def train(self) -> TrainParams:
@@ -78,100 +82,194 @@ class _Run:
 
     @property
     def precision(self) -> str:
-        return precision_on(self.workers.device, self.train.precision)
+        return precision_on(self.worker.device, self.train.precision)
 
     @property
-    def judged(self) -> nn.Module:
-        """The weights that are validated and kept: their average once there is one."""
+    def evaluated(self) -> nn.Module:
+        """The weights that are validated and saved: their average once there is one."""
         return self.model if self.average is None or not self.average.n_averaged else self.average.module
 
     @property
     def over(self) -> bool:
         patience = self.train.patience
-        return self.epoch >= self.train.epochs or bool(patience and self.epochs_without_better >= patience)
+        return self.epoch >= self.train.epochs or bool(
+            patience and self.validations_without_improvement >= patience
+        )
 
 
-def fit(task: Task[Any], params: TaskParams, prepared: Prepared, folder: Path, workers: Workers) -> None:
-    """Train a network on the prepared data, and leave its best weights in the training's folder.
+def fit(
+    task: Task[Any, Any],
+    params: TaskParams,
+    prepared: Prepared,
+    folder: Path,
+    worker: Worker,
+    sources: Sources = MappingProxyType({}),
+) -> None:
+    """Train a network and write its best weights into the training's folder.
 
-    Where the folder has a checkpoint, the training goes on from there.
+    If the folder has a checkpoint, training resumes from it.
 
     Raises:
         PedigreeError: a parameter does not fit the data, or training diverged.
     """
-    splits = {name: resident(task.load_split(prepared.folder, name), workers.device) for name in ("train", "val")}
-    run = _begin(task, params, prepared, splits["train"], folder, workers)
-    allow_tf32(workers.device, run.precision == "bf16")  # as the training that its peak is for
-    speed = Speed.measure(task, params, run.model, splits["train"], workers)
-    with run.keeper:
+    train, val = (task.load_split(prepared.folder, name) for name in ("train", "val"))
+    if params.train.validation.samples:
+        val = subset(task, val, params.train.validation.samples)
+    train, val = train.to(worker.device) or train, val.to(worker.device) or val
+    run = _begin(task, params, prepared, train, folder, worker, sources)
+    allow_tf32(worker.device, run.precision == "bf16")  # so that the measured peak is that of the training
+    speed = Speed.measure(task, params, run.model, train, worker)
+    with run.writer:
         while not run.over:
-            _epoch(run, splits, speed)
-    if workers.rank == 0:
-        assert run.best is not None, "the first epoch's weights are kept, whatever their score"
-        files.copy(folder / run.best.file, folder / saved.WEIGHTS)
+            _epoch(run, train, val, speed)
+    if worker.rank == 0:
+        assert run.best is not None, "the first validation's weights are saved, whatever their score"
+        files.copy(folder / run.best.file, folder / model_files.WEIGHTS)
 
 
-def _epoch(run: _Run, splits: Mapping[str, Batch], speed: Speed) -> None:
-    """Train for an epoch, or what is left of it, validate, keep all that was found, and tell of it."""
-    task, params, workers, train = run.task, run.params, run.workers, run.train
-    batches = task.train_batches(splits["train"], params, Plan(run.epoch, workers.rank, workers.world))
-    sums, count = _train_epoch(run, batches)
-    _wait_for_disk(run)  # the keeper removes best weights that no checkpoint names, and new ones have none yet
+def subset(task: Task[Any, Any], split: Any, most: int) -> Any:
+    """Return the subset of at most `most` samples that validation uses."""
+    if task.subset:
+        return task.subset(split, most)
+    return split.take(spread(len(split), most)) if most < len(split) else split
+
+
+def initialise(
+    task: Task[Any, Any], params: TaskParams, model: nn.Module, split: Split, sources: Sources
+) -> frozenset[str]:
+    """Load initial weights into a new network; return the names of the loaded parameters.
+
+    Raises:
+        PedigreeError: the weights do not fit the network.
+    """
+    if task.initialise:
+        return frozenset(task.initialise(model, split, params, sources))
+    return frozenset(start_from(model, sources[INIT]) if INIT in sources else ())
+
+
+def _epoch(run: _Run, train: Split, val: Split, speed: Speed) -> None:
+    """Train for the rest of an epoch, validating every `validation.every` updates or at its end."""
+    _freeze(run)
+    shard = Shard(run.epoch, run.worker.rank, run.worker.world)
+    batches = (run.task.train_batches or shuffled)(train, run.params, shard)
+    every = run.train.validation.every
+    while not run.over:
+        _train(run, batches, _next_stop(run, len(batches)))
+        if ends := run.batch == len(batches):
+            run.epoch, run.batch, run.carry = run.epoch + 1, 0, {}
+        if ends if not every else run.update % every == 0 or run.epoch == run.train.epochs:
+            _validate(run, val, speed, run.batch / len(batches), 0.5 / len(batches))
+        if ends:
+            return
+
+
+def _next_stop(run: _Run, batches: int) -> int:
+    """Return the number of batches of this epoch after which to validate or to end it."""
+    every = run.train.validation.every
+    if not every:
+        return batches
+    left = -run.update % every
+    # A checkpoint may have been written between an update and the validation that follows it.
+    return min(run.batch + (left if left or run.sums else every), batches)
+
+
+def _freeze(run: _Run) -> None:
+    """Freeze or unfreeze the loaded parameters for this epoch."""
+    named = dict(run.model.named_parameters())
+    freeze = run.epoch < run.train.init.freeze
+    if not run.frozen or all(named[name].requires_grad is not freeze for name in run.frozen):
+        return
+    for name in run.frozen:
+        named[name].requires_grad_(not freeze)
+    if not any(parameter.requires_grad for parameter in named.values()):
+        raise PedigreeError(
+            f"train.init.freeze {run.train.init.freeze}: all of this network's weights come from "
+            f"{run.train.init.from_}, so nothing is left to train: set it to 0"
+        )
+    # DDP fixes the trainable parameters when it is created.
+    run.network = _network(run.model, run.params, run.worker)
+
+
+def _validate(run: _Run, val: Split, speed: Speed, share: float, half: float) -> None:
+    """Validate, save the weights if they are the best so far, and report metrics.
+
+    Args:
+        run: The training, which is changed.
+        val: The validation split.
+        speed: Measures the speed of training.
+        share: Finished share of the present epoch.
+        half: Half of an update's share of an epoch, as the learning rate is that of an update's middle.
+    """
+    task, params, worker, train = run.task, run.params, run.worker, run.train
+    sums, count = run.sums.total()
+    if not all(bool(each.isfinite().all()) for each in sums.values()):
+        raise PedigreeError(
+            f"training diverged in epoch {math.ceil(run.epoch + share)}, as the loss is not finite: "
+            f"lower train.optimizer.lr (now {train.optimizer.lr}) or set train.clip_norm"
+        )
+    _wait_for_disk(run)  # the writer removes best weights that no checkpoint names, as new ones
     _same_buffers(run)
-    scores = evaluate(task, params, run.judged, splits["val"], workers.device, train.batch_size)
+    scores = evaluate(task, params, run.evaluated, val, worker.device, train.batch_size)
     _keep_best(run, scores)
     run.trained += run.seconds
     metrics = {
-        "epoch": run.epoch + 1,
-        **{f"train/{name}": value for name, value in task.metrics(sums, count).items()},
+        "epoch": run.epoch + share,
+        "update": run.update,
+        **{f"train/{name}": value for name, value in metrics_of(task, sums, count).items()},
         **{f"val/{name}": value for name, value in scores.items()},
-        "train/lr": learning_rate(train, (run.epoch + 0.5) / train.epochs),
+        "train/lr": learning_rate(train, (run.epoch + share - half) / train.epochs),
         **speed.of(count, run.seconds),
         "speed/seconds_of_training": run.trained,
     }
     run.history.append(metrics)
-    run.epoch, run.batch, run.rows, run.carry, run.seconds = run.epoch + 1, 0, [], {}, 0.0
-    _save(run)
-    _wait_for_disk(run)  # before it is told of: an epoch that was told of is never made again
-    workers.emit({"kind": "epoch", "epochs": train.epochs, "metrics": metrics})
+    run.sums, run.seconds = Sums(), 0.0
+    if not share:
+        _save(run)
+        _wait_for_disk(run)  # before it is reported: a reported epoch is never recomputed
+    worker.emit({"kind": "validation", "epochs": train.epochs, "metrics": metrics})
 
 
 def _begin(
-    task: Task[Any], params: TaskParams, prepared: Prepared, split: Batch, folder: Path, workers: Workers
+    task: Task[Any, Any],
+    params: TaskParams,
+    prepared: Prepared,
+    split: Split,
+    folder: Path,
+    worker: Worker,
+    sources: Sources,
 ) -> _Run:
-    """Return the training at its beginning, or where its last checkpoint has it, and tell of it."""
+    """Return a new training, or the one restored from its last checkpoint, and report its start."""
     train = params.train
     torch.manual_seed(train.seed)
     model = task.build_model(params, prepared.manifest)
-    task.initialise(model, params, split)
-    model = placed(model, workers.device)
-    optimizers = build_optimizers(model, train.optimizer)
+    frozen = initialise(task, params, model, split, sources)
+    model = placed(model, worker.device)
+    optimizers = build_optimizers(model, train.optimizer, train.init.layer_decay)
     average = build_average(model, train.average)
-    several = workers.world > 1
-    network = compiled(model, workers.device) if train.compile else model
-    control = dist.new_group(backend="gloo") if several else None
-    found = _last_checkpoint(folder, workers, control)
+    control = dist.new_group(backend="gloo") if worker.world > 1 else None
+    found = _last_checkpoint(folder, worker, control)
     if found:
         _restore(model, optimizers, average, found[1])
     run = _Run(
         task=task,
         params=params,
-        workers=workers,
+        worker=worker,
         folder=folder,
         model=model,
-        network=DistributedDataParallel(network) if several else network,
+        network=_network(model, params, worker),
+        frozen=frozenset(name for name, p in model.named_parameters() if name in frozen and p.requires_grad),
         optimizers=optimizers,
         average=average,
-        keeper=checkpoint.Keeper(folder),
+        writer=checkpoint.CheckpointWriter(folder),
         control=control,
     )
     if found:
-        _take_up(run, *found)
-    workers.emit(
+        _resume(run, *found)
+    worker.emit(
         {
             "kind": "start",
-            "device": described(workers.device, run.precision),
-            "world": workers.world,
+            "device": described(worker.device, run.precision),
+            "world": worker.world,
             "resumed": found and {"update": run.update, "epoch": run.epoch, "world": found[0].world},
             "history": run.history,
         }
@@ -179,17 +277,22 @@ def _begin(
     return run
 
 
+def _network(model: nn.Module, params: TaskParams, worker: Worker) -> nn.Module:
+    network = compiled(model, worker.device) if params.train.compile else model
+    return DistributedDataParallel(network) if worker.world > 1 else network
+
+
 def _last_checkpoint(
-    folder: Path, workers: Workers, control: Any
-) -> tuple[checkpoint.Place, dict[str, Tensor]] | None:
-    """Return the checkpoint that rank 0 finds: on a folder that hosts share others may not see the same yet."""
-    name = [checkpoint.latest(folder) if workers.rank == 0 else ""]
+    folder: Path, worker: Worker, control: Any
+) -> tuple[checkpoint.TrainingState, dict[str, Tensor]] | None:
+    """Load the checkpoint that rank 0 finds: in a shared folder other hosts may not see the latest one yet."""
+    name = [checkpoint.latest(folder) if worker.rank == 0 else ""]
     if control is not None:
         dist.broadcast_object_list(name, 0, group=control)
     return checkpoint.load(folder, name[0]) if name[0] else None
 
 
-_MODEL, _AVERAGE, _OPTIMIZER, _ROWS, _CARRY = "model", "average", "optimizer", "rows", "carry"
+_MODEL, _AVERAGE, _OPTIMIZER, _SUMS, _CARRY = "model", "average", "optimizer", "sums", "carry"
 
 
 def _restore(
@@ -202,59 +305,57 @@ def _restore(
         checkpoint.restore_optimizer(optimizer, _below(tensors, f"{_OPTIMIZER}{number}"))
 
 
-def _take_up(run: _Run, place: checkpoint.Place, tensors: dict[str, Tensor]) -> None:
-    """Put the run where a checkpoint has it; with another number of workers sums and state are dealt anew."""
-    rank, world, device = run.workers.rank, run.workers.world, run.workers.device
-    parts = checkpoint.parts_of(_below(tensors, _CARRY), place.world)
-    run.carry = to_device(checkpoint.dealt(parts, rank, world), device)
-    rows = [part["rows"].to(device) for part in checkpoint.parts_of(_below(tensors, _ROWS), place.world) if part]
-    if rows:
-        mine = rows[rank] if place.world == world else torch.cat(rows)
-        run.rows = list(mine if place.world == world or rank == 0 else torch.zeros_like(mine[:1]))
-    run.update, run.epoch, run.batch, run.names = place.update, place.epoch, place.batch, place.names
-    run.score, run.epochs_without_better, run.best = place.score, place.epochs_without_better, place.best
-    run.seconds, run.trained, run.history = place.seconds, place.trained, place.history
+def _resume(run: _Run, state: checkpoint.TrainingState, tensors: dict[str, Tensor]) -> None:
+    """Restore the run from a checkpoint; with another number of workers, reshard sums and carried state."""
+    rank, world, device = run.worker.rank, run.worker.world, run.worker.device
+    parts = checkpoint.unpack_shards(_below(tensors, _CARRY), state.world)
+    run.carry = to_device(checkpoint.resharded(parts, rank, world), device)
+    sums = [Sums(to_device(part, device)) for part in checkpoint.unpack_shards(_below(tensors, _SUMS), state.world)]
+    run.sums = sums[rank] if state.world == world else Sums.joined(sums) if rank == 0 else Sums.joined(sums).zero()
+    run.update, run.epoch, run.batch = state.update, state.epoch, state.batch
+    run.score, run.best = state.score, state.best
+    run.validations_without_improvement = state.validations_without_improvement
+    run.seconds, run.trained, run.history = state.seconds, state.trained, state.history
 
 
 def _save(run: _Run) -> None:
-    """Begin to write a checkpoint: rank 0 does, with what each worker alone has."""
-    run.keeper.wait()  # here, for the others then wait in a group that gives rank 0's disk its time
-    mine = {_ROWS: {"rows": torch.stack(run.rows).cpu()} if run.rows else {}}
+    """Start writing a checkpoint on rank 0, including the shards of all workers."""
+    run.writer.wait()  # before the exchange, where the other workers wait for rank 0 without a GPU timeout
+    mine = {_SUMS: {name: tensor.cpu() for name, tensor in run.sums.tensors().items()}}
     mine[_CARRY] = {name: tensor.cpu() for name, tensor in run.carry.items()}
     parts: list[dict[str, Batch] | None] = [mine]
     if run.control is not None:
-        parts = [None] * run.workers.world
-        dist.gather_object(mine, parts if run.workers.rank == 0 else None, group=run.control)
-    if run.workers.rank == 0:
+        parts = [None] * run.worker.world
+        dist.gather_object(mine, parts if run.worker.rank == 0 else None, group=run.control)
+    if run.worker.rank == 0:
         tensors = _named(_MODEL, run.model.state_dict())
         tensors |= _named(_AVERAGE, run.average.state_dict() if run.average is not None else {})
         for number, optimizer in enumerate(run.optimizers):
             tensors |= _named(f"{_OPTIMIZER}{number}", checkpoint.optimizer_tensors(optimizer))
-        for what in (_ROWS, _CARRY):
-            tensors |= _named(what, checkpoint.keep_parts([part[what] for part in parts if part is not None]))
-        run.keeper.save(_place(run), tensors)
+        for what in (_SUMS, _CARRY):
+            tensors |= _named(what, checkpoint.pack_shards([part[what] for part in parts if part is not None]))
+        run.writer.save(_state(run), tensors)
     run.saved_at = time.monotonic()
 
 
 def _wait_for_disk(run: _Run) -> None:
-    """Wait until rank 0's checkpoint is written; GPUs would not wait for each other as long as a disk may take."""
-    run.keeper.wait()
+    """Wait until rank 0's checkpoint is written, in the gloo group: NCCL might time out on a slow disk."""
+    run.writer.wait()
     if run.control is not None:
         dist.barrier(group=run.control)
 
 
-def _place(run: _Run) -> checkpoint.Place:
-    return checkpoint.Place(
+def _state(run: _Run) -> checkpoint.TrainingState:
+    return checkpoint.TrainingState(
         update=run.update,
         epoch=run.epoch,
         batch=run.batch,
-        world=run.workers.world,
+        world=run.worker.world,
         score=run.score,
-        epochs_without_better=run.epochs_without_better,
+        validations_without_improvement=run.validations_without_improvement,
         best=run.best,
         seconds=run.seconds,
         trained=run.trained,
-        names=run.names,
         history=run.history,
     )
 
@@ -264,124 +365,151 @@ def _named(what: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _below(tensors: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
-    """Return what `_named` was given."""
+    """Undo `_named`."""
     return {name.removeprefix(f"{what}."): each for name, each in tensors.items() if name.startswith(f"{what}.")}
 
 
-def _train_epoch(run: _Run, batches: Batches) -> tuple[dict[str, float], int]:
-    """Make an epoch's updates, or those that are left of it; return its sums and count over all workers."""
-    run.network.train()
-    allow_tf32(run.workers.device, run.precision == "bf16")  # for what autocast leaves in fp32
-    progress = Progress(run.workers, run.epoch, run.train.epochs, begun=run.batch / len(batches))
+def _train(run: _Run, batches: Batches, end: int) -> None:
+    """Train on the batches of an epoch up to index `end`."""
+    _training_mode(run)
+    allow_tf32(run.worker.device, run.precision == "bf16")  # for what autocast leaves in fp32
+    progress = Progress(run.worker, run.epoch, run.train.epochs, begin=run.batch / len(batches))
     before, started = run.seconds, time.monotonic()
-    while run.batch < len(batches):
-        # The middle of an update's stretch, so that neither the first nor the last one has rate zero.
+    while run.batch < end:
+        # The middle of an update, so that neither the first nor the last one has learning rate zero.
         share = (run.epoch + (run.batch + 0.5) / len(batches)) / run.train.epochs
-        batch = to_device(batches[run.batch], run.workers.device) | run.carry
-        sums, count, run.carry = _update(run, batch, share)
+        batch = to_device(batches[run.batch], run.worker.device) | run.carry
+        sums, run.carry = _update(run, batch, share)
         run.batch += 1
-        progress.tell(run.batch / len(batches), sums, count)
-        run.names = list(sums)
-        # Filled where it is: a copy to a GPU would wait for all that the GPU still has to compute.
-        counted = torch.full((), count, dtype=torch.float64, device=run.workers.device)
-        run.rows.append(torch.stack([*sums.values(), counted]))
+        run.sums.add(sums)
+        progress.report(run.batch / len(batches), sums)
         run.seconds = before + time.monotonic() - started
         if _due(run):
             _save(run)
-    sums_of_all, count_of_all = total(torch.stack(run.rows).sum(0, keepdim=True), run.names)
-    run.seconds = before + time.monotonic() - started  # by now a GPU has computed all
-    if not all(map(math.isfinite, sums_of_all.values())):
-        raise PedigreeError(
-            f"training diverged in epoch {run.epoch + 1}, its loss is no longer a number: "
-            f"lower train.optimizer.lr (now {run.train.optimizer.lr}) or set train.clip_norm"
-        )
-    return sums_of_all, count_of_all
+            if problem := run.worker.problem():
+                _wait_for_disk(run)
+                raise PedigreeError(problem)
+    if run.worker.device.type == "cuda":
+        torch.cuda.synchronize(run.worker.device)  # so that the seconds are those of the computation
+    run.seconds = before + time.monotonic() - started
+
+
+def _training_mode(run: _Run) -> None:
+    """Switch to training mode, except for the running statistics of completely frozen modules."""
+    run.network.train()
+    if run.epoch >= run.train.init.freeze:
+        return
+    for prefix, module in run.model.named_modules():
+        weights = dict(module.named_parameters(prefix))
+        if run.frozen.isdisjoint(weights) or any(each.requires_grad for each in weights.values()):
+            continue
+        for part in module.modules():
+            # cuDNN computes no gradient through a recurrent layer in evaluation mode, and that has no statistics.
+            if any(True for _ in part.buffers(recurse=False)):
+                part.training = False
 
 
 def _due(run: _Run) -> bool:
-    """Tell whether it is time for a checkpoint, by the clock of rank 0: all workers write it at the same update."""
-    due = time.monotonic() - run.saved_at >= run.train.checkpoint_seconds
+    """Return whether a checkpoint is due, by rank 0's clock so that all workers agree on the update."""
+    due = time.monotonic() - run.saved_at >= run.train.checkpoint_seconds or bool(run.worker.problem())
     if run.control is None:
         return due
-    told = torch.tensor([due])
-    dist.broadcast(told, 0, group=run.control)
-    return bool(told)
+    decision = torch.tensor([due])
+    dist.broadcast(decision, 0, group=run.control)
+    return bool(decision)
 
 
-def _update(run: _Run, batch: Batch, share: float) -> tuple[dict[str, Tensor], int, Batch]:
-    """Make one optimizer update from this worker's share of a batch, piece by piece.
+def _update(run: _Run, batch: Batch, share: float) -> tuple[Sums, Batch]:
+    """Make one optimizer update from this worker's part of a batch, micro-batch by micro-batch.
+
+    The gradient is that of the summed loss divided by the count of the whole update: over all micro-batches and
+    workers, however unequal their counts.
 
     Args:
-        run: Is changed.
-        batch: With what the batch before carried over.
-        share: Of the training, that is over.
+        run: The training, which is changed.
+        batch: The batch, with the state carried over from the previous one.
+        share: Finished share of the training.
 
     Returns:
-        Sums, their count, and what is carried over to the next batch.
+        Sums, and the state to carry over to the next batch.
     """
-    _seed(run.train.seed, run.update, run.workers.rank)
-    samples = len(next(iter(batch.values())))
-    pieces = _pieces(batch, run.train.accumulate)
+    _seed(run.train.seed, run.update, run.worker.rank)
+    micro_batches = _micro_batches(batch, run.train.accumulate)
+    alone = len(micro_batches) == 1 and run.worker.world == 1
     outputs: list[StepOutput] = []
+    sums = Sums()
+    augment = run.task.augment or _unchanged
     rate = learning_rate(run.train, share)
-    for number, piece in enumerate(pieces, start=1):
-        with _without_exchange(run.network) if number < len(pieces) else nullcontext():
-            with autocast(run.workers.device, run.precision):
-                output = run.task.step(run.network, run.task.augment(piece, run.params), run.params)
-            (output.loss * len(next(iter(piece.values()))) / samples).backward()
+    for number, micro_batch in enumerate(micro_batches, start=1):
+        with _without_exchange(run.network) if number < len(micro_batches) else nullcontext():
+            with autocast(run.worker.device, run.precision):
+                output = run.task.step(run.network, augment(micro_batch, run.params), run.params)
+            # With a single micro_batch the count is known now, which saves a pass over the gradients.
+            (output.loss / at_least_one(output.count) if alone else output.loss).backward()
         outputs.append(output)
+        sums.add(Sums.of_step(output))
+    if not alone:
+        _divide_gradients(run, sums.count)
     if run.train.clip_norm:
         nn.utils.clip_grad_norm_(run.model.parameters(), run.train.clip_norm)
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate * outputs[0].rate
+            group["lr"] = rate * outputs[0].rate * group.get(LAYER_FACTOR, 1)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if run.average is not None and share >= run.train.average.start:
         run.average.update_parameters(run.model)
     run.update += 1
-    return _joined(outputs)
+    carry = {name: torch.cat([each.carry[name] for each in outputs]) for name in outputs[0].carry}
+    return sums, carry
 
 
-def _joined(pieces: list[StepOutput]) -> tuple[dict[str, Tensor], int, Batch]:
-    first = pieces[0]
-    sums = {name: torch.stack([piece.sums[name] for piece in pieces]).sum(0) for name in first.sums}
-    carry = {name: torch.cat([piece.carry[name] for piece in pieces]) for name in first.carry}
-    return sums, sum(piece.count for piece in pieces), carry
+def _unchanged(batch: Batch, params: TaskParams) -> Batch:
+    return batch
+
+
+def _divide_gradients(run: _Run, count: Tensor) -> None:
+    """Divide the gradients by the count over all workers; with several, DDP has already averaged their sums."""
+    total = count.to(torch.float64)
+    if run.worker.world > 1:
+        total = total.clone()
+        dist.all_reduce(total)
+    factor = run.worker.world / total.clamp(min=1)
+    gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+    if gradients:
+        torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
 
 
 def _seed(seed: int, update: int, rank: int) -> None:
     torch.manual_seed(((seed * 1_000_003 + update) * 4099 + rank) % 2**63)
 
 
-def _pieces(batch: Batch, number: int) -> list[Batch]:
+def _micro_batches(batch: Batch, number: int) -> list[Batch]:
     chunks = {name: tensor.chunk(number) for name, tensor in batch.items()}
-    return [dict(zip(chunks, piece, strict=True)) for piece in zip(*chunks.values(), strict=True)]
+    return [dict(zip(chunks, micro_batch, strict=True)) for micro_batch in zip(*chunks.values(), strict=True)]
 
 
 def _without_exchange(network: nn.Module) -> AbstractContextManager[None]:
-    """Let gradients add up locally: they are averaged among the workers once an update."""
+    """Accumulate gradients locally, as workers exchange them once per update."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 def _same_buffers(run: _Run) -> None:
-    """Give every worker rank 0's running statistics: each has seen other samples."""
-    if run.workers.world > 1:
-        for buffer in run.judged.buffers():
+    """Copy rank 0's running statistics to all workers, each of which has seen different samples."""
+    if run.worker.world > 1:
+        for buffer in run.evaluated.buffers():
             dist.broadcast(buffer, 0)
 
 
 def _keep_best(run: _Run, scores: dict[str, float]) -> None:
     metric = run.train.best_metric
-    if metric not in scores:
-        raise PedigreeError(f"train.best_metric {metric!r} is not measured: it is one of {', '.join(scores)}")
-    score = scores[metric] if run.train.best_mode == "max" else -scores[metric]
-    # The first epoch is kept even when its score is not a number, which every number is better than.
+    score = scores[metric] if run.task.better[metric] == "more" else -scores[metric]
+    # The first weights are saved even if their score is NaN, and any number is better than NaN.
     if run.score is None or math.isnan(run.score) or score > run.score:
-        run.score, run.epochs_without_better = score, 0
-        if run.workers.rank == 0:
-            file = run.folder / f"best-{run.epoch + 1:06d}.safetensors"
-            saved.save_weights(file, run.judged)
+        run.score, run.validations_without_improvement = score, 0
+        if run.worker.rank == 0:
+            file = run.folder / f"best-{run.update:09d}.safetensors"
+            model_files.save_weights(file, run.evaluated)
             run.best = checkpoint.Best(file=file.name, sha256=files.sha256(file))
     else:
-        run.epochs_without_better += 1
+        run.validations_without_improvement += 1

@@ -13,38 +13,76 @@ from torch.optim.swa_utils import AveragedModel
 from components.params import AverageParams, OptimizerParams, TrainParams
 from components.training.device import precision_on
 
+LAYER_FACTOR = "layer_factor"
+"""Key of a parameter group: the factor of its learning rate."""
 
-def build_optimizers(model: nn.Module, params: OptimizerParams) -> list[Optimizer]:
-    """Return the optimizers that together have all trainable parameters, each once.
 
-    Only tensors of two or more dimensions are decayed: decaying biases and norms hurts (He et al. 2019,
-    "Bag of Tricks", arXiv:1812.01187, section 3.1). Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is
-    for matrices between hidden layers: embeddings and the last layer are AdamW's. Its step has the root mean
-    square of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one rate fits both.
+def build_optimizers(model: nn.Module, params: OptimizerParams, layer_decay: float = 1.0) -> list[Optimizer]:
+    """Return optimizers that together cover every trainable parameter exactly once.
+
+    Weight decay applies only to tensors of two or more dimensions: decaying biases and norms hurts (He et al. 2019,
+    "Bag of Tricks", arXiv:1812.01187, section 3.1). Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is meant
+    for matrices between hidden layers, so AdamW takes the embeddings and the last layer. Muon's step is scaled to
+    the root mean square of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one learning rate fits both.
+
+    Args:
+        model: The model whose parameters are optimized.
+        params: The optimizer and its hyperparameters.
+        layer_decay: Ratio of each layer's learning rate to that of the next layer (Howard and Ruder 2018,
+            arXiv:1801.06146, section 3.2); 1 gives all layers the same rate.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
+    factors = _layer_factors(model, layer_decay)
     if params.name == "muon":
         modules = list(model.modules())
-        ends = [m for m in modules if isinstance(m, nn.Embedding)] + [
-            m for m in modules if isinstance(m, nn.Linear)
-        ][-1:]
-        outer = {id(m.weight) for m in ends}
+        embeddings = [m for m in modules if isinstance(m, nn.Embedding)]
+        last = [m for m in modules if isinstance(m, nn.Linear)][-1:]
+        outer = {id(m.weight) for m in (*embeddings, *last)}
         inner = [p for p in trainable if p.ndim == 2 and id(p) not in outer]
         others = [p for p in trainable if p.ndim != 2 or id(p) in outer]
-        # A convolutional network may have no such matrix, and torch makes no optimizer of nothing.
-        return [*([_muon(inner, params)] if inner else []), *([_adamw(others, params)] if others else [])]
+        # A convolutional network may have no such matrix, and torch rejects an optimizer without parameters.
+        return [
+            *([_muon(inner, params, factors)] if inner else []),
+            *([_adamw(others, params, factors)] if others else []),
+        ]
     if params.name == "sgd":
-        nesterov = params.momentum > 0
-        return [SGD(_groups(trainable, params), params.lr, params.momentum, nesterov=nesterov, fused=True)]
-    return [_adamw(trainable, params)]
+        return [_sgd(trainable, params, factors)]
+    return [_adamw(trainable, params, factors)]
 
 
-def _muon(matrices: list[nn.Parameter], params: OptimizerParams) -> Muon:
+def _layer_factors(model: nn.Module, decay: float) -> dict[int, float]:
+    """Return the learning-rate factor of each parameter by its id.
+
+    Layers are the modules with weights, in the order of their definition. The modules of a numbered block form one
+    layer, and a module without a matrix, such as a norm outside a block, belongs to the layer before it.
+    """
+    named = [(_layer(name), parameter) for name, parameter in model.named_parameters()]
+    with_matrices = {layer for layer, parameter in named if parameter.ndim >= 2}
+    layers: list[str] = []
+    layer_of: dict[int, int] = {}
+    for layer, parameter in named:
+        if not layers or (layer != layers[-1] and layer in with_matrices):
+            layers.append(layer)
+        layer_of[id(parameter)] = len(layers) - 1
+    return {parameter: decay ** (len(layers) - 1 - layer) for parameter, layer in layer_of.items()}
+
+
+def _layer(name: str) -> str:
+    """Return the name of a parameter's module, or of the numbered block that contains it."""
+    parts = name.split(".")[:-1]
+    numbered = next((index for index, part in enumerate(parts) if index and part.isdigit()), len(parts))
+    return ".".join(parts[: numbered + 1])
+
+
+def _muon(matrices: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]) -> Muon:
     if precision_on(matrices[0].device, "auto") == "fp32":
-        # torch always takes bf16 here (2.14): computed in software, 0.24 s for 768 x 192, and 0.01 s in fp32.
+        # torch (2.14) always uses bf16 here; in software this takes 0.24 s for 768 x 192, against 0.01 s in fp32.
         _torch_muon._zeropower_via_newtonschulz = orthogonalised
     return Muon(
-        matrices,
+        [
+            {"params": [p for p in matrices if factors[id(p)] == factor], LAYER_FACTOR: factor}
+            for factor in _distinct(matrices, factors)
+        ],
         lr=params.lr,
         momentum=params.momentum,
         weight_decay=params.weight_decay,
@@ -52,14 +90,20 @@ def _muon(matrices: list[nn.Parameter], params: OptimizerParams) -> Muon:
     )
 
 
+def _distinct(parameters: list[nn.Parameter], factors: dict[int, float]) -> list[float]:
+    return list(dict.fromkeys(factors[id(p)] for p in parameters))
+
+
 def orthogonalised(grad: Tensor, ns_coefficients: tuple[float, float, float], ns_steps: int, eps: float) -> Tensor:
-    """Bring a matrix's singular values near 1, in its own precision: Newton and Schulz's steps, as torch has them.
+    """Bring a matrix's singular values close to 1 by Newton-Schulz iteration, in the precision of the matrix.
+
+    This is torch's algorithm without its conversion to bf16.
 
     Args:
         grad: (rows, columns).
         ns_coefficients: a, b and c of a step, X -> a X + (b X X' + c (X X')^2) X.
-        ns_steps: How many.
-        eps: The norm is taken for at least this.
+        ns_steps: Number of steps.
+        eps: Lower bound of the norm that the matrix is divided by.
     """
     a, b, c = ns_coefficients
     tall = grad.shape[0] > grad.shape[1]
@@ -71,24 +115,39 @@ def orthogonalised(grad: Tensor, ns_coefficients: tuple[float, float, float], ns
     return x.T if tall else x
 
 
-def _adamw(parameters: list[nn.Parameter], params: OptimizerParams) -> AdamW:
-    return AdamW(_groups(parameters, params), lr=params.lr, betas=(params.momentum, 0.999), fused=True)
+def _sgd(parameters: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]) -> SGD:
+    nesterov, groups = params.momentum > 0, _groups(parameters, params, factors)
+    optimizer = SGD(groups, params.lr, params.momentum, nesterov=nesterov, fused=True)
+    if params.momentum:
+        # torch (2.14) creates the buffers in a group's first step, and fails if frozen parameters of the group are
+        # unfrozen later. Starting from zeros gives the same first step.
+        optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in parameters})
+    return optimizer
 
 
-def _groups(parameters: list[nn.Parameter], params: OptimizerParams) -> list[dict[str, Any]]:
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": params.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def _adamw(parameters: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]) -> AdamW:
+    return AdamW(_groups(parameters, params, factors), lr=params.lr, betas=(params.momentum, 0.999), fused=True)
+
+
+def _groups(
+    parameters: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]
+) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = []
+    for factor in _distinct(parameters, factors):
+        layer = [p for p in parameters if factors[id(p)] == factor]
+        decayed, others = ([p for p in layer if (p.ndim >= 2) is matrices] for matrices in (True, False))
+        groups.append({"params": decayed, "weight_decay": params.weight_decay, LAYER_FACTOR: factor})
+        groups.append({"params": others, "weight_decay": 0.0, LAYER_FACTOR: factor})
+    return groups
 
 
 def learning_rate(params: TrainParams, progress: float) -> float:
-    """Return the rate when a share `progress` of the training is over, 0 to 1."""
+    """Return the learning rate at a `progress` of 0 to 1, the completed share of the training."""
     return params.optimizer.lr * _FACTORS[params.schedule.name](progress, params.schedule.warmup)
 
 
 def _one_cycle(progress: float, warmup: float) -> float:
-    """Smith and Topin 2018 (arXiv:1708.07120), with cosines as in torch's OneCycleLR: from 1/25 to 1 to 0."""
+    """Rise from 1/25 to 1, then fall to 0 (Smith and Topin 2018, arXiv:1708.07120), as torch's OneCycleLR does."""
     if progress < warmup:
         return 1 - (1 - 1 / 25) * _fall(progress / warmup)
     return _fall((progress - warmup) / (1 - warmup))
@@ -109,7 +168,7 @@ def _constant(progress: float, warmup: float) -> float:
 
 
 def _fall(progress: float) -> float:
-    """From 1 at 0 to 0 at 1, along half a cosine."""
+    """Fall from 1 at 0 to 0 at 1, along half a cosine."""
     return (1 + math.cos(math.pi * progress)) / 2
 
 
@@ -125,10 +184,10 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_average(model: nn.Module, params: AverageParams) -> AveragedModel | None:
-    """Return an average of the model's weights and buffers that starts with its first update, or None.
+    """Return an average of the model's weights and buffers, starting with the first update; None for `none`.
 
-    `mean` is the average of Polyak and Juditsky 1992. The decay of `ema` rises as (1 + n) / (10 + n) over the
-    first n updates, so that a short training's average is not made of its beginning.
+    `mean` is the average of Polyak and Juditsky 1992. The decay of `ema` rises as (1 + n) / (10 + n) with the
+    number of updates n, so that early weights do not dominate the average of a short training.
     """
     if params.name == "none":
         return None

@@ -1,1 +1,1 @@
-"""What makes a version answer for itself: where it came from, and why it was promoted."""
+"""Evidence about a version: its lineage, and the statistics and rules of its promotion."""

@@ -1,4 +1,4 @@
-"""Where a model came from: one JSON file beside its weights, and the same on its version in the registry."""
+"""The lineage of a model, stored as a JSON file beside its weights and as a record of its registered version."""
 
 import hashlib
 import json
@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from components import files
 from components.contracts import Manifest
 from components.errors import PedigreeError
 from components.params import flat
+from components.runtime import files
 from components.trust.tables import table
 
 FILE, DIFF = "lineage.json", "uncommitted.diff"
 TAG = "lineage"
-"""Of a version: all of it, as JSON."""
+"""Record of a version: the lineage as JSON."""
 NONE = "none"
-"""What is said where there is no git, no DVC, no lock or no flow."""
+"""Value of fields without git, DVC, a lock file or a flow."""
 
 
 class _Part(BaseModel):
@@ -26,39 +26,48 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """Which data."""
+    """The data of a model."""
 
-    pinned: str = Field(description="MD5 of data/ that data.dvc pinned, or none")
-    raw: str = Field(description="MD5 that DVC gives to the task's own folder in data/, or none")
+    name: str = Field(default="", description="Name of the data set; empty in old versions")
+    pinned: str = Field(description="MD5 of the data set pinned by DVC, or none")
+    raw: str = Field(description="MD5 that DVC gives to the raw folder, or none")
     prepared: str = Field(description="SHA-256 of the hashes of all prepared splits")
     test_split: str = Field(description="SHA-256 of the prepared test split")
 
 
 class Code(_Part):
-    """Which code."""
+    """The code of a model."""
 
-    commit: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64}|none)$", description="Of git, or none")
-    dirty: bool = Field(description="The tree had changes that are in no commit; uncommitted.diff has them")
+    commit: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64}|none)$", description="Git commit, or none")
+    dirty: bool = Field(description="Whether there were uncommitted changes, saved in uncommitted.diff")
     components: str = Field(description="SHA-256 of the source of components/")
     lock: str = Field(description="SHA-256 of requirements.lock, or none")
 
 
 class Machine(_Part):
-    """On what it was trained."""
+    """The machine on which a model was trained."""
 
     device: str
-    world: int = Field(description="Workers that trained together")
+    world: int = Field(description="Number of workers")
     python: str
     platform: str
     packages: dict[str, str] = Field(description="Installed distributions and their versions")
     earlier: list[str] = Field(
         default=[],
-        description="Devices and workers that it began on, where it went on on others",
+        description="Devices and numbers of workers used before training resumed on others",
     )
 
 
+class Source(_Part):
+    """A source that a parameter names: a file, a folder, or a registered version."""
+
+    named: str = Field(description="The parameter's value")
+    exact: str = Field(description="The value with an alias resolved to a version")
+    sha256: str = Field(description="Hash of the file, of the folder's file list, or of the version's weights")
+
+
 class Runs(_Part):
-    """Under which names the tools know of it."""
+    """Ids of a training in other tools."""
 
     prefect: str = Field(description="Id of the flow run, or none")
     ray: str
@@ -66,10 +75,11 @@ class Runs(_Part):
 
 
 class Lineage(_Part):
-    """All that made a model: equal data, code and parameters make equal weights on an equal machine."""
+    """What determines a model: on the same machine, equal data, code and parameters give equal weights."""
 
+    model: str = Field(default="", description="Name of the model; empty in old versions")
     task: str
-    started: str = Field(description="When training began, in UTC")
+    started: str = Field(description="Start of training, in UTC")
     data: Data
     code: Code
     params: dict[str, JsonValue]
@@ -77,12 +87,14 @@ class Lineage(_Part):
     seed: int
     machine: Machine
     runs: Runs
+    sources: dict[str, Source] = Field(default={}, description="Sources that parameters name, by parameter")
     weights: str = Field(description="SHA-256 of weights.safetensors")
 
     def tags(self) -> dict[str, str]:
-        """Return what people search versions and runs by."""
+        """Return the tags by which users search versions and runs."""
         return {
             "data": self.data.pinned,
+            "data.name": self.data.name,
             "data.raw": self.data.raw,
             "data.prepared": self.data.prepared,
             "data.test_split": self.data.test_split,
@@ -101,51 +113,55 @@ class Lineage(_Part):
         }
 
     def markdown(self) -> str:
-        """Return the ancestry as a table that MLflow shows; with the beginnings of hashes."""
+        """Return the ancestry as a markdown table with abbreviated hashes."""
         data, code, runs = self.data, self.code, self.runs
         began = "".join(f"{each}; then " for each in self.machine.earlier)
         machine = f"{began}{self.machine.device}, {self.machine.world} worker(s), Python {self.machine.python}"
         rows = (
-            ("data", f"{_short(data.pinned)}, of {self.task}: {_short(data.raw)}"),
+            (
+                "data",
+                f"{data.name or self.task}, {_short(data.raw)}" + ("" if data.pinned != NONE else ", not pinned"),
+            ),
             ("prepared", _short(data.prepared)),
             ("test split", _short(data.test_split)),
-            ("commit", _short(code.commit) + (f", **dirty**: {DIFF} has the rest" if code.dirty else "")),
+            ("commit", _short(code.commit) + (f", **dirty**: see {DIFF}" if code.dirty else "")),
             ("source of components", _short(code.components)),
             ("lock", _short(code.lock)),
             ("params", f"{_short(self.params_sha256)}, seed {self.seed}"),
+            *((key, f"{source.exact}, {_short(source.sha256)}") for key, source in self.sources.items()),
             ("machine", machine),
             ("trained", self.started),
-            ("MLflow run", _whole(runs.mlflow)),
-            ("Ray run", _whole(runs.ray)),
-            ("Prefect flow run", _whole(runs.prefect)),
+            ("MLflow run", _quoted(runs.mlflow)),
+            ("Ray run", _quoted(runs.ray)),
+            ("Prefect flow run", _quoted(runs.prefect)),
             ("weights", _short(self.weights)),
         )
         return table(("made from", "which"), rows)
 
 
-def _whole(known: str) -> str:
-    return known if known == NONE else f"`{known}`"
+def _quoted(text: str) -> str:
+    return text if text == NONE else f"`{text}`"
 
 
-def _short(known: str) -> str:
-    return _whole(known[:12])
+def _short(text: str) -> str:
+    return _quoted(text[:12])
 
 
 class Change(NamedTuple):
-    """Something that is not the same in two lineages."""
+    """A difference between two lineages."""
 
     what: str
-    """data, code, lock, params, hardware or world size."""
+    """What differs, such as data, code, params or sources."""
     old: str
     new: str
 
 
 SHOWN = 5
-"""Packages or parameters of which a change tells one by one."""
+"""Most packages or parameters that a change lists."""
 
 
 def changes(old: Lineage, new: Lineage) -> list[Change]:
-    """Return what could make two trainings differ, with both values; nothing when all of it is the same."""
+    """Return all differences that could change the result of a training, with both values."""
     before, after = flat(old.params), flat(new.params)
     return [
         *_change("data", _data(old.data), _data(new.data)),
@@ -154,9 +170,14 @@ def changes(old: Lineage, new: Lineage) -> list[Change]:
         *_change(
             "params", {key: str(value) for key, value in before.items()}, {k: str(v) for k, v in after.items()}
         ),
+        *_change("sources", _sources(old), _sources(new)),
         *_change("hardware", _hardware(old.machine), _hardware(new.machine)),
         *_change("world size", {"workers": str(old.machine.world)}, {"workers": str(new.machine.world)}),
     ]
+
+
+def _sources(lineage: Lineage) -> dict[str, str]:
+    return {key: source.sha256 for key, source in lineage.sources.items()}
 
 
 def _data(data: Data) -> dict[str, str]:
@@ -164,7 +185,7 @@ def _data(data: Data) -> dict[str, str]:
 
 
 def _hardware(machine: Machine) -> dict[str, str]:
-    earlier = {"begun on": ", ".join(machine.earlier)} if machine.earlier else {}
+    earlier = {"started on": ", ".join(machine.earlier)} if machine.earlier else {}
     return {"device": machine.device, "platform": machine.platform, "Python": machine.python, **earlier}
 
 
@@ -172,13 +193,27 @@ def _change(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterat
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if keys:
         more = [f"and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
-        told = ([*(f"{key} {side.get(key, NONE)}" for key in keys[:SHOWN]), *more] for side in (old, new))
-        yield Change(what, *map(", ".join, told))
+        sides = ([*(f"{key} {side.get(key, NONE)}" for key in keys[:SHOWN]), *more] for side in (old, new))
+        yield Change(what, *map(", ".join, sides))
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value that JSON can say; equal values have equal ones."""
+    """Return the SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def of_version(tags: Mapping[str, str], address: str) -> str:
+    """Return the SHA-256 of the weights of a registered version, from its tags.
+
+    Raises:
+        PedigreeError: it was registered without a lineage.
+    """
+    if "weights" not in tags:
+        raise PedigreeError(
+            f"{address} was registered without a lineage, so its weights have no known hash: name a version that "
+            "`pedigree run` or `dvc repro` registered, or a file"
+        )
+    return tags["weights"]
 
 
 def of_prepared(manifest: Manifest) -> str:
@@ -196,7 +231,7 @@ def parse(text: str, where: str) -> Lineage:
     """Read a lineage from its JSON.
 
     Raises:
-        PedigreeError: it is not what was written.
+        PedigreeError: it is damaged.
     """
     try:
         return Lineage.model_validate_json(text)
@@ -208,7 +243,7 @@ def read(folder: Path) -> Lineage:
     """Read the lineage of a trained model's folder.
 
     Raises:
-        PedigreeError: it is not there, or is not what was written.
+        PedigreeError: it is missing or damaged.
     """
     try:
         return parse((folder / FILE).read_text(encoding="utf-8", errors="replace"), str(folder / FILE))

@@ -1,4 +1,4 @@
-"""Markdown tables, which MLflow and Prefect show."""
+"""Markdown tables for MLflow's pages."""
 
 from collections.abc import Iterable, Sequence
 

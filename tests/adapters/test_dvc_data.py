@@ -9,27 +9,57 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 import zc.lockfile
+from ruamel.yaml import YAML
 
 import components
-from components import processes
-from components.adapters import dvc_data
+from components.adapters import dvc_cache, dvc_data
 from components.errors import PedigreeError
+from components.runtime import processes
+from tests import dvc_program
+from tests.dvc_program import dvc
+from tests.running import DVC, python
 
 STAGES = """\
 stages:
   prepare:
-    foreach: ${tasks}
+    foreach: ${models}
     do:
       cmd: python stage.py ${key}
       deps:
-        - data/${key}
+        - data/${item.data}
       outs:
         - build/${key}/prepared
+  train:
+    foreach: ${models}
+    do:
+      cmd: cat data/${item.data}/*/* build/${key}/prepared/facts > build/${key}/train
+      deps:
+        - build/${key}/prepared
+        - data/${item.data}
+      outs:
+        - build/${key}/train
+  evaluate:
+    foreach: ${models}
+    do:
+      cmd: cp build/${key}/train build/${key}/evaluate
+      deps:
+        - build/${key}/train
+      outs:
+        - build/${key}/evaluate
+  register:
+    foreach: ${models}
+    do:
+      cmd: cp build/${key}/evaluate build/${key}/register
+      deps:
+        - build/${key}/evaluate
+      outs:
+        - build/${key}/register
 """
 
 # Stands for a stage's program; MODE in the environment says how it goes.
@@ -37,9 +67,13 @@ PROGRAM = """\
 import os, sys, time
 from pathlib import Path
 task, mode = sys.argv[1], os.environ.get("MODE")
+if not any(Path("data", task).iterdir()):  # as `Model.expect_data` does
+    what = f"data/{task} is missing: restore the data set of {task} with `pedigree data {task}`"
+    print(f"error: {what}", file=sys.stderr)
+    sys.exit(1)
 print("preparing", task)
 if mode == "refuse":
-    print("error: 3 of 4 files were refused:\\n  mend them", file=sys.stderr)
+    print("error: 3 of 4 files were refused:\\n  repair them", file=sys.stderr)
     sys.exit(1)
 if mode == "crash":
     raise ValueError("not for people")
@@ -53,26 +87,25 @@ out.mkdir(parents=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_of_the_user(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
-            patch.setenv(name, str(tmp_path_factory.mktemp(name)))
+def _without_settings(tmp_path_factory):
+    with dvc_program.without_settings(tmp_path_factory):
         yield
 
 
-def dvc(root, *arguments):
-    subprocess.run([sys.executable, "-m", "dvc", *arguments, "-q"], cwd=root, check=True)
+SETS = ("digits", "words")
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     root = tmp_path_factory.mktemp("template") / "project"
-    for file in ("vision/train/1.txt", "vision/train/2.txt", "vision/.hidden", "language/text.txt"):
+    for file in ("digits/train/1.txt", "digits/train/2.txt", "digits/.hidden", "words/text.txt"):
         (root / "data" / file).parent.mkdir(parents=True, exist_ok=True)
         (root / "data" / file).write_text(f"content of {file}")
     (root / "stage.py").write_text(PROGRAM)
     (root / "dvc.yaml").write_text(STAGES)
-    (root / "params.yaml").write_text("tasks: {vision: {a: 1}, language: {a: 1}}")
+    (root / "params.yaml").write_text(
+        "models: {digits: {task: image_classification, data: digits}, words: {task: spoken_words, data: words}}"
+    )
     (root / ".gitignore").write_text("/build/\n/data/\n")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     dvc(root, "init")
@@ -89,7 +122,7 @@ def project(template, tmp_path):
 @pytest.fixture(scope="module")
 def pinned_template(template, tmp_path_factory):
     root = shutil.copytree(template, tmp_path_factory.mktemp("pinned") / "project")
-    dvc_data.add(root)
+    dvc_data.add(root, *SETS)
     return root
 
 
@@ -105,24 +138,56 @@ def files_below(folder):
 
 def test_a_folder_has_the_hash_that_dvc_add_pins(project):
     (project / ".dvcignore").write_text(".hidden\n")
-    copy = shutil.copytree(project / "data", project / ".data.new-1")
+    copy = shutil.copytree(project / "data" / "digits", project / ".data.new-1")
     ahead = dvc_data.version_of(copy, project)
-    assert ahead.files == 3  # and not the ignored one
-    dvc_data.add(project)
-    assert dvc_data.pinned_version(project) == ahead
-    assert dvc_data.pinned(project) == dvc_data.hash_of(project / "data", project) == ahead.md5
+    assert ahead.files == 2  # and not the ignored one
+    dvc_data.add(project, "digits")
+    assert dvc_data.pinned_version(project, "digits") == ahead
+    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data" / "digits", project) == ahead.md5
 
 
 def test_asking_for_a_hash_changes_nothing(project):
     before = files_below(project)
-    dvc_data.hash_of(project / "data", project)
+    dvc_data.hash_of(project / "data" / "digits", project)
     assert files_below(project).keys() - before.keys() <= {".dvc/tmp/btime"}
     assert not (project / ".dvc" / "cache").exists()
 
 
 def test_one_changed_byte_changes_the_hash(pinned):
-    (pinned / "data" / "language" / "text.txt").write_text("content of language/text.txT")
-    assert dvc_data.hash_of(pinned / "data", pinned) != dvc_data.pinned(pinned)
+    (pinned / "data" / "words" / "text.txt").write_text("content of words/text.txT")
+    assert dvc_data.hash_of(pinned / "data" / "words", pinned) != dvc_data.pinned(pinned, "words")
+    assert dvc_data.hash_of(pinned / "data" / "digits", pinned) == dvc_data.pinned(pinned, "digits")
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_changes_the_hash_and_is_not_pinned_as_the_old_one(
+    project,
+):
+    folder, file = project / "data" / "words", project / "data" / "words" / "text.txt"
+    dvc_data.add(project, "words")
+    before, text = dvc_data.pinned(project, "words"), (project / "data.dvc").read_text()
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    with file.open("r+") as opened:  # one that is unpacked in its place often has its inode, too
+        opened.write("CONTENT")
+    os.utime(file, ns=times)
+    assert dvc_data.hash_of(folder, project) != before
+    with pytest.raises(
+        PedigreeError, match=r"same time and size as before: run `find data/words -type f -exec touch"
+    ):
+        dvc_data.add(project, "words")
+    assert (project / "data.dvc").read_text() == text
+    file.touch()
+    dvc_data.add(project, "words")
+    assert dvc_data.pinned(project, "words") == dvc_data.hash_of(folder, project) != before
+
+
+def test_hashing_says_how_far_it_is(project, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "pedigree.dvc")
+    folder = project / "data" / "digits"
+    dvc_data.hash_of(folder, project)
+    assert not caplog.messages, "it took less than 5 seconds"
+    monkeypatch.setattr(dvc_data, "QUIET_SECONDS", 0)
+    dvc_data.hash_of(folder, project)
+    assert f"{folder}: 2 of about 2 files hashed" in caplog.messages
 
 
 def test_data_that_are_not_there_have_no_hash(project):
@@ -130,43 +195,189 @@ def test_data_that_are_not_there_have_no_hash(project):
     assert dvc_data.hash_or_none(project / "data") == "none"
 
 
-def test_a_dvcignore_inside_the_data_is_refused_with_the_reason(project):
-    (project / "data" / ".dvcignore").write_text("*.tmp")
+def test_a_dvcignore_inside_the_data_is_rejected_with_the_reason(project):
+    (project / "data" / "digits" / ".dvcignore").write_text("*.tmp")
     with pytest.raises(PedigreeError, match=r"\.dvcignore file should not be in"):
-        dvc_data.hash_of(project / "data", project)
+        dvc_data.hash_of(project / "data" / "digits", project)
 
 
-def test_without_data_dvc_nothing_is_pinned(project):
-    assert dvc_data.pinned(project) is None
+def test_a_data_set_without_an_entry_in_data_dvc_is_not_pinned(pinned):
+    assert dvc_data.pinned(pinned, "docstrings") is None
 
 
-def test_a_data_dvc_with_merge_conflicts_is_refused_with_the_remedy(project):
-    (project / "data.dvc").write_text("<<<<<<< HEAD\nouts:\n- md5: a\n=======\n")
-    with pytest.raises(PedigreeError, match=r"^data\.dvc is not as DVC writes it: .*git checkout data\.dvc"):
-        dvc_data.pinned(project)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<<<<<<< HEAD\nouts:\n- md5: a\n=======\n",
+        "",
+        "outs: data/digits\n",
+        "outs: [data/digits]\n",
+        "outs: [{md5: a.dir, nfiles: 1}]\n",
+        "outs: [{path: data/digits, md5: 7, nfiles: 1}]\n",
+        "outs: [{path: data/digits, md5: a.dir, nfiles: 2001-99-99}]\n",
+    ],
+)
+def test_a_data_dvc_that_dvc_did_not_write_is_rejected_with_the_remedy_and_stays(project, text):
+    (project / "data.dvc").write_text(text)
+    with pytest.raises(PedigreeError, match=r"^data\.dvc is not as DVC writes it: .*`git checkout data\.dvc`$"):
+        dvc_data.pinned(project, "digits")
+    with pytest.raises(PedigreeError, match=r"^data\.dvc is not as DVC writes it"):
+        dvc_data.add(project, "digits")
+    assert (project / "data.dvc").read_text() == text
 
 
-def test_a_folder_that_is_no_dvc_project_is_refused_with_the_remedy(tmp_path):
+def entries(root):
+    return {out["path"]: out for out in YAML(typ="safe").load(root / "data.dvc")["outs"]}
+
+
+def test_one_more_data_set_gets_an_entry_after_those_of_others_and_their_comments_stay(pinned):
+    before = (pinned / "data.dvc").read_text()
+    (pinned / "data.dvc").write_text(f"# Ours.\n{before}")
+    (pinned / "data" / "xrays").mkdir()
+    (pinned / "data" / "xrays" / "1.txt").write_text("one")
+    dvc_data.add(pinned, "xrays")
+    assert (pinned / "data.dvc").read_text().startswith(f"# Ours.\n{before}")
+    assert list(entries(pinned)) == ["data/digits", "data/words", "data/xrays"]
+    assert dvc_data.pinned(pinned, "xrays") == dvc_data.hash_of(pinned / "data" / "xrays", pinned)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        None,
+        pytest.param("outs:\n- md5: abc.dir\n  path: data\n", marks=pytest.mark.long),
+        "outs:\n- path: data/words\n",
+    ],
+)
+def test_data_that_dvc_rejects_leave_data_dvc_as_it_was(project, before):
+    if before:
+        (project / "data.dvc").write_text(before)
+    (project / "data" / "digits" / ".dvcignore").write_text("*.tmp")
+    with pytest.raises(PedigreeError, match=r"\.dvcignore"):
+        dvc_data.add(project, "digits")
+    assert ((project / "data.dvc").read_text() if (project / "data.dvc").exists() else None) == before
+
+
+@pytest.mark.long
+def test_of_two_who_pin_at_once_both_find_their_entries(project):
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: dvc_data.add(project, name), SETS))
+    assert [dvc_data.pinned(project, name) for name in SETS] == [
+        dvc_data.hash_of(project / "data" / name, project) for name in SETS
+    ]
+
+
+def test_git_sees_data_dvc_and_no_raw_data(pinned):
+    command = ["git", "status", "--porcelain", "--untracked-files=all", "data", "data.dvc"]
+    listed = subprocess.run(command, cwd=pinned, capture_output=True, text=True, check=True)
+    assert [line.split()[1] for line in listed.stdout.splitlines()] == ["data.dvc"]
+
+
+def test_where_all_of_data_is_pinned_as_one_nothing_is_done_but_said_what_to_do_until_a_set_is_pinned(project):
+    (project / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
+    for act in (dvc_data.checkout, dvc_data.pull):
+        with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one, .*`pedigree data --accept`"):
+            act(project, "digits")
+    dvc_data.add(project, "digits")
+    assert list(entries(project)) == ["data/digits"]
+
+
+def test_one_data_set_is_pulled_alone_by_dvc_itself_and_a_stage_needs_no_other(pinned, tmp_path):
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(pinned, "push")
+    before = files_below(pinned / "data" / "digits")
+    for folder in ("data/digits", "data/words", ".dvc/cache"):
+        shutil.rmtree(pinned / folder)
+    dvc(pinned, "pull", "data/digits")
+    assert files_below(pinned / "data" / "digits") == before
+    assert not (pinned / "data" / "words").exists()
+    assert not dvc_cache.holds(pinned, dvc_data.pinned(pinned, "words")), "nothing of it came into the cache either"
+    dvc_data.repro(pinned, "prepare@digits")
+    assert (pinned / "build" / "digits" / "prepared" / "facts").exists()
+
+
+def test_data_that_changed_are_pinned_anew_alone_and_only_where_they_were_pinned(pinned):
+    before = entries(pinned)
+    for name in SETS:
+        (pinned / "data" / name / "more.txt").write_text("more")
+    for found in (before["data/digits"]["md5"], dvc_data.hash_of(pinned / "data" / "digits", pinned)):
+        dvc_data.add_changed(pinned, "digits", found)
+        assert dvc_data.pinned(pinned, "digits") == found
+    assert dvc_data.pinned_version(pinned, "digits").files == before["data/digits"]["nfiles"] + 1
+    assert dvc_cache.holds(pinned, found), "a later run can have them, whatever becomes of the folder"
+    assert entries(pinned)["data/words"] == before["data/words"]
+    dvc_data.add_changed(pinned, "docstrings", "abc.dir")
+    assert list(entries(pinned)) == list(before)
+
+
+def our_dvc(root, *arguments):
+    """The `dvc` of this environment, with the code of this checkout."""
+    return python(root, 200, *DVC, *arguments, PYTHONPATH=str(Path(components.__file__).parent.parent))
+
+
+@pytest.mark.long
+def test_repro_of_one_models_stages_needs_no_other_models_data_and_leaves_its_pin(pinned):
+    """The data set has an entry in data.dvc, though the last model that read it may be gone."""
+    before = entries(pinned)
+    shutil.rmtree(pinned / "data" / "words")
+    for said in ("Running stage 'register@digits'", "Stage 'register@digits' didn't change, skipping"):
+        done = our_dvc(pinned, "repro", "register@digits")
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+        assert "words" not in done.stdout + done.stderr
+    (pinned / "data" / "words").mkdir()
+    (pinned / "data" / "digits" / "train" / "1.txt").write_text("changed")
+    assert our_dvc(pinned, "repro", "-q", "train@digits").returncode == 0
+    assert "changed" in (pinned / "build" / "digits" / "train").read_text()
+    assert entries(pinned)["data/words"] == before["data/words"]
+    assert dvc_data.pinned(pinned, "digits") == dvc_data.hash_of(pinned / "data" / "digits", pinned), "as DVC does"
+
+
+def test_dvc_runs_its_stages_with_its_own_python_though_its_environment_is_not_activated(pinned):
+    code = str(Path(components.__file__).parent.parent)
+    done = python(pinned, 200, *DVC, "repro", "-q", "prepare@digits", PATH=os.defpath, PYTHONPATH=code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "empty"),
+    [(("digits",), ()), pytest.param(SETS, (), marks=pytest.mark.long), (SETS, SETS)],
+)
+def test_repro_of_a_model_without_data_names_the_command_that_brings_them_and_no_other(pinned, missing, empty):
+    before = (pinned / "data.dvc").read_text()
+    for name in missing:
+        shutil.rmtree(pinned / "data" / name)
+    for name in empty:
+        (pinned / "data" / name).mkdir()
+    done = our_dvc(pinned, "repro", "register@digits")
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if "pedigree data" in line] == [
+        "error: data/digits is missing: restore the data set of digits with `pedigree data digits`"
+    ]
+    assert "Traceback" not in done.stderr
+    assert (pinned / "data.dvc").read_text() == before
+
+
+def test_a_folder_that_is_no_dvc_project_is_rejected_with_the_remedy(tmp_path):
     (tmp_path / "data").mkdir()
-    for act in (lambda: dvc_data.hash_of(tmp_path / "data", tmp_path), lambda: dvc_data.add(tmp_path)):
-        with pytest.raises(PedigreeError, match=r"no DVC project: .*dvc init"):
+    for act in (lambda: dvc_data.hash_of(tmp_path / "data", tmp_path), lambda: dvc_data.add(tmp_path, "digits")):
+        with pytest.raises(PedigreeError, match=r"not a DVC project: .*dvc init"):
             act()
 
 
-def test_pinning_again_what_is_pinned_leaves_data_dvc_as_it_was(pinned):
+def test_pinning_again_what_is_pinned_leaves_its_pin_as_it_was(pinned):
+    written = ("data.dvc", ".gitignore")
     before = files_below(pinned)
-    dvc_data.add(pinned)
+    dvc_data.add(pinned, "digits")
     after = files_below(pinned)
-    assert [after[file] for file in ("data.dvc", ".gitignore")] == [
-        before[file] for file in ("data.dvc", ".gitignore")
-    ]
+    assert [after[file] for file in written] == [before[file] for file in written]
 
 
 def test_the_cache_brings_the_pinned_data_back(pinned):
     before = files_below(pinned / "data")
-    shutil.rmtree(pinned / "data")
-    assert dvc_data.holds(pinned)
-    dvc_data.checkout(pinned)
+    shutil.rmtree(pinned / "data" / "digits")
+    assert dvc_cache.holds(pinned, dvc_data.pinned(pinned, "digits"))
+    dvc_data.checkout(pinned, "digits")
     assert files_below(pinned / "data") == before
 
 
@@ -175,125 +386,151 @@ def test_a_cache_without_one_of_the_files_does_not_hold_the_data(pinned):
         path for path in (pinned / ".dvc/cache/files").rglob("*") if path.is_file() and path.suffix != ".dir"
     ]
     objects[0].unlink()
-    assert not dvc_data.holds(pinned)
+    assert [dvc_cache.holds(pinned, dvc_data.pinned(pinned, name)) for name in SETS].count(True) == 1
     shutil.rmtree(pinned / ".dvc" / "cache")
-    assert not dvc_data.holds(pinned)
+    assert not any(dvc_cache.holds(pinned, dvc_data.pinned(pinned, name)) for name in SETS)
+    assert not dvc_cache.holds(pinned, None)
 
 
 def test_a_remote_brings_the_pinned_data(pinned, tmp_path):
-    assert not dvc_data.has_remote(pinned)
+    assert not dvc_cache.has_remote(pinned)
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
-    assert dvc_data.has_remote(pinned)
+    assert dvc_cache.has_remote(pinned)
     dvc(pinned, "push")
     before = files_below(pinned / "data")
-    for folder in ("data", ".dvc/cache"):
+    for folder in ("data/digits", ".dvc/cache"):
         shutil.rmtree(pinned / folder)
-    dvc_data.pull(pinned)
+    dvc_data.pull(pinned, "digits")
     assert files_below(pinned / "data") == before
 
 
-def test_an_earlier_version_of_one_task_comes_from_the_remote_and_data_stays_as_it_is(pinned, tmp_path):
+def test_an_earlier_version_comes_from_the_remote_and_data_stays_as_it_is(pinned, tmp_path):
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     dvc(pinned, "push")
-    version, before = dvc_data.pinned(pinned), files_below(pinned / "data" / "vision")
-    (pinned / "data" / "vision" / "train" / "1.txt").write_text("changed since")
-    dvc_data.add(pinned)
+    version, before = dvc_data.pinned(pinned, "digits"), files_below(pinned / "data" / "digits")
+    (pinned / "data" / "digits" / "train" / "1.txt").write_text("changed since")
+    dvc_data.add(pinned, "digits")
     now = files_below(pinned / "data")
     shutil.rmtree(pinned / ".dvc" / "cache")
-    assert not dvc_data.holds(pinned, version)
-    assert dvc_data.remote_holds(pinned, version)
-    dvc_data.fetch(pinned, version)
-    dvc_data.write_version(pinned, version, "vision", tmp_path / "vision")
-    assert files_below(tmp_path / "vision") == before
+    assert not dvc_cache.holds(pinned, version)
+    assert dvc_cache.remote_holds(pinned, version)
+    dvc_cache.fetch(pinned, version)
+    dvc_cache.write_version(pinned, version, tmp_path / "digits")
+    assert files_below(tmp_path / "digits") == before
     assert files_below(pinned / "data") == now
+
+
+def test_of_a_version_of_all_data_one_folder_is_had_though_files_of_another_are_lost(pinned, tmp_path):
+    """As versions pin it that are from before each data set had a pin of its own."""
+    before = files_below(pinned / "data" / "digits")
+    whole = tmp_path / "whole"
+    shutil.copytree(pinned, whole, ignore=shutil.ignore_patterns("?*.dvc", "cache", ".gitignore"))
+    dvc(whole, "add", "data")
+    version = YAML(typ="safe").load(whole / "data.dvc")["outs"][0]["md5"]
+    dvc(whole, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(whole, "push")
+    lost = hashlib.md5(b"content of words/text.txt").hexdigest()
+    (tmp_path / "shelf" / "files" / "md5" / lost[:2] / lost[2:]).unlink()
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    shutil.rmtree(pinned / ".dvc" / "cache")
+    assert not dvc_cache.remote_holds(pinned, version)
+    assert dvc_cache.remote_holds(pinned, version, "digits")
+    dvc_cache.fetch(pinned, version, "digits")
+    assert not dvc_cache.holds(pinned, version)
+    assert dvc_cache.holds(pinned, version, "digits")
+    dvc_cache.write_version(pinned, version, tmp_path / "digits", "digits")
+    assert files_below(tmp_path / "digits") == before
 
 
 def test_a_remote_that_lacks_one_file_does_not_hold_the_version(pinned, tmp_path):
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     dvc(pinned, "push")
-    version = dvc_data.pinned(pinned)
-    kept = [path for path in (tmp_path / "shelf").rglob("*") if path.is_file() and path.suffix != ".dir"]
-    kept[0].unlink()
+    version = dvc_data.pinned(pinned, "digits")
+    one = hashlib.md5(b"content of digits/train/1.txt").hexdigest()
+    (tmp_path / "shelf" / "files" / "md5" / one[:2] / one[2:]).unlink()
     shutil.rmtree(pinned / ".dvc" / "cache")
-    assert not dvc_data.remote_holds(pinned, version)
+    assert not dvc_cache.remote_holds(pinned, version)
     with pytest.raises(PedigreeError, match=r"^DVC's remote lacks .* of data"):
-        dvc_data.fetch(pinned, version)
+        dvc_cache.fetch(pinned, version)
 
 
 def test_of_a_remote_out_of_reach_nobody_knows_what_it_holds(pinned):
     dvc(pinned, "remote", "add", "-d", "shelf", "http://127.0.0.1:9/shelf")
     shutil.rmtree(pinned / ".dvc" / "cache")
-    for ask in (dvc_data.remote_holds, dvc_data.fetch):
-        with pytest.raises(PedigreeError, match=r"^DVC's remote is out of reach \(.*\): look at") as caught:
-            ask(pinned, dvc_data.pinned(pinned))
+    for ask in (dvc_cache.remote_holds, dvc_cache.fetch):
+        with pytest.raises(PedigreeError, match=r"^DVC's remote is unreachable \(.*\): check") as caught:
+            ask(pinned, dvc_data.pinned(pinned, "digits"))
         assert "\n" not in str(caught.value)
 
 
 def test_without_git_as_in_a_downloaded_archive_data_is_pinned_and_prepared(project):
     shutil.rmtree(project / ".git")
-    dvc_data.add(project)
-    assert dvc_data.holds(project)
-    assert dvc_data.hash_or_none(project / "data") == dvc_data.pinned(project)
-    dvc_data.repro(project, "prepare@vision")
-    assert (project / "build" / "vision" / "prepared" / "facts").is_file()
+    dvc_data.add(project, "digits")
+    pin = dvc_data.pinned(project, "digits")
+    assert dvc_cache.holds(project, pin)
+    assert dvc_data.hash_or_none(project / "data" / "digits") == pin
+    dvc_data.repro(project, "prepare@digits")
+    assert (project / "build" / "digits" / "prepared" / "facts").is_file()
     assert not (project / ".dvc" / "config.local").exists()
 
 
 def test_a_version_whose_list_names_a_file_outside_its_folder_is_not_written(pinned, tmp_path):
-    entries = [{"md5": "0" * 32, "relpath": "vision/../../escaped.txt"}]
+    entries = [{"md5": "0" * 32, "relpath": "train/../../escaped.txt"}]
     listed = json.dumps(entries).encode()
     md5 = hashlib.md5(listed).hexdigest()
-    place = pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(listed)
-    with pytest.raises(PedigreeError, match=r"names a file outside its folder, vision/\.\./\.\./escaped\.txt"):
-        dvc_data.write_version(pinned, f"{md5}.dir", "vision", tmp_path / "vision")
+    entry = pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.write_bytes(listed)
+    with pytest.raises(PedigreeError, match=r"names a file outside its folder, train/\.\./\.\./escaped\.txt"):
+        dvc_cache.write_version(pinned, f"{md5}.dir", tmp_path / "digits")
     assert not list(tmp_path.rglob("escaped.txt"))
 
 
 def test_a_list_of_files_that_is_none_is_no_version_that_is_held(pinned):
-    place = pinned / ".dvc" / "cache" / "files" / "md5" / "ab" / "cdef.dir"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text('[{"md5": "f00"}]')
-    assert not dvc_data.holds(pinned, "abcdef.dir")
+    entry = pinned / ".dvc" / "cache" / "files" / "md5" / "ab" / "cdef.dir"
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    entry.write_text('[{"md5": "f00"}]')
+    assert not dvc_cache.holds(pinned, "abcdef.dir")
 
 
-@pytest.mark.parametrize("url", ["/dev/null/nowhere", "http://127.0.0.1:9/shelf"])
+@pytest.mark.parametrize(
+    "url", ["/dev/null/nowhere", pytest.param("http://127.0.0.1:9/shelf", marks=pytest.mark.long)]
+)
 def test_a_remote_out_of_reach_is_one_sentence_with_the_remedy(pinned, url):
     dvc(pinned, "remote", "add", "-d", "shelf", url)
-    for folder in ("data", ".dvc/cache"):
+    for folder in ("data/digits", ".dvc/cache"):
         shutil.rmtree(pinned / folder)
-    with pytest.raises(PedigreeError, match=r"^dvc pull data\.dvc failed.*that can be reached") as caught:
-        dvc_data.pull(pinned)
+    with pytest.raises(PedigreeError, match=r"^dvc pull data/digits failed.*a reachable remote") as caught:
+        dvc_data.pull(pinned, "digits")
     assert "\n" not in str(caught.value)
-    assert not (pinned / "data").exists()
+    assert not (pinned / "data" / "digits").exists()
 
 
 def test_a_stage_runs_with_our_python_and_its_lines_are_logged(pinned, caplog, monkeypatch):
     monkeypatch.setenv("PATH", os.defpath)  # as in a shell where the venv is not activated
     caplog.set_level(logging.INFO, "pedigree.dvc")
-    dvc_data.repro(pinned, "prepare@vision")
-    python, analytics = (pinned / "build/vision/prepared/facts").read_text().splitlines()
+    dvc_data.repro(pinned, "prepare@digits")
+    python, analytics = (pinned / "build/digits/prepared/facts").read_text().splitlines()
     assert (Path(python), analytics) == (Path(sys.executable), "1")
-    assert "preparing vision" in caplog.messages
-    dvc_data.repro(pinned, "prepare@vision")
-    assert caplog.messages.count("preparing vision") == 1  # the second time there is nothing to do
+    assert "preparing digits" in caplog.messages
+    dvc_data.repro(pinned, "prepare@digits")
+    assert caplog.messages.count("preparing digits") == 1  # the second time there is nothing to do
 
 
-def test_a_failing_stage_is_told_in_its_own_sentence(pinned, monkeypatch):
+def test_a_failing_stage_is_reported_in_its_own_sentence(pinned, monkeypatch):
     monkeypatch.setenv("MODE", "refuse")
     with pytest.raises(PedigreeError) as caught:
-        dvc_data.repro(pinned, "prepare@vision")
-    assert str(caught.value) == "3 of 4 files were refused:\n  mend them"
+        dvc_data.repro(pinned, "prepare@digits")
+    assert str(caught.value) == "3 of 4 files were refused:\n  repair them"
 
 
 @pytest.mark.parametrize(
     ("stage", "reason"),
-    [("prepare@vision", "python stage.py vision, exited with 1"), ("prepare@visio", "'prepare@visio' not found")],
+    [("prepare@digits", "python stage.py digits, exited with 1"), ("prepare@digit", "'prepare@digit' not found")],
 )
-def test_a_failure_without_a_sentence_is_told_in_dvcs(pinned, monkeypatch, stage, reason):
+def test_a_failure_without_a_sentence_is_reported_in_dvcs(pinned, monkeypatch, stage, reason):
     monkeypatch.setenv("MODE", "crash")
-    with pytest.raises(PedigreeError, match=f"^dvc repro {stage} failed: .*{reason}"):
+    with pytest.raises(PedigreeError, match=f"^dvc repro --single-item {stage} failed: .*{reason}"):
         dvc_data.repro(pinned, stage)
 
 
@@ -301,10 +538,11 @@ def waits_until(ends: Callable[[], object], pinned: Path, monkeypatch, caplog) -
     """Add data while another DVC is at work, which ends when ours has said that it waits; return what it said."""
     monkeypatch.setattr(dvc_data.time, "sleep", lambda seconds: ends())
     with caplog.at_level(logging.INFO, "pedigree"):
-        dvc_data.add(pinned)
+        dvc_data.add(pinned, "digits")
     return caplog.text
 
 
+@pytest.mark.long
 def test_of_two_dvc_the_second_waits_though_the_first_is_not_of_this_environment(pinned, monkeypatch, caplog):
     (pinned / ".dvc" / "tmp").mkdir(exist_ok=True)
     lock = zc.lockfile.LockFile(str(pinned / ".dvc" / "tmp" / "lock"))
@@ -316,11 +554,12 @@ def test_whoever_waits_for_data_that_another_dvc_reads_says_for_which_process(pi
     (pinned / ".dvc" / "tmp").mkdir(exist_ok=True)
     reader = {"pid": os.getpid(), "cmd": "dvc push"}
     rwlock = pinned / ".dvc" / "tmp" / "rwlock"
-    rwlock.write_text(json.dumps({"read": {str(pinned / "data"): [reader]}}))
+    rwlock.write_text(json.dumps({"read": {str(pinned / "data" / "digits"): [reader]}}))
     said = waits_until(lambda: rwlock.write_text("{}"), pinned, monkeypatch, caplog)
     assert f"waiting for another DVC command in this workspace (PID {os.getpid()}): dvc push" in said
 
 
+@pytest.mark.long
 def test_a_dvc_that_outlives_its_killed_parent_is_ended_with_its_stage_before_the_next_one(pinned, monkeypatch):
     monkeypatch.setenv("MODE", "quick")
     process, _ = start_slow_repro(pinned, seconds=600)
@@ -328,25 +567,25 @@ def test_a_dvc_that_outlives_its_killed_parent_is_ended_with_its_stage_before_th
     process.kill()
     process.wait()
     assert any(not each.gone for each in left)
-    dvc_data.repro(pinned, "prepare@vision")
+    dvc_data.repro(pinned, "prepare@digits")
     assert all(each.gone for each in left)
 
 
 def start_slow_repro(root, seconds):
-    """Return a process that reproduces prepare@vision, and all it started, once the stage's program runs."""
+    """Return a process that reproduces prepare@digits, and all it started, once the stage's program runs."""
     # A shell that starts the tests in the background has them ignore SIGINT, and their children with them.
     code = (
         "import signal, sys; from pathlib import Path; from components.adapters import dvc_data\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code + "dvc_data.repro(Path(sys.argv[1]), 'prepare@vision')", str(root)],
+        [sys.executable, "-c", code + "dvc_data.repro(Path(sys.argv[1]), 'prepare@digits')", str(root)],
         cwd=Path(components.__file__).parent.parent,
         env=os.environ | {"MODE": "slow", "SECONDS": str(seconds)},
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    started = root / "started-vision"
+    started = root / "started-digits"
     deadline = time.monotonic() + 30
     while not (started.exists() and started.read_text()):
         assert time.monotonic() < deadline
@@ -358,26 +597,31 @@ def start_slow_repro(root, seconds):
 def test_of_two_repros_at_once_the_second_waits_and_both_succeed(pinned, caplog):
     caplog.set_level(logging.INFO, "pedigree")
     first, _ = start_slow_repro(pinned, seconds=2)
-    dvc_data.repro(pinned, "prepare@language")
+    dvc_data.repro(pinned, "prepare@words")
     assert first.wait(30) == 0
     waits = [message for message in caplog.messages if message.startswith("waiting")]
-    assert waits == [f"waiting for dvc repro prepare@vision (pid {first.pid} on {platform.node()})"]
-    assert (pinned / "build/vision/prepared/facts").exists()
-    assert (pinned / "build/language/prepared/facts").exists()
+    assert waits == [f"waiting for dvc repro --single-item prepare@digits (pid {first.pid} on {platform.node()})"]
+    assert (pinned / "build/digits/prepared/facts").exists()
+    assert (pinned / "build/words/prepared/facts").exists()
 
 
 @pytest.mark.parametrize(
-    "end", [lambda pid: os.kill(pid, signal.SIGINT), lambda pid: os.killpg(pid, signal.SIGTERM)]
+    "end",
+    [
+        lambda pid: os.kill(pid, signal.SIGINT),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGTERM), marks=pytest.mark.long),
+    ],
+    ids=["ctrl-c", "prefect"],
 )
 def test_an_interrupted_repro_ends_the_stages_program_too_and_can_be_repeated(pinned, end):
     process, started = start_slow_repro(pinned, seconds=60)
-    assert int((pinned / "started-vision").read_text()) in [child.pid for child in started]
+    assert int((pinned / "started-digits").read_text()) in [child.pid for child in started]
     end(process.pid)
     assert process.wait(20) != 0
     _, alive = psutil.wait_procs(started, timeout=5)
     assert not alive
-    dvc_data.repro(pinned, "prepare@vision")
-    assert (pinned / "build/vision/prepared/facts").exists()
+    dvc_data.repro(pinned, "prepare@digits")
+    assert (pinned / "build/digits/prepared/facts").exists()
 
 
 @pytest.mark.parametrize("file", [".dvc/tmp/rwlock", "dvc.lock"])
@@ -386,12 +630,17 @@ def test_what_a_killed_dvc_left_half_written_is_put_away(tmp_path, monkeypatch, 
     monkeypatch.setattr(dvc_data, "MOMENT", 0)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(content)
-    dvc_data.mend(tmp_path)
+    dvc_data.repair(tmp_path)
     assert not (tmp_path / file).exists()
     assert (tmp_path / f"{file}.damaged").read_text() == content
 
 
 def test_a_dvc_lock_that_is_whole_stays(tmp_path):
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    dvc_data.mend(tmp_path)
+    dvc_data.repair(tmp_path)
     assert (tmp_path / "dvc.lock").exists()
+
+
+@pytest.mark.parametrize(("files", "said"), [(1, "1 file"), (0, "0 files"), (5000, "5,000 files")])
+def test_the_size_of_a_version_reads_as_english(files, said):
+    assert dvc_data.Version("778426741c2abb199f7590392b1299e0.dir", files).size == said

@@ -1,5 +1,6 @@
 """What a checkout is made of, with real repositories."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -32,9 +33,127 @@ def test_a_folder_that_git_does_not_know_has_no_commit(tmp_path):
     assert git.tree(tmp_path) == git.Tree("none", b"")
 
 
-def test_without_the_program_git_there_is_no_commit(repository, monkeypatch):
+def test_without_the_program_git_there_is_no_commit_which_is_said_of_a_checkout(
+    repository, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setenv("PATH", "/nowhere")
+    assert git.tree(tmp_path) == git.Tree("none", b"")
+    assert not caplog.messages
     assert git.tree(repository) == git.Tree("none", b"")
+    assert caplog.messages == [f"git is not installed: no commit of {repository} is recorded"]
+
+
+@pytest.mark.parametrize("part", [".", "project"])
+def test_a_checkout_of_another_owner_is_an_error_with_gits_remedy_and_not_without_a_commit(
+    repository, part, monkeypatch
+):
+    (repository / part).mkdir(exist_ok=True)
+    commit = run(repository, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    remedy = f"run `git config --global --add safe.directory {repository}`"
+    for ask in (git.tree, git.worktrees, lambda root: git.has(root, commit)):
+        with pytest.raises(PedigreeError, match=f"git refuses to read .* belongs to another user.*: {remedy}$"):
+            ask(repository / part)
+    assert git.user(repository) != ""
+
+
+def test_a_checkout_of_another_owner_that_the_user_has_declared_safe_has_its_commit(
+    repository, tmp_path, monkeypatch
+):
+    commit = run(repository, "rev-parse", "HEAD")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run(tmp_path, "config", "--global", "--add", "safe.directory", str(repository))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert git.tree(repository).commit == commit
+
+
+def damage_settings(repository):
+    (repository / ".git" / "config").write_text("[core\n")
+    return repository
+
+
+def lose_repository(repository):
+    """Return a worktree whose repository is not there, as in a container that sees only the worktree's folder."""
+    folder = repository.with_name("worktree")
+    run(repository, "worktree", "add", "-q", str(folder))
+    (repository / ".git").rename(repository / "away")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"), [(damage_settings, "bad config"), (lose_repository, "not a git repository: ")]
+)
+@pytest.mark.parametrize("language", ["", "de"])
+def test_a_repository_that_git_cannot_read_is_an_error_in_any_language(
+    repository, harm, said, language, monkeypatch
+):
+    monkeypatch.setenv("LANGUAGE", language)
+    with pytest.raises(PedigreeError, match=f"git refuses to read the repository of .*{said}"):
+        git.tree(harm(repository))
+
+
+def test_a_repository_without_a_commit_has_none(tmp_path):
+    run(tmp_path, "init", "-q")
+    assert git.tree(tmp_path) == git.Tree("none", b"")
+
+
+def test_a_hooks_variables_for_another_repository_change_nothing(repository, tmp_path, monkeypatch):
+    (repository / "model.py").write_text("layers = 3\n")
+    right = git.tree(repository)
+    other = tmp_path / "other"
+    other.mkdir()
+    run(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    assert git.tree(repository) == right
+    monkeypatch.setenv("GIT_DIR", ".git")  # relative to the top of a larger repository
+    (repository / "inner").mkdir()
+    assert git.tree(repository / "inner").commit == right.commit
+
+
+def test_a_checkout_that_git_cannot_compare_with_its_commit_is_an_error_and_not_taken_for_a_clean_one(repository):
+    (repository / ".gitattributes").write_text("*.py filter=lfs\n")
+    run(repository, "config", "filter.lfs.clean", "git-lfs-that-is-not-installed clean")
+    run(repository, "config", "filter.lfs.required", "true")
+    (repository / "model.py").write_text("layers = 3\n")
+    with pytest.raises(PedigreeError, match=r"^git cannot record the uncommitted changes of .*clean filter 'lfs'"):
+        git.tree(repository)
+
+
+def test_a_git_that_is_killed_is_an_error_and_no_clean_checkout(repository, tmp_path, monkeypatch):
+    (repository / "model.py").write_text("layers = 3\n")
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$1" in diff) kill -9 $$;; esac\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(PedigreeError, match="git cannot record the uncommitted changes"):
+        git.tree(repository)
+
+
+def test_new_files_of_any_name_and_number_are_recorded_and_those_that_are_gone_again_passed_over(
+    repository, monkeypatch
+):
+    names = [":note.txt", "*", "-x", "a b"] + [f"{number:0200}.txt" for number in range(1000)]
+    for name in names:
+        (repository / name).write_text(name)
+    listed = git._new_files
+
+    def then_remove(*arguments):
+        found = listed(*arguments)
+        (repository / "a b").unlink()
+        return found
+
+    monkeypatch.setattr(git, "_new_files", then_remove)
+    diff = git.tree(repository).diff.decode()
+    assert [name for name in names if f"b/{name}" not in diff] == ["a b"]
+
+
+def test_mixed_line_ends_are_recorded_though_the_user_has_git_refuse_them(repository):
+    for name, value in (("core.safecrlf", "true"), ("core.autocrlf", "input")):
+        run(repository, "config", name, value)
+    (repository / "notes.txt").write_bytes(b"one\r\ntwo\n")
+    assert b"notes.txt" in git.tree(repository).diff
 
 
 def test_a_clean_checkout_is_its_commit_alone(repository):

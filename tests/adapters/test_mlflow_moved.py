@@ -10,20 +10,28 @@ from components.adapters import mlflow_moved, mlflow_store
 from components.errors import PedigreeError
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A new store's, whose tables take MLflow seconds."""
+    folder = tmp_path_factory.mktemp("new")
+    mlflow_store.connect(folder)
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def store(tmp_path, chain):
+def store(tmp_path, database):
     """A folder with a % in its name, and a store in it with an experiment here and two elsewhere."""
     folder = tmp_path / "a b%20c?d"
     folder.mkdir()
+    shutil.copyfile(database, folder / "mlflow.db")
     mlflow_store.connect(folder)
     client = MlflowClient()
-    for name, place in (("here", folder), ("other", tmp_path / "disk"), ("far", tmp_path / "disk")):
-        artifacts = place / "mlruns" / ("here" if name == "other" else name)
+    for name, parent_folder in (("here", folder), ("other", tmp_path / "disk"), ("far", tmp_path / "disk")):
+        artifacts = parent_folder / "mlruns" / ("here" if name == "other" else name)
         artifacts.mkdir(parents=True)
         (artifacts / "kept.txt").write_text(name)
         client.create_experiment(name, str(artifacts))
-    yield folder
-    mlflow_store.connect(chain.root)
+    return folder
 
 
 def artifacts_of(name):

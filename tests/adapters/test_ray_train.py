@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,11 @@ import pytest
 import torch
 
 from components.adapters import ray_cluster, ray_train
-from components.contracts import Workers
+from components.contracts import Worker
 from components.errors import PedigreeError
 from components.stages import evaluate, train
-from components.stages.origin import Origin
-from components.training import saved
+from components.training import model_files
+from components.training.receiver import Receiver
 from tests.conftest import ROOT
 from tests.stages.test_chain import changed
 
@@ -27,7 +28,7 @@ def evaluated_by(chain, workers: int, folder):
     values = chain.values.model_copy(
         update={"evaluate": chain.values.evaluate.model_copy(update={"workers": workers, "batch_size": 5})}
     )
-    return evaluate.evaluate(chain.task, values, chain.prepared, chain.trained, folder / str(workers))
+    return evaluate.evaluate(chain.having(values), chain.prepared, chain.trained, folder / str(workers))
 
 
 @pytest.mark.long
@@ -44,16 +45,14 @@ def test_two_workers_and_one_evaluate_to_the_same_digits(chain, tmp_path):
 
 @pytest.mark.long
 def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
-    told = []
+    events = []
     values = changed(chain, workers=2, epochs=2, accumulate=2)
-    trained = train.train(
-        chain.task, values, chain.prepared, tmp_path / "model", Origin(chain.root), listeners=[told.append]
-    )
-    history = saved.read_history(trained.folder)
+    trained = train.train(chain.having(values), chain.prepared, tmp_path / "model", listeners=[events.append])
+    history = model_files.read_history(trained.folder)
     assert [row["epoch"] for row in history] == [1, 2]
-    assert [e["metrics"]["epoch"] for e in told if e["kind"] == "epoch"] == [1, 2]
+    assert [e["metrics"]["epoch"] for e in events if e["kind"] == "validation"] == [1, 2]
     assert history[-1]["train/loss"] < history[0]["train/loss"]
-    saved.rebuild(chain.task, trained.folder)
+    model_files.rebuild(chain.task, trained.folder)
 
 
 JOIN = """
@@ -68,16 +67,16 @@ else:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        pytest.param("its own", "joined", marks=pytest.mark.long),
-        pytest.param(
+        ("its own", "joined"),
+        (
             "another",
-            "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN",
-            marks=pytest.mark.long,
+            "requires a token, and ours is missing or wrong: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN",
         ),
-        (None, "asks for a token, and this is not its own: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN"),
+        (None, "requires a token, and ours is missing or wrong: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN"),
     ],
 )
 def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, monkeypatch, tmp_path):
@@ -99,10 +98,23 @@ def test_nobody_joins_the_cluster_of_a_training_without_its_token(token, said, m
     assert not (tmp_path / ".ray" / "auth_token").exists(), "no token is left behind for others"
 
 
+@pytest.mark.long
+def test_a_cluster_of_another_release_of_ray_is_a_sentence_with_all_versions(monkeypatch):
+    ray_cluster.connect()
+    monkeypatch.setenv("RAY_ADDRESS", ray_train.ray.get_runtime_context().gcs_address)
+    code = f"import ray\nray.__version__ = '2.1.0'\n{JOIN}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    python = platform.python_version()
+    versions = f"has Ray {ray_train.ray.__version__} and Python {python}, and this is Ray 2.1.0 and Python {python}"
+    assert f"{versions}: install the same" in done.stdout, done.stderr
+
+
 STARTED = """
 import signal, sys, time
 from components.adapters import ray_cluster, ray_train
-from components.background import in_thread
+from components.runtime.background import in_thread
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 if sys.argv[1] == "here":
     ray_cluster.connect()
@@ -116,6 +128,7 @@ signal.raise_signal(signal.SIGTERM)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", ["here", "beside"])
 def test_a_ray_that_is_started_leaves_sigterm_as_it_is(tmp_path, at):
     done = subprocess.run(
@@ -129,16 +142,28 @@ def test_a_ray_that_is_started_leaves_sigterm_as_it_is(tmp_path, at):
     assert done.returncode == 3, done.stderr
 
 
+def test_a_worker_that_something_else_killed_is_one_sentence_that_names_where_to_look(tmp_path):
+    text = (
+        "Worker exit detail: Some common causes include: (1) the process was killed by the OOM killer, (2) more\n"
+    )
+    sentence = str(ray_train._cause(ray.train.WorkerGroupError(f"{text}more", {0: LOST})))
+    assert sentence.startswith(
+        "a training worker was killed, or crashed: if Linux did so for want of memory, which "
+    )
+    assert sentence.endswith("run the same command again to resume from the last checkpoint")
+
+
 ENDED = """
 import sys, time
 from components.adapters import ray_train
-from components.background import in_thread
+from components.runtime.background import in_thread
 in_thread(ray_train.begin, "ray-begin")
 time.sleep(float(sys.argv[1]))
 sys.exit(4)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5])
 def test_a_program_ends_as_it_would_while_ray_is_being_started(tmp_path, seconds):
     done = subprocess.run(
@@ -152,16 +177,22 @@ def test_a_program_ends_as_it_would_while_ray_is_being_started(tmp_path, seconds
     assert (done.returncode, done.stderr) == (4, "")
 
 
-@pytest.mark.parametrize(
-    ("loaded", "spared"),
-    [("components.adapters.ray_controller", "torch"), ("components.stages.fit", "mlflow")],
-)
-def test_the_controller_loads_no_torch_and_what_a_worker_does_no_mlflow(loaded, spared):
-    code = f"import sys, {loaded}; sys.exit({spared!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+LOADED = """
+import sys
+import components.adapters.ray_controller
+assert "torch" not in sys.modules
+import components.jobs.fit
+assert "mlflow" not in sys.modules
+"""
 
 
-def die(workers: Workers) -> None:
+@pytest.mark.long
+def test_the_controller_loads_no_torch_and_what_a_worker_does_no_mlflow():
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def die(worker: Worker) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -170,9 +201,9 @@ def test_a_training_whose_workers_died_leaves_the_cpus_to_the_next_one(tmp_path)
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
     with pytest.raises(PedigreeError, match="worker") as caught:
-        ray_train.run(die, 2, tmp_path / "first", lambda event: None, "first")
+        ray_train.run(die, 2, tmp_path / "first", Receiver(print), "first")
     assert "\n" not in str(caught.value), "a sentence"
-    ray_train.run(print, 2, tmp_path / "second", lambda event: None, "second")
+    ray_train.run(print, 2, tmp_path / "second", Receiver(print), "second")
 
 
 ray = ray_train.ray  # which reads its settings when it is imported, after ray_cluster has made them
@@ -203,14 +234,14 @@ def test_ray_is_started_again_where_it_ended_by_itself_and_not_after_what_it_ran
     for name, answer in (("connect", 0.0), ("ours", False), ("cpus_each", 1)):
         monkeypatch.setattr(ray_cluster, name, lambda *_, answer=answer: answer)
     with pytest.raises(PedigreeError):
-        ray_train.run(print, 1, tmp_path, lambda event: None, "lost", retries=2)
+        ray_train.run(print, 1, tmp_path, Receiver(print), "lost", retries=2)
     assert len(tried) == attempts
 
 
 def test_more_workers_than_this_machine_has_cpus_is_a_sentence_and_no_endless_wait(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(PedigreeError, match=r"^1000 workers need a CPU each, and Ray has \d+ here: "):
-        ray_train.run(die, 1000, tmp_path, lambda event: None, "many")
+        ray_train.run(die, 1000, tmp_path, Receiver(print), "many")
 
 
 @pytest.mark.parametrize(
@@ -232,18 +263,19 @@ def test_a_worker_gets_as_many_cpus_as_leave_room_for_all_on_their_hosts(hosts, 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
 
-def tell_a_lot(folder: Path, workers: Workers) -> None:
+def tell_a_lot(folder: Path, worker: Worker) -> None:
     for number in range(1000):
-        workers.emit({"kind": "progress", "number": number})
+        worker.emit({"kind": "progress", "number": number})
     folder.rename(folder.with_name("away"))
     time.sleep(0.5)
     folder.with_name("away").rename(folder)
     for number in range(1000, 2000):
-        workers.emit({"kind": "progress", "number": number})
+        worker.emit({"kind": "progress", "number": number})
     if GLIBC:
         torch.set_num_threads(1)  # the pages that this thread fetches are counted
-        workers.emit({"kind": "memory", "fetched": [pages_fetched_for_megabytes(size) for size in (200, 80, 80)]})
-    raise PedigreeError(f"worker {workers.rank} says what to do")
+        worker.emit({"kind": "memory", "fetched": [pages_fetched_for_megabytes(size) for size in (200, 80, 80)]})
+    worker.emit({"kind": "niceness", "value": os.getpriority(os.PRIO_PROCESS, 0)})
+    raise PedigreeError(f"worker {worker.rank} says what to do")
 
 
 def pages_fetched_for_megabytes(size: int) -> int:
@@ -254,28 +286,41 @@ def pages_fetched_for_megabytes(size: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def told_a_lot(tmp_path_factory):
+def many_events(tmp_path_factory):
     """What came of the events, in their order, and what was said at the end."""
-    told, folder = [], tmp_path_factory.mktemp("told") / "run"
+    events, folder = [], tmp_path_factory.mktemp("events") / "run"
     folder.mkdir()
     with pytest.raises(PedigreeError) as said:
-        ray_train.run(partial(tell_a_lot, folder), 1, folder, told.append, "many")
-    return told, str(said.value)
+        ray_train.run(partial(tell_a_lot, folder), 1, folder, Receiver(events.append), "many")
+    return events, str(said.value)
 
 
-def test_no_event_is_lost_or_out_of_order_though_their_folder_is_away_for_a_while(told_a_lot):
-    assert [event["number"] for event in told_a_lot[0] if event["kind"] == "progress"] == list(range(2000))
+def test_no_event_is_lost_or_out_of_order_though_their_folder_is_away_for_a_while(many_events):
+    assert [event["number"] for event in many_events[0] if event["kind"] == "progress"] == list(range(2000))
 
 
 @pytest.mark.skipif(not GLIBC, reason="other libraries keep memory in other ways")
-def test_a_worker_keeps_the_memory_of_an_update_for_the_next_one(told_a_lot):
-    first, *others = next(event["fetched"] for event in told_a_lot[0] if event["kind"] == "memory")
+def test_a_worker_keeps_the_memory_of_an_update_for_the_next_one(many_events):
+    first, *others = next(event["fetched"] for event in many_events[0] if event["kind"] == "memory")
     assert first > 50, "the first time the pages come from the kernel, be they of 4 KiB or of 2 MiB"
     assert max(others) < first / 20
 
 
-def test_what_a_worker_says_to_people_reaches_them(told_a_lot):
-    assert told_a_lot[1] == "worker 0 says what to do"
+def test_a_worker_has_the_niceness_of_the_process_that_started_it(many_events):
+    (found,) = [event["value"] for event in many_events[0] if event["kind"] == "niceness"]
+    assert found == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.long
+def test_a_person_can_give_workers_another_niceness():
+    code = "import os; from components.adapters import ray_cluster; print(os.environ['RAY_worker_niceness'])"
+    env = os.environ | {"RAY_worker_niceness": "7"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"7\n"
+
+
+def test_what_a_worker_says_to_people_reaches_them(many_events):
+    assert many_events[1] == "worker 0 says what to do"
 
 
 @pytest.mark.long
@@ -283,7 +328,119 @@ def test_a_python_in_a_folder_with_a_space_in_its_name_starts_workers(tmp_path):
     (tmp_path / "a folder").symlink_to(Path(sys.prefix), target_is_directory=True)
     program = (
         "from pathlib import Path; from components.adapters import ray_train\n"
-        "ray_train.run(print, 1, Path(r'" + str(tmp_path) + "'), lambda event: None, 'spaced')\n"
+        "from components.training.receiver import Receiver\n"
+        "ray_train.run(print, 1, Path(r'" + str(tmp_path) + "'), Receiver(print), 'spaced')\n"
     )
     python = tmp_path / "a folder" / "bin" / "python"
     subprocess.run([python, "-c", program], cwd=ROOT, check=True, timeout=120)
+
+
+SHORTAGE = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1, \
+ID: 9e769b9de7df) was 7.75GB used / 23.54GB limit (0.329205)
+OOM kill reason: Memory usage 9561497600B exceeded threshold of 9251200000B (36.6% of 25276502016B limit)
+Object store memory usage: [- objects spillable: 1
+]
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SHORTAGE, r"9\.6 GB of 25\.3 GB were in use on 127\.0\.0\.1, and Ray allows 9\.3 GB"),
+        (
+            "Task was killed due to the node running low on memory.\nSee https://docs.ray.io/",
+            "Ray gives no figures",
+        ),
+    ],
+)
+def test_a_worker_that_ray_ended_for_want_of_memory_is_one_sentence_with_figures_and_remedy(
+    text, said, tmp_path, monkeypatch, caplog
+):
+    def fit(self):
+        raise ray.exceptions.OutOfMemoryError(text)
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    for name, answer in (("connect", 0.0), ("ours", False), ("cpus_each", 1)):
+        monkeypatch.setattr(ray_cluster, name, lambda *_, answer=answer: answer)
+    sentence = rf"^a training worker was ended for want of memory \({said}\): use fewer workers .* last checkpoint$"
+    with pytest.raises(PedigreeError, match=sentence):
+        ray_train.run(print, 1, tmp_path, Receiver(print), "short", retries=1)
+    assert "docs.ray.io" not in caplog.text
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from components.adapters import ray_train
+from components.training.receiver import Receiver
+try:
+    ray_train.run(time.sleep, 1, Path(sys.argv[1]), Receiver(print), "short")
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.long
+def test_rays_own_text_on_a_shortage_of_memory_has_the_figures_that_are_read_from_it(tmp_path):
+    env = os.environ | {"RAY_memory_usage_threshold": "0.01"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert "GB were in use on 127.0.0.1, and Ray allows" in done.stdout, done.stderr
+
+
+SESSION = """
+from components.adapters import ray_cluster
+ray_cluster.connect()
+print(ray_cluster.ray._private.worker._global_node.get_session_dir_path())
+"""
+
+
+@pytest.mark.parametrize(
+    ("length", "place"),
+    [
+        (60, "short"),
+        pytest.param(20, "usual", marks=pytest.mark.long),
+        pytest.param(0, "short", marks=pytest.mark.long),
+    ],
+)
+def test_ray_starts_though_the_folder_for_temporary_files_is_too_long_for_sockets_or_no_folder(
+    length, place, monkeypatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as above:
+        folder = Path(above, "a" * (length - len(above) - 1)) if length else Path(above, "file")
+        if length:
+            folder.mkdir()
+        else:
+            folder.touch()
+        env = os.environ | {"TMPDIR": str(folder)}
+        done = subprocess.run(
+            [sys.executable, "-c", SESSION],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        expected = folder / "ray" if place == "usual" else Path(f"/tmp/ray-{os.getuid()}")
+        assert done.stdout.startswith(f"{expected}/session_"), done.stderr
+
+
+def test_where_no_folder_is_short_enough_for_rays_sockets_the_remedy_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(ray_cluster, "_SHORT", (tmp_path / "file",))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("a" * 60)))
+    with pytest.raises(PedigreeError, match=r"^Ray cannot put its sockets below .*: set RAY_TMPDIR to a short"):
+        ray_cluster._short_folder()
+
+
+def test_a_link_where_rays_folder_would_be_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "planted").mkdir()
+    (tmp_path / f"ray-{os.getuid()}").symlink_to(tmp_path / "planted")
+    monkeypatch.setattr(ray_cluster, "_SHORT", (tmp_path, tmp_path / "planted"))
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "a" * 60)
+    assert ray_cluster._short_folder() == str(tmp_path / "planted" / f"ray-{os.getuid()}")

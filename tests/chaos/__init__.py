@@ -1,1 +1,1 @@
-"""Blows that the product has to take: each a function of (times, seed), a few in the tests, all in `make chaos`."""
+"""Faults that the product must survive, as functions of (times, seed): some in the tests, all in `make chaos`."""

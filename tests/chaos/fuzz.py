@@ -1,4 +1,4 @@
-"""Genuine raw files, mutated from a seed, through the code that reads raw files, in watched processes."""
+"""Valid raw files, mutated from a seed and read by the product's code in watched processes."""
 
 import io
 import random
@@ -18,33 +18,34 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from components import intake, params, tasks
-from components.contracts import Manifest, Predict
+from components import models, params, tasks
+from components.contracts import Manifest, Predict, Rejected, Row
+from components.datasets import ingest
+from components.datasets.ingest import Unusable
 from components.errors import PedigreeError
-from components.intake import Unusable
-from components.language.prepare import prepare as prepare_text
-from components.speech import decode as sounds
-from components.vision import decode as images
+from components.images import decode as images
+from components.sound import decode as sounds
+from components.tasks.language_model.prepare import prepare as prepare_text
 from tests.chaos.results import Result
 from tests.chaos.watched import Watched, watched
+from tests.conftest import MODEL_OF, PARAMS
 
-ROOT = Path(__file__).parents[2]
 LIMIT = 10.0
 """Seconds that a file may take."""
 MEMORY = 2**30
-"""Bytes by which a file may raise memory: what max_megapixels, 64, of RGBA need in four copies, one for each of
-decoding, turning, laying on white and making grey."""
+"""Bytes by which a file may raise memory: four copies of 64 megapixels of RGBA, one each for decoding, rotation,
+composition onto white and conversion to grey."""
 KINDS = ("image", "image", "image", "audio", "audio", "text", "yaml")
-"""Of each file in turn."""
+"""Kinds of the files, in turn."""
 MEGAPIXELS, SECONDS = 64.0, 30.0
 """As in params.yaml."""
 CLIP = 0.1
-"""Seconds of a prepared clip."""
+"""Length of a prepared clip in seconds."""
 
 
 @lru_cache
 def genuine(kind: str) -> list[bytes]:
-    """Return small files of a kind that are as they should be, one or more of each format that is read."""
+    """Return small valid files of a kind, at least one of each supported format."""
     return {"image": _images, "audio": _sounds, "text": _texts, "yaml": _yaml}[kind]()
 
 
@@ -56,7 +57,7 @@ def _images() -> list[bytes]:
     exif[0x0112] = 6  # turned by a quarter
     wide = Image.fromarray((np.arange(480).reshape(24, 20) * 130).astype(np.uint16))
     more: dict[str, Any] = {"save_all": True, "append_images": [colours.convert("P").rotate(90)]}
-    made: list[tuple[Image.Image, str, dict[str, Any]]] = [
+    variants: list[tuple[Image.Image, str, dict[str, Any]]] = [
         *((colours.convert(mode), "PNG", {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
         (colours, "PNG", more),
         (wide, "PNG", {}),
@@ -76,7 +77,7 @@ def _images() -> list[bytes]:
         *((colours.convert(mode), "PPM", {}) for mode in ("1", "L", "RGB")),
         (wide, "PPM", {}),
     ]
-    return [_saved(*each) for each in made]
+    return [_saved(*each) for each in variants]
 
 
 def _saved(image: Image.Image, name: str, options: dict[str, Any]) -> bytes:
@@ -92,13 +93,13 @@ def _sounds() -> list[bytes]:
         *(("WAV", how) for how in ("IMA_ADPCM", "MS_ADPCM", "GSM610")),
         *(("WAVEX", "PCM_16"), ("RF64", "PCM_16"), ("FLAC", "PCM_S8"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24")),
     ]
-    made = []
+    variants = []
     for name, how in formats:
         for channels in (1,) if how == "GSM610" else (1, 2):
             file = io.BytesIO()
             soundfile.write(file, np.stack([wave] * channels, 1), 8000, format=name, subtype=how)
-            made.append(file.getvalue())
-    return made
+            variants.append(file.getvalue())
+    return variants
 
 
 def _texts() -> list[bytes]:
@@ -108,16 +109,16 @@ def _texts() -> list[bytes]:
 
 
 def _yaml() -> list[bytes]:
-    whole = (ROOT / params.FILE).read_bytes()
-    # Anchors that are twice as many on each line, a section inside itself, more brackets than a reader can follow.
+    valid = PARAMS.read_bytes()
+    # Anchors that double with each line, a section inside itself, and brackets nested too deeply.
     doubled = "".join(f"a{i + 1}: &a{i + 1} {{b: *a{i}, c: *a{i}}}\n" for i in range(40))
     bombs = (
         "a0: &a0 {b: 1}\n" + doubled,
-        "tasks: &a\n  b: *a\n",
-        f"tasks: {'[' * 1000}",
-        f"tasks: {'{a: ' * 1000}",
+        "models: &a\n  b: *a\n",
+        f"models: {'[' * 1000}",
+        f"models: {'{a: ' * 1000}",
     )
-    return [*[whole] * 20, *(bomb.encode() for bomb in bombs)]
+    return [*[valid] * 20, *(bomb.encode() for bomb in bombs)]
 
 
 Mutation = Callable[[bytearray, random.Random, bytes], bytearray]
@@ -149,13 +150,13 @@ def _swap(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
 
 
 def _number(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
-    """Set what may be a length or a size, mostly in the header, to one that is huge, zero or negative."""
+    """Set a possible length or size, mostly in the header, to a huge, zero or negative one."""
     width = rng.choice(("H", "I", "Q"))
     size = struct.calcsize(width)
     value = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 2 ** (8 * size - 1), 2 ** (8 * size - 1) - 1, 2 ** (8 * size) - 1))
     reach = rng.choice((64, 256, len(data)))
-    place = rng.randrange(max(1, min(reach, len(data) - size)))
-    data[place : place + size] = struct.pack(rng.choice("<>") + width, value)
+    offset = rng.randrange(max(1, min(reach, len(data) - size)))
+    data[offset : offset + size] = struct.pack(rng.choice("<>") + width, value)
     return data
 
 
@@ -170,7 +171,7 @@ def _noise(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
 
 
 def _word(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
-    """Put another value in the place of a number or a word."""
+    """Replace a number or a word by another value."""
     places = [match.span() for match in re.finditer(rb"(?<= )[\w.-]+", data)]
     first, last = rng.choice(places or [(0, 0)])
     data[first:last] = rng.choice(
@@ -188,7 +189,7 @@ MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _cut, _remove, _repeat, _swap, 
 
 
 def mutated(kind: str, seed: int, number: int) -> bytes:
-    """Return the file of that number: a genuine one of its kind after one to four mutations."""
+    """Return the file with a number: a valid one of its kind after one to four mutations."""
     rng = random.Random(f"{seed} {number}")
     data, other = bytearray(rng.choice(genuine(kind))), rng.choice(genuine(kind))
     known = (*MUTATIONS, *[_word] * len(MUTATIONS)) if kind == "yaml" else MUTATIONS
@@ -198,15 +199,15 @@ def mutated(kind: str, seed: int, number: int) -> bytes:
 
 
 def _checked(data: bytearray) -> bytes:
-    """Put a PNG's checksums right, for a reader looks no further behind a wrong one."""
-    place = 8
-    while data.startswith(b"\x89PNG") and place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        end = place + 8 + length
+    """Correct a PNG's checksums, as readers stop at a wrong one."""
+    offset = 8
+    while data.startswith(b"\x89PNG") and offset + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, offset)
+        end = offset + 8 + length
         if end + 4 > len(data):
             break
-        struct.pack_into(">I", data, end, zlib.crc32(data[place + 4 : end]))
-        place = end + 4
+        struct.pack_into(">I", data, end, zlib.crc32(data[offset + 4 : end]))
+        offset = end + 4
     return bytes(data)
 
 
@@ -215,78 +216,100 @@ def _image(folder: Path, data: bytes, rng: random.Random) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as preparation does
         images.peek(folder / "file", MEGAPIXELS)
-        content = intake.contents(folder, "file", "an image")
+        content = ingest.contents(folder, "file", "an image")
         images.decode(content, rng.choice((28, 224)), rng.choice((1, 3)), MEGAPIXELS)
-        _served("vision")([{"image": content}], {})
+        _ask("image_classification", {"image": content})
 
 
 def _sound(folder: Path, data: bytes, rng: random.Random) -> None:
     (folder / "file").write_bytes(data)
-    content = intake.contents(folder, "file", "audio")
+    content = ingest.contents(folder, "file", "audio")
     sounds.decode(content, rng.choice((8000, 16000)), CLIP, SECONDS, max_clipped=1)
-    _served("speech")([{"audio": content}], {})
+    _ask("spoken_words", {"audio": content})
 
 
 FACTS: dict[str, dict[str, Any]] = {
-    "vision": {"classes": ["a", "b"], "channels": 3, "size": 28, "mean": [0.5] * 3, "std": [0.2] * 3, "counts": {}},
-    "speech": {"classes": ["a", "b"], "rate": 8000, "seconds": CLIP, "speaker": "", "counts": {}, "speakers": {}},
+    "image_classification": {
+        "classes": ["a", "b"],
+        "channels": 3,
+        "size": 28,
+        "mean": [0.5] * 3,
+        "std": [0.2] * 3,
+        "counts": {},
+    },
+    "spoken_words": {
+        "classes": ["a", "b"],
+        "rate": 8000,
+        "seconds": CLIP,
+        "speaker": "",
+        "counts": {},
+        "speakers": {},
+    },
 }
+
+
+def _ask(name: str, row: Row) -> None:
+    """Send a row to a registered model of a task.
+
+    Raises:
+        Unusable: the row is rejected.
+    """
+    (answer,) = _served(name)([row], {})
+    if isinstance(answer, Rejected):
+        raise Unusable(answer.reason)
 
 
 @lru_cache
 def _served(name: str) -> Predict:
-    """Return how a registered model of a task answers; its weights are random."""
-    task, values = tasks.load(name), _values(name, "train.augment.time_mask=0" if name == "speech" else "")
-    manifest = Manifest(task=name, splits={}, refused=[], facts=FACTS[name])
-    return task.load_predict(task.build_model(values, manifest), manifest)
+    """Return the predict function of a served model of a task, with random weights."""
+    task, values = tasks.load(name), _values(name, "train.augment.time_mask=0" if name == "spoken_words" else "")
+    manifest = Manifest(task=name, splits={}, rejected=[], facts=FACTS[name])
+    return task.load_predict(task.build_model(values, manifest), manifest, values, {})
 
 
 def _values(name: str, *settings: str) -> Any:
-    values = params.read(ROOT / params.FILE)
-    for setting in filter(None, settings):
-        values = params.assignment(setting, ("tasks", name)).over(values)
-    return params.validate(tasks.load(name).params, values, ("tasks", name))
+    """Return a task's parameters."""
+    return models.load(PARAMS.parent, MODEL_OF[name], settings=filter(None, settings)).params
 
 
 def _text(folder: Path, data: bytes, rng: random.Random) -> None:
     (folder / "text.txt").write_bytes(data)
     (folder / "out").mkdir()
     tokenizer = f"prepare.tokenizer.name={rng.choice(('char', 'word', 'bpe'))}"
-    prepare_text(folder, folder / "out", _values("language", tokenizer, "prepare.tokenizer.vocabulary=300"))
+    prepare_text(folder, folder / "out", _values("language_model", tokenizer, "prepare.tokenizer.vocabulary=300"))
 
 
 def _parameters(folder: Path, data: bytes, rng: random.Random) -> None:
     (folder / params.FILE).write_bytes(data)
-    values = params.read(folder / params.FILE)
-    for name in tasks.names(folder):
-        params.validate(tasks.load(name).params, values, ("tasks", name))
+    for name in models.names(folder):
+        models.load(folder, name)
 
 
 def _folder(kind: str, name: str, splits: tuple[str, ...], folder: Path, seed: int) -> None:
-    """Prepare a whole folder of which most files are corrupt: each has to be a row or a refusal."""
+    """Prepare a folder of mostly corrupt files, and check that each becomes a row or a rejection."""
     rng, raw, out = random.Random(seed), folder / "raw", folder / "out"
     out.mkdir()
     for part in [f"{split}{label}" for split in splits for label in ("a", "b")]:
         (raw / part).mkdir(parents=True)
         for number in range(12):
-            good, whole = number < 4, genuine(kind)
-            content = rng.choice(whole) if good else mutated(kind, seed, rng.randrange(10**9))
+            intact, valid = number < 4, genuine(kind)
+            content = rng.choice(valid) if intact else mutated(kind, seed, rng.randrange(10**9))
             (raw / part / f"{rng.randrange(10**9)}_{number}.bin").write_bytes(content)
-    values = _values(name, "prepare.max_refused=0.99", *SETTINGS.get(name, ()))
+    values = _values(name, "prepare.max_rejected=0.99", *SETTINGS.get(name, ()))
     manifest = tasks.load(name).prepare(raw, out, values)
     rows = sum(split.samples for split in manifest.splits.values())
-    assert rows + len(manifest.refused) == sum(path.is_file() for path in raw.rglob("*")), "a file was lost"
+    assert rows + len(manifest.rejected) == sum(path.is_file() for path in raw.rglob("*")), "a file was lost"
 
 
-SETTINGS = {"speech": ("prepare.seconds=0.1", "train.augment.time_mask=0")}
+SETTINGS = {"spoken_words": ("prepare.seconds=0.1", "train.augment.time_mask=0")}
 
 
 def _images_folder(folder: Path, data: bytes, rng: random.Random) -> None:
-    _folder("image", "vision", ("train/", "test/"), folder, rng.randrange(10**9))
+    _folder("image", "image_classification", ("train/", "test/"), folder, rng.randrange(10**9))
 
 
 def _sounds_folder(folder: Path, data: bytes, rng: random.Random) -> None:
-    _folder("audio", "speech", ("",), folder, rng.randrange(10**9))
+    _folder("audio", "spoken_words", ("",), folder, rng.randrange(10**9))
 
 
 READERS = {
@@ -301,13 +324,13 @@ FOLDERS = [kind for kind in READERS if kind.startswith("folder")]
 
 
 def read(item: tuple[str, int, int]) -> str:
-    """Read the file of (kind, seed, number) as the product does; return `read` or the sentence that refuses it."""
+    """Read the file of (kind, seed, number) as the product does; return `read` or the reason of its rejection."""
     kind, seed, number = item
     return read_content(kind, b"" if kind in FOLDERS else mutated(kind, seed, number), f"{seed} {number}")
 
 
 def read_content(kind: str, data: bytes, seed: str = "") -> str:
-    """Read a file's bytes as the product does; return `read` or the sentence that refuses them."""
+    """Read a file's bytes as the product does; return `read` or the reason of their rejection."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             READERS[kind](Path(folder), data, random.Random(seed))
@@ -317,15 +340,15 @@ def read_content(kind: str, data: bytes, seed: str = "") -> str:
 
 
 def bombs() -> dict[str, tuple[str, bytes]]:
-    """Return by name the kind and bytes of small files that say that they hold more than memory does."""
+    """Return, by name, the kind and bytes of small files that claim to be larger than memory."""
     white = Image.new("L", (1, 1))
     bmp, gif, tiff = (bytearray(_saved(white, name, {})) for name in ("BMP", "GIF", "TIFF"))
     struct.pack_into("<ii", bmp, 18, 100_000, 100_000)
     struct.pack_into("<HH", gif, 6, 65_535, 65_535)
     (entries,) = struct.unpack_from("<I", tiff, 4)
-    for place in range(entries + 2, len(tiff) - 12, 12):
-        if struct.unpack_from("<H", tiff, place)[0] in (256, 257):  # ImageWidth and ImageLength
-            struct.pack_into("<HII", tiff, place + 2, 4, 1, 100_000)
+    for offset in range(entries + 2, len(tiff) - 12, 12):
+        if struct.unpack_from("<H", tiff, offset)[0] in (256, 257):  # ImageWidth and ImageLength
+            struct.pack_into("<HII", tiff, offset + 2, 4, 1, 100_000)
     size = 2 * 8000 * 3600 * 5
     wav = struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", size
@@ -355,12 +378,12 @@ def _png(side: int, content: bytes) -> bytes:
 
 
 def prepare_bomb(name: str) -> str:
-    """Read a bomb as preparation does; return the sentence that refuses it."""
+    """Read a bomb as preparation does; return the reason of its rejection."""
     kind, data = bombs()[name]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (Path(folder) / "file").write_bytes(data)
-        content = intake.contents(Path(folder), "file", kind)
+        content = ingest.contents(Path(folder), "file", kind)
         with suppress(Unusable):
             if kind == "image":
                 images.peek(Path(folder) / "file", MEGAPIXELS)
@@ -374,41 +397,41 @@ def prepare_bomb(name: str) -> str:
 
 
 def ask_with_bomb(name: str) -> str:
-    """Send a bomb to a registered model; return the sentence that refuses it."""
+    """Send a bomb to a served model; return the reason of its rejection."""
     kind, data = bombs()[name]
     try:
-        _served({"image": "vision", "audio": "speech"}[kind])([{kind: data}], {})
-    except PedigreeError as reason:
+        _ask({"image": "image_classification", "audio": "spoken_words"}[kind], {kind: data})
+    except Unusable as reason:
         return str(reason)
     return "read"
 
 
-def blow_files(times: int, seed: int) -> Result:
-    """Feed so many corrupt files to the readers of raw files."""
+def inject_files(times: int, seed: int) -> Result:
+    """Read a number of corrupt files."""
     items = [(KINDS[number % len(KINDS)], seed, number) for number in range(times)]
     items += [(kind, seed, number) for kind in FOLDERS for number in range(0, times, 250)]
     found: Counter[tuple[str, bool]] = Counter()
     failures: list[str] = []
     slowest, most = 0.0, 0
     for done, each in enumerate(watched(read, items, processes=2, limit=LIMIT), start=1):
-        found[each.item[0], each.said == "read"] += 1
+        found[each.item[0], each.returned == "read"] += 1
         slowest, most = max(slowest, each.seconds), max(most, each.grown)
         failures += _failures(each)
         if done % 1000 == 0:
             print(f"  {done:,} of {len(items):,}, {len(failures)} failures", flush=True)
-    counts = ", ".join(f"{kind} {found[kind, True]:,} read and {found[kind, False]:,} refused" for kind in READERS)
-    told = (
-        f"{counts}; the slowest took {slowest:.1f} s of {LIMIT:g}, and the "
-        f"largest rise of memory was {most / 2**20:,.0f} MiB of {MEMORY / 2**20:,.0f}"
+    counts = ", ".join(f"{kind} {found[kind, True]:,} read and {found[kind, False]:,} rejected" for kind in READERS)
+    summary = (
+        f"{counts}; the slowest took {slowest:.1f} s (limit {LIMIT:g}), and the "
+        f"largest increase in memory was {most / 2**20:,.0f} MiB (limit {MEMORY / 2**20:,.0f})"
     )
-    return Result(times, told, failures)
+    return Result(times, summary, failures)
 
 
 def _failures(each: Watched) -> list[str]:
     if each.problem:
         return [f"{each.item}: {each.problem.strip().splitlines()[-1]}"]
-    if each.grown > MEMORY or "MemoryError" in each.said:
-        return [f"{each.item}: {each.grown / 2**20:,.0f} MiB of memory, {each.said}"]
-    if not each.said.strip():
-        return [f"{each.item}: refused without a word"]
+    if each.grown > MEMORY or "MemoryError" in each.returned:
+        return [f"{each.item}: {each.grown / 2**20:,.0f} MiB of memory, {each.returned}"]
+    if not each.returned.strip():
+        return [f"{each.item}: rejected without a reason"]
     return []

@@ -1,4 +1,4 @@
-"""SIGKILL of whatever works at a flow, at random moments: it is taken up by itself, and nothing shows of it."""
+"""SIGKILL of a flow's processes at random moments: the flow resumes by itself, with the same results."""
 
 import json
 import math
@@ -16,81 +16,81 @@ from pathlib import Path
 
 import psutil
 
-from components import files
-from components.processes import Process
+from components.adapters import dvc_data
+from components.runtime import files
+from components.runtime.processes import Process
 from tests.chaos.results import Result
-from tests.conftest import TASKS, commit, copy_project
-from tests.running import Up, free_ports, up, with_ports
+from tests.conftest import MODELS, commit, copy_project
+from tests.running import Up, free_ports, up
 
 EPOCHS = 40
 MOST_SECONDS = 400
-"""That a flow may take with all of its blows."""
-BLOWS = 5
-"""That a flow gets, at most."""
+"""Maximum duration of a flow with all its faults."""
+FAULTS = 5
+"""Maximum number of faults of a flow."""
 APART = 15.0
-"""Seconds between two blows to one of `up`'s programs, which is given up when it ends five times a minute."""
+"""Minimum seconds between kills of a program of `up`, which gives a program up after five ends in a minute."""
 STAGES = {"prepare": 1.0, "train": 25.0, "evaluate": 1.5, "register": 1.0}
-"""And in how many seconds of each a blow falls, at the latest."""
+"""Stages, and the maximum seconds from the start of each to a fault."""
 PLANNED = (2, 4, 1, 1)
-"""How often a blow is meant for each stage; one that comes too late falls into a later one."""
+"""Relative number of faults planned for each stage; one that comes too late hits a later stage."""
 OF_UP = ("the serving process", "Prefect's server")
 ANYWHERE = ("the driver", *OF_UP)
 IN_TRAINING = ("a training worker", "the raylet")
 
 
 def project(folder: Path) -> tuple[int, int]:
-    """Make a project whose trainings last for seconds, and are taken up by themselves; return its ports."""
+    """Create a project whose trainings take seconds and resume by themselves; return its ports."""
     from ruamel.yaml import YAML
 
     copy_project(folder)
     yaml = YAML()
     params = yaml.load(folder / "params.yaml")
-    for name in TASKS:
-        train = params["tasks"][name]["train"]
+    for name in MODELS:
+        train = params["models"][name]["train"]
         train |= {"workers": 1, "epochs": EPOCHS, "checkpoint_seconds": 0.3, "retries": 100}
     yaml.dump(params, folder / "params.yaml")
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
     for name in (".dvc/config", ".dvcignore"):
         shutil.copyfile(Path(__file__).parents[2] / name, folder / name)
-    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data"], cwd=folder, check=True)
-    prefect, mlflow = free_ports(2)
-    with_ports(folder, (prefect, mlflow))
+    dvc_data.add(folder, *MODELS)
     commit(folder, "A small project")
+    prefect, mlflow = free_ports(2)
     return prefect, mlflow
 
 
-def blow_kills(times: int, seed: int) -> Result:
-    """Run flows of all tasks under `pedigree up` and kill what works at them, `times` times in all."""
+def inject_kills(times: int, seed: int) -> Result:
+    """Run flows of all tasks under `pedigree up`, and kill their processes `times` times in all."""
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="pedigree-kills-") as place:
-        folder = Path(place) / "project"
+    with tempfile.TemporaryDirectory(prefix="pedigree-kills-") as scratch:
+        folder = Path(scratch) / "project"
         folder.mkdir()
         with up(folder, project(folder)) as running:
-            whole = {name: _finished(running, running.submit(name, {})) for name in TASKS}
-            expected = {name: weights(folder, flow) for name, flow in whole.items()}
-            dealt: Counter[str] = Counter()
+            undisturbed = {name: _finished(running, running.submit(name, {})) for name in MODELS}
+            expected = {name: weights(folder, flow) for name, flow in undisturbed.items()}
+            faults: Counter[str] = Counter()
             failures: list[str] = []
             slowest = 0.0
             flows = 0
-            while sum(dealt.values()) < times:
-                name = TASKS[flows % len(TASKS)]
+            while sum(faults.values()) < times:
+                name = MODELS[flows % len(MODELS)]
                 flows += 1
-                most = min(BLOWS, times - sum(dealt.values()))
+                most = min(FAULTS, times - sum(faults.values()))
                 flow = running.submit(name, {})
-                told, seconds = _under_fire(running, flow, most, chance, dealt)
+                reported, seconds = _under_fire(running, flow, most, chance, faults)
                 slowest = max(slowest, seconds)
-                failures += [f"{name} {flow}: {each}" for each in (told or wrong(folder, flow, expected[name]))]
-                print(f"  {sum(dealt.values())} blows, {flows} flows, {len(failures)} failures", flush=True)
-            failures += _runs(folder, flows + len(TASKS))
-        failures += [f"left over: {each}" for each in left(folder)]
-    of_each = ", ".join(f"{what} {count}" for what, count in sorted(dealt.items()))
+                failures += [f"{name} {flow}: {each}" for each in (reported or wrong(folder, flow, expected[name]))]
+                print(f"  {sum(faults.values())} faults, {flows} flows, {len(failures)} failures", flush=True)
+            failures += _runs(folder, flows + len(MODELS))
+        failures += [f"orphaned: {each}" for each in orphans(folder)]
+    of_each = ", ".join(f"{what} {count}" for what, count in sorted(faults.items()))
     return Result(
-        sum(dealt.values()),
-        f"resumed; weights bitwise the same; one MLflow run each; no step doubled or missing: {flows} flows "
+        sum(faults.values()),
+        f"resumed; weights bitwise the same; one MLflow run each; no step duplicated or missing: {flows} flows "
         f"({of_each}); "
-        f"the flow that took longest was through in {slowest:.0f} s with {BLOWS} blows at most; "
-        f"no process left",
+        f"the slowest flow finished in {slowest:.0f} s despite up to {FAULTS} faults; "
+        f"no process left behind",
         failures,
     )
 
@@ -104,47 +104,47 @@ def _finished(running: Up, flow: str) -> str:
 
 
 def _under_fire(
-    running: Up, flow: str, most: int, chance: random.Random, dealt: Counter[str]
+    running: Up, flow: str, most: int, chance: random.Random, faults: Counter[str]
 ) -> tuple[list[str], float]:
-    """Deal blows to a flow until it is through; return what went wrong, and its seconds."""
+    """Inject faults into a flow until it completes; return what went wrong, and its seconds."""
     began, mine, last = time.monotonic(), 0, dict[str, float]()
     order = list(STAGES)
     plan = sorted(chance.choices(order, PLANNED, k=most), key=order.index)
-    place = running.folder / "build" / "runs" / flow
+    run = running.folder / "build" / "runs" / flow
     until, what = None, ""
     while (state := running.state(flow)) != "COMPLETED":
         if time.monotonic() - began > MOST_SECONDS:
-            return [f"not through after {MOST_SECONDS} s, {state}: {running.log()[-1500:]}"], MOST_SECONDS
-        if mine < most and (now := _stage(place)) is not None and order.index(now) >= order.index(plan[mine]):
+            return [f"not completed after {MOST_SECONDS} s, {state}: {running.log()[-1500:]}"], MOST_SECONDS
+        if mine < most and (now := _stage(run)) is not None and order.index(now) >= order.index(plan[mine]):
             victims = ANYWHERE + (2 * IN_TRAINING if now == "train" else ())
             if until is None or what not in victims:
                 until, what = time.monotonic() + chance.random() * STAGES[now], chance.choice(victims)
             if time.monotonic() >= until:
                 apart = time.monotonic() - last.get(what, -math.inf) > APART
-                if (apart or what not in OF_UP) and kill(running, place, what):
+                if (apart or what not in OF_UP) and kill(running, run, what):
                     mine, last[what] = mine + 1, time.monotonic()
-                    dealt[f"{what} in {now}"] += 1
+                    faults[f"{what} in {now}"] += 1
                     until = None
                 else:
-                    until += chance.random() * STAGES[now] / 5  # it is not there yet
+                    until += chance.random() * STAGES[now] / 5  # the process does not exist yet
         time.sleep(0.1)
     return [], time.monotonic() - began
 
 
-def _stage(place: Path) -> str | None:
-    """Return which stage a flow is in, by its files; None before the first and after the last one."""
-    if not (place / "run.json").exists() or (place / "registered.json").exists():
+def _stage(run: Path) -> str | None:
+    """Return a flow's present stage from its files; None before the first and after the last one."""
+    if not (run / "run.json").exists() or (run / "registered.json").exists():
         return None
-    for made, stage in (("evaluation", "register"), ("model", "evaluate"), ("prepared", "train")):
-        if (place / made).exists():
+    for output, stage in (("evaluation", "register"), ("model", "evaluate"), ("prepared", "train")):
+        if (run / output).exists():
             return stage
     return "prepare"
 
 
-def kill(running: Up, place: Path, what: str) -> bool:
-    """Kill a process; tell whether it was there."""
+def kill(running: Up, run: Path, what: str) -> bool:
+    """Kill a process; return whether it existed."""
     try:
-        process = Process.model_validate(json.loads((place / "run.json").read_text())["process"])
+        process = Process.model_validate(json.loads((run / "run.json").read_text())["process"])
         if process.gone:
             return False
         driver = process.pid
@@ -164,8 +164,8 @@ def kill(running: Up, place: Path, what: str) -> bool:
 
 
 def kill_child(running: Up, what: str) -> bool:
-    """Kill one of the programs of `pedigree up`; tell whether it was there."""
-    word = "pipelines.serve" if what == "the serving process" else "prefect server start"
+    """Kill one of the programs of `pedigree up`; return whether it existed."""
+    word = "pipelines.deployments" if what == "the serving process" else "prefect server start"
     for each in psutil.Process(running.process.pid).children():
         if word in " ".join(each.cmdline()):
             each.send_signal(signal.SIGKILL)
@@ -174,19 +174,21 @@ def kill_child(running: Up, what: str) -> bool:
 
 
 def weights(folder: Path, flow: str) -> str:
-    """Return the hash of the weights that a flow made."""
+    """Return the hash of a flow's weights."""
     return files.sha256(folder / "build" / "runs" / flow / "model" / "weights.safetensors")
 
 
 def wrong(folder: Path, flow: str, expected: str) -> list[str]:
-    """Return what shows of the blows in what a flow has left."""
-    place = folder / "build" / "runs" / flow
+    """Return how a flow's results differ from those of an undisturbed one."""
+    run = folder / "build" / "runs" / flow
     found = [] if weights(folder, flow) == expected else ["other weights"]
-    run_id = json.loads((place / "model" / "run.json").read_text())["run_id"]
+    run_id = json.loads((run / "model" / "run.json").read_text())["run_id"]
     with sqlite3.connect(folder / "mlflow.db") as store:
-        steps = [
+        epochs = [
             row[0]
-            for row in store.execute("select step from metrics where run_uuid = ? and key = 'epoch'", (run_id,))
+            for row in store.execute(
+                "select value from metrics where run_uuid = ? and key = 'train/epoch'", (run_id,)
+            )
         ]
         status = store.execute("select status from runs where run_uuid = ?", (run_id,)).fetchone()[0]
         tests = store.execute(
@@ -194,8 +196,8 @@ def wrong(folder: Path, flow: str, expected: str) -> list[str]:
         )
         doubled = [key for key, count in tests if count != 1]
         registered = store.execute("select count(*) from model_versions where run_id = ?", (run_id,)).fetchone()[0]
-    if sorted(steps) != list(range(1, EPOCHS + 1)):
-        found.append(f"steps {sorted(steps)}")
+    if sorted(epochs) != list(range(1, EPOCHS + 1)):
+        found.append(f"validations after the epochs {sorted(epochs)}")
     if status != "FINISHED":
         found.append(f"its MLflow run is {status}")
     if doubled:
@@ -211,8 +213,8 @@ def _runs(folder: Path, flows: int) -> list[str]:
     return [] if runs == flows else [f"{runs} MLflow runs of {flows} flows"]
 
 
-def left(folder: Path) -> list[str]:
-    """Return the processes that work in a folder."""
+def orphans(folder: Path) -> list[str]:
+    """Return the command lines of processes that run in a folder."""
     found = []
     for process in psutil.process_iter():
         try:

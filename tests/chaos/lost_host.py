@@ -1,4 +1,4 @@
-"""A host of two is lost in mid-training and comes back: Ray starts the workers again, and nothing shows of it."""
+"""One of two hosts is lost during training and returns: Ray restarts the workers, with the same results."""
 
 import os
 import random
@@ -15,23 +15,23 @@ from tests.team.hosts import Host, two_hosts, why_not
 
 EPOCHS = 60
 MOST_SECONDS = 400
-TRAIN = [sys.executable, "-m", "components", "vision", "train"]
+TRAIN = [sys.executable, "-m", "components", "digits", "train"]
 
 
-def blow_hosts(times: int, seed: int) -> Result:
-    """Lose the second host of a training of two workers so many times, each time in a training of its own."""
+def inject_hosts(times: int, seed: int) -> Result:
+    """Lose the second host of a training of two workers, `times` times, each in a new training."""
     if reason := why_not():
-        return Result(0, f"not dealt here: {reason}")
+        return Result(0, f"not tried here: {reason}")
     chance = random.Random(seed)
-    os.environ["RAY_health_check_timeout_ms"] = "2000"  # noqa: SIM112 - Ray's; else it notices after a minute
+    os.environ["RAY_health_check_timeout_ms"] = "2000"  # noqa: SIM112 - Ray's default is a minute
     failures: list[str] = []
     took: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="pedigree-hosts-") as place:
-        folder = Path(place) / "project"
+    with tempfile.TemporaryDirectory(prefix="pedigree-hosts-") as scratch:
+        folder = Path(scratch) / "project"
         expected = prepared(folder, workers=2)
         with two_hosts() as (first, second):
             for number in range(times):
-                own = Path(place) / f"{number}"
+                own = Path(scratch) / f"{number}"
                 shutil.copytree(folder, own, symlinks=True)
                 began = time.monotonic()
                 wrong = _lost(first, second, own, chance)
@@ -40,17 +40,17 @@ def blow_hosts(times: int, seed: int) -> Result:
                     wrong = [] if weights(own) == expected else ["other weights"]
                     wrong += steps(own / "mlflow.db")
                 failures += [f"{number}: {each}" for each in wrong]
-                print(f"  {number + 1} of {times}, {took[-1]:.0f} s, {wrong or 'well'}", flush=True)
-    told = (
-        f"resumed; weights bitwise those of two workers that were not interrupted; one MLflow run each; no step "
-        f"doubled or missing; through in {min(took):.0f} to {max(took):.0f} s"
+                print(f"  {number + 1} of {times}, {took[-1]:.0f} s, {wrong or 'passed'}", flush=True)
+    summary = (
+        f"resumed; weights bitwise those of two uninterrupted workers; one MLflow run each; no step "
+        f"duplicated or missing; finished in {min(took):.0f} to {max(took):.0f} s"
     )
-    return Result(times, told, failures)
+    return Result(times, summary, failures)
 
 
 def _lost(first: Host, second: Host, folder: Path, chance: random.Random) -> list[str]:
-    """Train, with the second host lost for a while; return what went wrong."""
-    log = folder / "said"
+    """Train, losing the second host for a while; return what went wrong."""
+    log = folder / "stderr.log"
     training = first.popen(TRAIN, folder, log, PYTHONPATH=str(folder))
     try:
         _await_updates(folder, training, log, 5 + chance.randrange(60))
@@ -69,6 +69,6 @@ def _lost(first: Host, second: Host, folder: Path, chance: random.Random) -> lis
 def _await_updates(folder: Path, training: subprocess.Popen[bytes], log: Path, number: int) -> None:
     end = time.monotonic() + MOST_SECONDS
     while updates(folder) < number:
-        assert training.poll() is None, "it ended before its time"
+        assert training.poll() is None, "it ended too early"
         assert time.monotonic() < end, "no checkpoint"
         time.sleep(0.05)

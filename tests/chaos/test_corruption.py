@@ -1,6 +1,7 @@
-"""One damage of each kind of file, and those that would otherwise give a wrong number."""
+"""Damage to each kind of file, and changes that would otherwise give wrong results."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from mlflow import MlflowClient
 
 from components.adapters import mlflow_store, mlflow_versions
 from components.errors import DamagedError, PedigreeError
-from components.stages import evaluate, prepare, register, registry, train
-from components.stages.origin import Origin
+from components.registry import promote, trace
+from components.stages import evaluate, prepare, register, train
 from tests.chaos import corruption
 
 
+@pytest.mark.long
 def test_damage_to_any_file_is_noticed_or_changes_nothing(chain):
-    assert corruption.blow(chain, len(corruption.targets(chain)), seed=1).failures == []
+    assert corruption.inject(chain, len(corruption.targets(chain)), seed=1).failures == []
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +34,14 @@ def copy(chain, shared):
 
 @pytest.fixture
 def database(chain, copy):
-    """The database of a copy of its own, which nobody has open."""
+    """The database of a separate copy, which no process has open."""
     with corruption.copied(copy) as root:
         yield root / "mlflow.db"
 
 
 @pytest.fixture
 def change():
-    """Put other bytes in the place of the first that match, for one test; the file can still be read."""
+    """Replace the first match in a file by other bytes for one test; the file can still be parsed."""
     before = {}
 
     def put(path, old, new):
@@ -56,8 +58,8 @@ def change():
 
 def stages(chain, root):
     """Return what training, evaluation and registration do with the folders of a copy."""
-    folder = root / "build" / f"{chain.task.name}-chain"
-    origin, out = Origin(root), root / "build" / "again"
+    folder = root / "build" / f"{chain.model.name}-chain"
+    model, out = replace(chain.model, root=root), root / "build" / "again"
 
     def prepared():
         return prepare.load(folder / "prepared")
@@ -66,10 +68,10 @@ def stages(chain, root):
         return train.load(folder / "model")
 
     return {
-        "train": lambda: train.train(chain.task, chain.values, prepared(), out, origin),
-        "evaluate": lambda: evaluate.evaluate(chain.task, chain.values, prepared(), trained(), out),
+        "train": lambda: train.train(model, prepared(), out),
+        "evaluate": lambda: evaluate.evaluate(model, prepared(), trained(), out),
         "register": lambda: register.register(
-            chain.task, chain.values, prepared(), trained(), evaluate.load(folder / "evaluation"), out
+            model, prepared(), trained(), evaluate.load(folder / "evaluation"), out
         ),
     }
 
@@ -83,37 +85,37 @@ def stages(chain, root):
         ("evaluate", "model/model.json", rb'"std":\s*\[\s+0', b'"std": [1'),
         ("evaluate", "model/history.csv", rb"0\.", b"1."),
         ("register", "evaluation/metrics.json", rb'"accuracy": \d', b'"accuracy": 7'),
-        ("register", "evaluation/examples/outcomes.csv", rb",0\.0,", b",1.0,"),
+        ("register", "evaluation/examples/outcomes.csv", rb",0\.0\r\n", b",1.0\r\n"),
         ("register", "model/lineage.json", rb'"seed": 0', b'"seed": 1'),
     ],
 )
 def test_a_value_that_became_another_one_is_no_result_but_a_sentence(chain, copy, change, stage, file, old, new):
-    change(copy / "build" / f"{chain.task.name}-chain" / file, old, new)
+    change(copy / "build" / f"{chain.model.name}-chain" / file, old, new)
     with pytest.raises(DamagedError, match=rf"{file} is damaged or missing, .*: run the \w+ stage again"):
         stages(chain, copy)[stage]()
 
 
 def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, copy, change):
-    version = MlflowClient().get_model_version("vision", str(chain.registered.version))
-    (metrics,) = (copy / "mlruns").glob(f"vision/models/{Path(version.source).name}/**/artifacts/metrics.json")
+    version = MlflowClient().get_model_version("digits", str(chain.registered.version))
+    (metrics,) = (copy / "mlruns").glob(f"digits/models/{Path(version.source).name}/**/artifacts/metrics.json")
     change(metrics, rb'"accuracy": \d', b'"accuracy": 7')
-    version = mlflow_versions.find(f"vision/{chain.registered.version}")
+    version = mlflow_versions.find(f"digits/{chain.registered.version}")
     with pytest.raises(
-        DamagedError, match=r"the files of vision version \d+ .* are not those that were registered"
+        DamagedError, match=r"the files of digits version \d+ .* differ from those that were registered"
     ):
         mlflow_versions.fetch(version, copy / "build" / "fetched")
-    (weights,) = [part for part in registry.trace("vision", copy).made_from if part.what == "weights"]
-    assert weights.where == registry.DAMAGED
+    (weights,) = [part for part in trace.trace("digits", copy).parents if part.what == "weights"]
+    assert weights.where == trace.DAMAGED
 
 
 def test_bytecode_that_mlflow_left_beside_a_versions_code_is_no_damage_and_is_not_run(chain, copy):
-    version = MlflowClient().get_model_version("vision", str(chain.registered.version))
-    (code,) = (copy / "mlruns").glob(f"vision/models/{Path(version.source).name}/**/code/components/training")
+    version = MlflowClient().get_model_version("digits", str(chain.registered.version))
+    (code,) = (copy / "mlruns").glob(f"digits/models/{Path(version.source).name}/**/code/components/training")
     (code / "__pycache__").mkdir(exist_ok=True)
-    (code / "__pycache__" / "saved.cpython-311.pyc").write_bytes(b"what Python would run")
-    version = mlflow_versions.find(f"vision/{chain.registered.version}")
+    (code / "__pycache__" / "model_files.cpython-311.pyc").write_bytes(b"what Python would run")
+    version = mlflow_versions.find(f"digits/{chain.registered.version}")
     fetched = mlflow_versions.fetch(version, copy / "build" / "fetched")
-    assert (fetched / "code" / "components" / "training" / "saved.py").is_file()
+    assert (fetched / "code" / "components" / "training" / "model_files.py").is_file()
     assert not list(fetched.rglob("__pycache__"))
 
 
@@ -122,8 +124,8 @@ def test_a_changed_digit_in_a_versions_lineage_is_noticed(database):
     assert b'"seed":0' in content
     database.write_bytes(content.replace(b'"seed":0', b'"seed":1'))
     mlflow_store.connect(database.parent)
-    with pytest.raises(DamagedError, match=r"MLflow's database says of vision version \d+ is damaged"):
-        registry.lineage_of(mlflow_versions.find("vision"))
+    with pytest.raises(DamagedError, match=r"the tags of digits version \d+ in MLflow's database are damaged"):
+        trace.lineage_of(mlflow_versions.find("digits"))
 
 
 def test_a_changed_digit_in_the_list_of_promotions_is_noticed(database):
@@ -131,8 +133,8 @@ def test_a_changed_digit_in_the_list_of_promotions_is_noticed(database):
     assert b'"steps": [{"version": 1' in content
     database.write_bytes(content.replace(b'"steps": [{"version": 1', b'"steps": [{"version": 2'))
     mlflow_store.connect(database.parent)
-    with pytest.raises(DamagedError, match="MLflow's database says of vision's promotions is damaged"):
-        registry.rollback("vision", "a digit", database.parent)
+    with pytest.raises(DamagedError, match="the record of digits's promotions in MLflow's database is damaged"):
+        promote.rollback("digits", "a digit", database.parent)
 
 
 def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(database):

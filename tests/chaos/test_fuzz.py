@@ -1,4 +1,4 @@
-"""A few of the corrupt files, and small files that say that they are huge."""
+"""A few of the corrupt files, and small files that claim to be huge."""
 
 import pytest
 
@@ -9,8 +9,9 @@ SMALL = 48 * 2**20
 """Bytes of memory: a fifth of what the smallest of the bombs would take."""
 
 
-def test_corrupt_raw_files_are_read_or_refused_without_a_crash_a_hang_or_much_memory():
-    assert fuzz.blow_files(200, seed=1).failures == []
+@pytest.mark.long
+def test_corrupt_raw_files_are_read_or_rejected_without_a_crash_a_hang_or_much_memory():
+    assert fuzz.inject_files(200, seed=1).failures == []
 
 
 def test_the_files_that_are_mutated_are_read_as_they_are():
@@ -20,15 +21,16 @@ def test_the_files_that_are_mutated_are_read_as_they_are():
     assert fuzz.read_content("yaml", fuzz.genuine("yaml")[0]) == "read"
 
 
-def test_parameters_that_are_a_bomb_are_refused_with_a_sentence():
+def test_parameters_that_are_a_bomb_are_rejected_with_a_sentence():
     for content in fuzz.genuine("yaml")[-4:]:
         assert "params.yaml" in fuzz.read_content("yaml", content)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("reader", [fuzz.prepare_bomb, fuzz.ask_with_bomb])
-def test_a_bomb_is_refused_before_it_is_decoded(reader):
+def test_a_bomb_is_rejected_before_it_is_decoded(reader):
     twice = [*fuzz.bombs(), *fuzz.bombs()]
     for each in list(watched(reader, twice, processes=1, limit=60))[len(fuzz.bombs()) :]:  # the first calls import
         assert not each.problem
-        assert each.said != "read", each
+        assert each.returned != "read", each
         assert each.grown < SMALL, each

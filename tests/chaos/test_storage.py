@@ -1,4 +1,4 @@
-"""The blows to storage that take less than a minute; the others are dealt by `make chaos`."""
+"""The storage faults that take less than a minute; `make chaos` injects the others."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ MOUNTS = pytest.mark.skipif(
 
 @MOUNTS
 @pytest.mark.long
-@pytest.mark.parametrize("blow", [storage.read_only, storage.full_home])
-def test_a_checkout_in_which_nothing_can_be_written_is_a_sentence_at_once(tmp_path, blow):
+@pytest.mark.parametrize("fault", [storage.read_only, storage.full_home])
+def test_a_checkout_in_which_nothing_can_be_written_is_a_sentence_at_once(tmp_path, fault):
     copy_project(tmp_path / "project")
-    assert blow(tmp_path / "project", expected="") == []
+    assert fault(tmp_path / "project", expected="") == []

@@ -1,4 +1,4 @@
-"""Calls in watched processes: a crash, a hang or a rise of memory is noticed as what it is."""
+"""Calls in watched processes, which detect crashes, hangs and growth of memory."""
 
 import multiprocessing
 import resource
@@ -11,33 +11,33 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, NamedTuple
 
-FUSE = 3 * 2**30
-"""Bytes of address space that a process may take beside what its imports took, so that the machine survives."""
+MOST_GROWTH = 3 * 2**30
+"""Bytes of address space by which a process may grow after its imports, to protect the machine."""
 
 
 class Watched(NamedTuple):
-    """What came of one call."""
+    """The outcome of one call."""
 
     item: Any
-    said: Any
-    """What the function returned; None where it did not."""
+    returned: Any
+    """What the function returned, or None if it failed."""
     problem: str
-    """A traceback, `ended with …` or `over … s`; empty where there was none."""
+    """A traceback, `ended with …` or `over … s`; empty if the call succeeded."""
     seconds: float
     grown: int
-    """Bytes of memory (RSS) that the process had at the call's peak beside those before."""
+    """Growth of the process's memory (RSS) from before the call to its peak, in bytes."""
 
 
 def watched(
     function: Callable[[Any], Any], items: Sequence[Any], processes: int, limit: float
 ) -> Iterator[Watched]:
-    """Yield what came of `function(item)` for each item, in the order of their ends.
+    """Yield the outcome of `function(item)` for each item, in the order of completion.
 
     Args:
-        function: Of a module, so that other processes find it.
-        items: Each can be pickled.
-        processes: Side by side.
-        limit: Seconds that one call may take; a process that takes longer is killed and another one started.
+        function: A module-level function, so that other processes find it.
+        items: Arguments that can be pickled.
+        processes: Number of parallel processes.
+        limit: Seconds that one call may take; a process that takes longer is killed and replaced.
     """
     done: Queue[Watched] = Queue()
     lanes = [
@@ -85,17 +85,17 @@ def _started(function: Callable[[Any], Any]) -> tuple[multiprocessing.process.Ba
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + FUSE, size + FUSE))
+    resource.setrlimit(resource.RLIMIT_AS, (size + MOST_GROWTH, size + MOST_GROWTH))
     connection.send("ready")
     for item in iter(connection.recv, None):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before, began = _memory("VmRSS"), time.monotonic()
-        said, problem = None, ""
+        returned, problem = None, ""
         try:
-            said = function(item)
+            returned = function(item)
         except BaseException:
             problem = traceback.format_exc()
-        connection.send((said, problem, time.monotonic() - began, max(0, _memory("VmHWM") - before)))
+        connection.send((returned, problem, time.monotonic() - began, max(0, _memory("VmHWM") - before)))
 
 
 def _memory(field: str) -> int:

@@ -1,8 +1,6 @@
-"""MLflow's own server on a project's store, and Debian's Chromium in front of it."""
+"""MLflow's pages of a project's store, as `pedigree ui` serves them, and Debian's Chromium in front of them."""
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from components import processes
+from components.runtime import processes
+from tests.running import PEDIGREE, free_ports
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -28,25 +27,17 @@ SEEN_BEFORE = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 localStorage.setItem("_mlflow_model_registry_promo_modal_dismissed_v1", "true");
-localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');
 """
-"""What MLflow has kept in the browser of a person who trains models and has closed the assistant."""
+"""What MLflow stores in the browser of a person who has closed its assistant, and chosen nothing."""
 
 
 @contextmanager
 def mlflow_ui(root: Path, log: Path) -> Iterator[str]:
-    """Run `mlflow ui` on a project's store, as a person does; give its address, and end it with its children."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for judges of language models; it takes 14 s to start
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+    """Run `pedigree ui` on a project's store, as a person does; give its address, and end it with its children."""
+    (port,) = free_ports(1)
+    command = [sys.executable, *PEDIGREE, "ui", "--port", str(port)]
     with log.open("w") as out:
-        server = subprocess.Popen(command, cwd=root, env=env, stdout=out, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, cwd=root, stdout=out, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
         _await(f"{address}/health", server, log)
@@ -78,3 +69,9 @@ def chromium(width: int = 1400, height: int = 1000) -> Iterator[Page]:
         page.add_init_script(SEEN_BEFORE)
         yield page
         browser.close()
+
+
+def opened(page: Page, address: str, url: str) -> Page:
+    """Open a page of MLflow's, at the server that the test runs instead of the one that `url` names."""
+    page.goto(address + url[url.index("/#/") :])
+    return page

@@ -10,23 +10,26 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components import processes
 from components.errors import PedigreeError
+from components.runtime import processes
 from pipelines import crashed
-from pipelines.children import Children, environment
+from pipelines.children import Children
+
+pytestmark = pytest.mark.long
 
 SERVER_THAT_NEVER_ANSWERS = """
 from functools import partial
 from pathlib import Path
 from pipelines import crashed
-from pipelines.children import Children, environment
-with Children(environment(), partial(crashed.note_children, Path.cwd())) as children:
+from components.runtime import processes
+from pipelines.children import Children
+with Children(processes.environment(), partial(crashed.note_children, Path.cwd())) as children:
     children.start("it", ["-c", "import time; time.sleep(600)"], "http://127.0.0.1:1/health")
     children.wait()
 """
 
 
-def test_what_a_killed_up_had_only_begun_to_start_is_ended_by_the_next_one(tmp_path):
+def test_what_a_killed_up_was_only_starting_is_ended_by_the_next_one(tmp_path):
     env = os.environ | {"PYTHONPATH": str(Path.cwd())}
     up = subprocess.Popen([sys.executable, "-c", SERVER_THAT_NEVER_ANSWERS], cwd=tmp_path, env=env)
     while not (tmp_path / crashed.CHILDREN).exists():
@@ -48,7 +51,7 @@ def test_what_a_child_that_ended_too_early_had_started_is_ended_too(tmp_path):
     )
 
     def run():
-        with Children(environment()) as children:
+        with Children(processes.environment()) as children:
             children.start("it", ["-c", begins])
             children.start("another", ["-c", "import time; time.sleep(600)"], "http://127.0.0.1:1/health")
             children.wait()

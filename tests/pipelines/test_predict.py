@@ -1,14 +1,18 @@
 """`pedigree predict` as a person meets it, in a project whose own code has moved on."""
 
+import base64
 import json
 import os
 import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -17,13 +21,13 @@ from mlflow.pyfunc import PythonModel
 from mlflow.types.schema import ColSpec, Schema
 from typer.testing import CliRunner
 
-from components.adapters import mlflow_store, mlflow_versions
-from components.adapters.served_files import Answering, answering
-from components.contracts import Refusal
+from components.adapters import mlflow_store, mlflow_versions, version_process
+from components.adapters.version_process import Answering, FileColumn, answering
+from components.contracts import Rejected, RejectedFile
 from components.errors import PedigreeError
-from components.stages import predict as stage
+from components.registry import predict as predictions
 from pipelines import cli, predict
-from tests.conftest import TASKS, Chain, tiny, with_broken_code
+from tests.conftest import EACH, MODELS, Chain, tiny, with_broken_code
 from tests.running import PEDIGREE, pedigree
 
 MEASURED = """
@@ -37,8 +41,13 @@ sys.exit(done.returncode)
 
 @pytest.fixture(scope="module")
 def moved_on(chain_of, tmp_path_factory):
-    chains = [chain_of(name) for name in TASKS]
-    return with_broken_code(chains[0].root, tmp_path_factory.mktemp("predict") / "project")
+    """Copy the project, with broken code, once a model's version is registered in it."""
+
+    @cache
+    def copied(name: str) -> Path:
+        return with_broken_code(chain_of(name).root, tmp_path_factory.mktemp("predict") / "project")
+
+    return copied
 
 
 def bomb() -> bytes:
@@ -71,26 +80,26 @@ def write_bad(folder: Path, name: str) -> dict[str, str]:
     (folder / "hollow").mkdir()
     os.mkfifo(folder / "pipe")
     said = {
-        "nosuch": "there is no such file; look at its name",
+        "nosuch": "there is no such file; check its name",
         "hollow": "no visible file is in this folder; name another",
         "pipe": "not a file; name a file or a folder",
-        "x" * 300: "unreadable (File name too long); look at its permissions and its disk",
+        "x" * 300: "unreadable (File name too long); check its permissions and its disk",
     }
     with (folder / "huge").open("wb") as file:
         file.truncate(2**40)
     said["huge"] = "over 128 MiB; send a smaller one"
     match name:
-        case "vision":
+        case "digits":
             (folder / "bomb.png").write_bytes(bomb())
             said["bomb.png"] = "the image cannot be used: decompression bomb: the image is far over"
             (folder / "words.png").write_text("words")
             said["words.png"] = "the image cannot be used: not an image; send another"
-        case "speech":
+        case "words":
             wav(folder / "hours.wav", 2)
             said["hours.wav"] = "the sound cannot be used: too long: 7200.0 seconds is over max_seconds 30; send"
             (folder / "picture.wav").write_bytes(bomb()[:1000])
             said["picture.wav"] = "the sound cannot be used: not audio; send another"
-        case "language":
+        case "docstrings":
             (folder / "long.txt").write_text("words " * 2**19)
             said["long.txt"] = "the text cannot be used: 3,145,728 bytes are over 1,048,576; send it in parts"
             (folder / "latin.txt").write_bytes("né".encode("latin-1"))
@@ -109,14 +118,15 @@ class Asked:
     """Of the largest process, at most."""
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=EACH)
 def asked(request, chain_of, moved_on) -> Asked:
     """The whole test split from a folder, but for its first file from standard input, and bad files between."""
     name, chain = request.param, chain_of(request.param)
     rows, settings = tiny(name).requests(chain.raw, chain.evaluated.folder)
     values = [value for row in rows for value in row.values()]
     contents = [each if isinstance(each, bytes) else f"{each}\n".encode() for each in values]
-    here = moved_on / f"files-{name}"
+    project = moved_on(name)
+    here = project / "files"
     good = here / "good" / "deeper"
     good.mkdir(parents=True)
     for number, content in enumerate(contents[1:]):
@@ -130,7 +140,7 @@ def asked(request, chain_of, moved_on) -> Asked:
             *(part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")),
         ],
         cwd=here,  # paths are meant from here, though the project is above
-        env=os.environ | {"PYTHONPATH": str(moved_on)},
+        env=os.environ | {"PYTHONPATH": str(project)},
         input=contents[0],
         capture_output=True,
         timeout=200,
@@ -143,7 +153,7 @@ def asked(request, chain_of, moved_on) -> Asked:
 def test_every_test_file_is_answered_as_evaluation_did_by_the_code_the_version_was_registered_with(asked):
     answers = [json.loads(line) for line in asked.done.stdout.splitlines()]
     assert [answer.pop("file") for answer in answers] == asked.files
-    tiny(asked.chain.task.name).check(answers, asked.chain.evaluated.folder)
+    tiny(asked.chain.model.name).check(answers, asked.chain.evaluated.folder)
 
 
 def test_each_bad_file_is_one_line_with_the_reason_and_the_exit_code_is_1(asked):
@@ -162,24 +172,24 @@ def test_files_of_any_size_take_bounded_memory(asked):
 @pytest.mark.long
 def test_the_projects_own_code_could_not_answer_any_more(chain, moved_on):
     loading = (
-        "import sys, components.training.saved\n"
+        "import sys, components.training.model_files\n"
         "from components.adapters import mlflow_store\n"
         "import mlflow, pathlib\n"
         "mlflow_store.connect(pathlib.Path.cwd())\n"
-        "mlflow.pyfunc.load_model('models:/vision/1')\n"
+        "mlflow.pyfunc.load_model('models:/digits/1')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", loading], cwd=moved_on, capture_output=True, text=True, check=False
+        [sys.executable, "-c", loading], cwd=moved_on("digits"), capture_output=True, text=True, check=False
     )
-    assert "RuntimeError: the code of the checkout" in done.stderr
+    assert "whose code differs from that of the version" in done.stderr
 
 
 @pytest.mark.long
-def test_all_files_good_is_exit_code_0_and_nothing_but_answers(chain_of, moved_on):
-    chain_of("language")
-    (moved_on / "prompt.txt").write_text("the sun")
+def test_all_files_good_is_exit_code_0_and_nothing_but_answers(moved_on):
+    project = moved_on("docstrings")
+    (project / "prompt.txt").write_text("the sun")
     settings = ("--set", "max_length=7", "--set", "temperature=0")
-    done = pedigree(moved_on, "predict", "models:/language@champion", *settings, "prompt.txt")
+    done = pedigree(project, "predict", "models:/docstrings@champion", *settings, "prompt.txt")
     assert (done.returncode, done.stderr) == (0, "")
     (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(answer) == ["file", "continuation", "tokens", "log_probabilities"]
@@ -189,20 +199,31 @@ def test_all_files_good_is_exit_code_0_and_nothing_but_answers(chain_of, moved_o
 @pytest.mark.parametrize(
     ("model", "settings", "said"),
     [
-        ("visoin", {}, "there is no visoin@champion: the registered models are"),
-        ("models:/vision@champoin", {}, "there is no models:/vision@champoin: vision has the versions 1"),
-        ("vision", {"temperature": 1}, "--set temperature: vision version 1 has no such param; it takes none"),
-        (
-            "language",
+        ("digist", {}, "there is no digist@champion: the registered models are"),
+        ("models:/digits@champoin", {}, "there is no models:/digits@champoin: digits has the versions 1"),
+        ("digits", {"temperature": 1}, "temperature: digits version 1 has no such param; it takes none"),
+        pytest.param(
+            "docstrings",
             {"temprature": 1},
-            r"--set temprature: .* no such param; did you mean temperature\?; it takes",
+            r"temprature: .* no such param; did you mean temperature\?; it takes",
+            marks=pytest.mark.long,
         ),
-        ("language", {"temperature": "warm"}, "--set temperature=warm: .* takes a double there: give one"),
-        ("language", {"temperature": -1}, "refuses this: the request's params: temperature = -1.0: .*greater"),
+        pytest.param(
+            "docstrings",
+            {"temperature": "warm"},
+            "temperature=warm: the value is not a double, which .* needs: change it",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "docstrings",
+            {"temperature": -1},
+            "rejects the request: the request's params: temperature = -1.0: .*gr",
+            marks=pytest.mark.long,
+        ),
     ],
 )
-def test_what_no_file_could_mend_is_one_sentence_for_all_of_them(chain_of, model, settings, said):
-    root = {name: chain_of(name) for name in TASKS}["vision"].root
+def test_what_no_file_could_fix_is_one_sentence_for_all_of_them(chain_of, model, settings, said):
+    root = chain_of(model if model in MODELS else "digits").root
     with pytest.raises(PedigreeError, match=said):
         predict.predict(root, root, model, ["params.yaml"], settings, "json", debug=False)
 
@@ -210,9 +231,9 @@ def test_what_no_file_could_mend_is_one_sentence_for_all_of_them(chain_of, model
 def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypatch):
     monkeypatch.setattr(mlflow_versions, "FILE", "what it does not say")
     with pytest.raises(
-        PedigreeError, match=r"not say which .* a file fills: ask it over `pedigree serve vision/1`"
+        PedigreeError, match=r"not say which .* takes a file: send requests to `pedigree serve digits/1`"
     ):
-        predict.predict(chain.root, chain.root, "vision/1", ["params.yaml"], {}, "json", debug=False)
+        predict.predict(chain.root, chain.root, "digits/1", ["params.yaml"], {}, "json", debug=False)
 
 
 class Pickled(PythonModel):
@@ -222,7 +243,7 @@ class Pickled(PythonModel):
         return model_input
 
 
-def test_a_version_that_holds_a_pickle_is_refused(chain):
+def test_a_version_that_holds_a_pickle_is_rejected(chain):
     mlflow_store.connect(chain.root)
     column = ModelSignature(Schema([ColSpec("string", "text")]))
     with mlflow.start_run(chain.trained.run_id):
@@ -246,10 +267,10 @@ def test_a_version_that_holds_a_pickle_is_refused(chain):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["vision"], "Missing argument"),
-        (["vision", "a", "--format", "xml"], "'xml' is not one of"),
-        (["vision", "-", "-"], "standard input can be read once"),
-        (["vision", "a", "--set", "score"], "write it as param=value"),
+        (["digits"], "Missing argument"),
+        (["digits", "a", "--format", "xml"], "'xml' is not one of"),
+        (["digits", "-", "-"], "standard input can be read only once"),
+        (["digits", "a", "--set", "score"], "write it as param=value"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(project, monkeypatch, arguments, said):
@@ -260,38 +281,103 @@ def test_wrong_usage_is_exit_code_2(project, monkeypatch, arguments, said):
 
 
 class Fake:
-    """Stands for a version: refuses every request that has a bad content, and remembers what it was asked."""
+    """Stands for a version: rejects every bad content, and remembers what it was asked."""
 
-    binary = True
+    file = FileColumn("image", True)
+    name = "stand-in version 1"
+    answers, _answered = Answering.answers, Answering._answered
 
-    def __init__(self, bad: bytes = b"bad") -> None:
-        self.bad, self.requests = bad, []
+    def __init__(self, bad: bytes = b"bad", answer: Callable[[bytes], Any] = bytes.decode) -> None:
+        self.bad, self.answer, self.requests = bad, answer, []
 
-    def ask(self, contents):
+    def ask(self, rows):
+        contents = [row["image"] for row in rows]
         self.requests.append(contents)
-        if self.bad in contents:
-            return f"row {contents.index(self.bad)}: it is\nbad; send another"
-        return [{"answer": content.decode()} for content in contents]
+        return [
+            Rejected("it is\nbad; send another") if each == self.bad else {"answer": self.answer(each)}
+            for each in contents
+        ]
 
 
-def test_a_refused_request_is_asked_again_in_halves_until_the_bad_files_are_alone(tmp_path):
-    for number in range(stage.TOGETHER):
+def test_the_rejected_files_of_a_request_stand_among_the_answers_to_the_others(tmp_path):
+    for number in range(version_process.TOGETHER):
         (tmp_path / f"{number:02d}").write_bytes(b"bad" if number in (3, 11) else b"%d" % number)
     model = Fake()
-    found = list(stage.answers(model, stage.files(["."], tmp_path), tmp_path))
-    assert [each.file for each in found] == [f"{number:02d}" for number in range(stage.TOGETHER)]
-    assert [each.file for each in found if isinstance(each, Refusal)] == ["03", "11"]
-    assert found[3] == Refusal(file="03", reason="it is bad; send another")
-    assert len(model.requests) < stage.TOGETHER + 2
+    found = list(predictions.answers(model, predictions.files(["."], tmp_path), tmp_path))
+    assert [each.file for each in found] == [f"{number:02d}" for number in range(version_process.TOGETHER)]
+    assert [each.file for each in found if isinstance(each, RejectedFile)] == ["03", "11"]
+    assert found[3] == RejectedFile(file="03", reason="it is bad; send another")
+    assert found[4] == predictions.Answer("04", {"answer": "4"})
+    assert len(model.requests) == 1
+
+
+def test_of_a_request_that_has_no_answer_each_file_has_the_reason(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(b"bad")
+    model = Fake()
+    rejected = [RejectedFile(file=name, reason="it is bad; send another") for name in ("a", "b", "c")]
+    assert list(predictions.answers(model, predictions.files(["."], tmp_path), tmp_path)) == rejected
+
+
+OLDER = """
+import mlflow, pandas
+from mlflow.exceptions import MlflowException
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        rows = list(model_input["image"])
+        if b"bad" in rows:
+            raise MlflowException.invalid_parameter_value(f"row {rows.index(b'bad')}: it is bad; send another")
+        return pandas.DataFrame({"answer": [row.decode() for row in rows]})
+
+mlflow.models.set_model(Model())
+"""
+"""Rejects a whole request for one of its rows, as versions did before each row had an answer of its own."""
+
+
+def test_of_an_older_version_that_rejects_a_whole_request_for_one_row_the_others_are_answered(tmp_path):
+    (tmp_path / "older.py").write_text(OLDER)
+    mlflow.pyfunc.save_model(
+        tmp_path / "model",
+        python_model=str(tmp_path / "older.py"),
+        signature=ModelSignature(Schema([ColSpec("binary", "image")])),
+        pip_requirements=[],
+    )
+    with version_process._process(tmp_path / "model", debug=False) as process:
+        model = Answering("older version 1", "older/1", ["image"], None, {}, frozenset(), process)
+        assert model.listen() == []
+        bad = Rejected("it is bad; send another")
+        good, wrong = {"image": b"1"}, {"image": b"bad"}
+        assert model.ask([good, wrong, {"image": b"3"}]) == [{"answer": "1"}, bad, {"answer": "3"}]
+        assert model.ask([wrong, wrong]) == [bad, bad]
+        assert model.ask([wrong]) == [bad]
+        assert list(model.answers(iter([good] * 100))) == [{"answer": "1"}] * 100, "in more than one request"
 
 
 def test_large_files_are_not_asked_about_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "BYTES", 10)
+    monkeypatch.setattr(version_process, "SIZE", 10)
     for number, size in enumerate((6, 4, 1, 30, 2)):
         (tmp_path / str(number)).write_bytes(b"x" * size)
     model = Fake()
-    assert len(list(stage.answers(model, stage.files(["."], tmp_path), tmp_path))) == 5
+    assert len(list(predictions.answers(model, predictions.files(["."], tmp_path), tmp_path))) == 5
     assert [[len(each) for each in request] for request in model.requests] == [[6, 4], [1], [30], [2]]
+
+
+class Echo:
+    """Stands for a version that answers a text with itself."""
+
+    file = FileColumn("text", False)
+    name = "stand-in version 1"
+    answers, _answered = Answering.answers, Answering._answered
+
+    def ask(self, rows):
+        return rows
+
+
+def test_what_editors_add_to_a_text_is_not_asked_about(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfReturn the\r\n")
+    (answer,) = predictions.answers(Echo(), ["a.txt"], tmp_path)
+    assert answer.columns == {"text": "Return the"}
 
 
 def test_folders_give_their_visible_files_in_order_and_links_to_folders_do_not_go_round(tmp_path):
@@ -300,14 +386,14 @@ def test_folders_give_their_visible_files_in_order_and_links_to_folders_do_not_g
         (tmp_path / file).write_text("")
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     (tmp_path / "b" / "3").symlink_to(tmp_path / "c")
-    assert stage.files(["c", "b/", "-"], tmp_path) == ["c", "b/1", "b/2", "b/3", "b/a/z", "-"]
+    assert predictions.files(["c", "b/", "-"], tmp_path) == ["c", "b/1", "b/2", "b/3", "b/a/z", "-"]
 
 
 def test_a_name_that_is_not_utf8_is_shown_with_backslashes(tmp_path):
     name = os.fsdecode(b"n\xe9")
     (tmp_path / name).write_bytes(b"x")
-    (answer,) = stage.answers(Fake(), stage.files([name], tmp_path), tmp_path)
-    assert answer == stage.Answer("n\\udce9", {"answer": "x"})
+    (answer,) = predictions.answers(Fake(), predictions.files([name], tmp_path), tmp_path)
+    assert answer == predictions.Answer("n\\udce9", {"answer": "x"})
 
 
 def test_a_version_whose_process_dies_is_a_sentence():
@@ -319,24 +405,33 @@ def test_a_version_whose_process_dies_is_a_sentence():
     )
     with (
         process,
-        pytest.raises(PedigreeError, match="vision version 1 ended with exit code -9: look whether memory"),
+        pytest.raises(PedigreeError, match="digits version 1 ended with exit code -9: check whether memory"),
     ):
-        Answering("vision version 1", "image", True, {}, process).ask([b"x"])
+        Answering("digits version 1", "digits/1", ["image"], None, {}, frozenset(), process).ask([{"image": b"x"}])
 
 
 def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(predict.served_files, "answering", lambda *_: nullcontext(Fake()))
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake()))
     for name in ("good", "bad", "[better]"):
         (tmp_path / name).write_text(name)
     names = ["good", "bad", "[better]"]
-    assert not predict.predict(chain.root, tmp_path, "vision", names, {}, "table", debug=False)
-    told = capsys.readouterr()
-    assert [line.split() for line in told.out.splitlines() if line.strip(" ─")] == [
+    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "table", debug=False)
+    printed = capsys.readouterr()
+    assert [line.split() for line in printed.out.splitlines() if line.strip(" ─")] == [
         ["file", "answer"],
         ["good", "good"],
         ["[better]", "[better]"],
     ]
-    assert told.err == "bad: it is bad; send another\n"
+    assert printed.err == "bad: it is bad; send another\n"
+
+
+def test_bytes_of_an_answer_are_base64_in_json_and_counted_in_a_table(chain, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=bytes.upper)))
+    (tmp_path / "file").write_text("abc")
+    assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, "json", debug=False)
+    assert json.loads(capsys.readouterr().out) == {"file": "file", "answer": base64.b64encode(b"ABC").decode()}
+    assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, "table", debug=False)
+    assert capsys.readouterr().out.split()[-3:] == ["file", "3", "bytes"]
 
 
 def test_a_cell_of_the_table_shows_the_first_of_many():

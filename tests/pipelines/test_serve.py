@@ -1,4 +1,4 @@
-"""Served equals evaluated: `pedigree serve`, one server a task, in a project whose own code has moved on."""
+"""Served equals evaluated: `pedigree serve`, one server per model, in a project whose own code has moved on."""
 
 import base64
 import io
@@ -7,39 +7,37 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import mlflow
+import pandas as pd
 import psutil
 import pytest
 from PIL import Image
 
-from tests.conftest import TASKS, listening, tiny, with_broken_code
-from tests.running import PEDIGREE
+from tests.conftest import EACH, listening, tiny, with_broken_code
+from tests.running import PEDIGREE, free_ports
 
 SECONDS = 120
-EACH = [pytest.param(name, marks=[] if name == "vision" else pytest.mark.long) for name in TASKS]
-"""A server takes seconds to start: those of the other tasks wait for `make test-long`."""
 
 
 @pytest.fixture(scope="module")
 def server_of(chain_of, tmp_path_factory):
-    """A task's process, address and log; started when it is first asked for."""
-    chains = [chain_of(name) for name in TASKS]
-    folder = with_broken_code(chains[0].root, tmp_path_factory.mktemp("serve") / "project")
+    """Return a model's server (process, address and log), which is started on first use."""
     processes = []
 
     @cache
     def started(name):
-        with ExitStack() as stack:
-            port = free_port(stack)
+        folder = with_broken_code(chain_of(name).root, tmp_path_factory.mktemp("serve") / "project")
+        (port,) = free_ports(1)
         log = folder / f"{name}.log"
         process = start(folder, log, name, "--port", str(port))
         processes.append(process)
@@ -55,12 +53,6 @@ def server_of(chain_of, tmp_path_factory):
         if process.poll() is None:
             process.terminate()
             process.wait(30)
-
-
-def free_port(stack: ExitStack) -> int:
-    probe = stack.enter_context(socket.socket())
-    probe.bind(("127.0.0.1", 0))
-    return probe.getsockname()[1]
 
 
 def start(folder, log, *arguments):
@@ -79,9 +71,13 @@ def ask(address, rows, settings=None):
         {name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in row.items()}
         for row in rows
     ]
+    return post(address, {"dataframe_records": plain, "params": settings or {}})
+
+
+def post(address, body):
     request = urllib.request.Request(
         f"{address}/invocations",
-        data=json.dumps({"dataframe_records": plain, "params": settings or {}}).encode(),
+        data=json.dumps(body).encode(),
         headers={"content-type": "application/json"},
     )
     return json.load(urllib.request.urlopen(request))["predictions"]
@@ -97,7 +93,7 @@ def test_the_server_answers_the_whole_test_split_as_evaluation_did(server_of, ch
 @pytest.mark.parametrize("name", EACH)
 def test_the_request_that_is_printed_can_be_pasted(server_of, chain_of, name):
     _, address, log = server_of(name)
-    assert f"{name} version {chain_of(name).registered.version} answers at {address};" in log.read_text()
+    assert f"{name} version {chain_of(name).registered.version} is served at {address};" in log.read_text()
     line = re.search("^  (curl .*)$", log.read_text(), re.MULTILINE)
     # As a shell reads it, and as curl would send it: curl itself is not on every machine.
     curl, url, flag, header, data, body = shlex.split(line[1])
@@ -107,43 +103,100 @@ def test_the_request_that_is_printed_can_be_pasted(server_of, chain_of, name):
 
 
 def test_a_server_listens_on_loopback_alone(server_of):
-    assert listening(server_of("vision")[0].pid) == {"127.0.0.1"}
+    assert listening(server_of("digits")[0].pid) == {"127.0.0.1"}
 
 
 def test_the_server_takes_an_image_of_any_size_and_mode(server_of):
     for mode, size in (("RGBA", (300, 200)), ("L", (28, 28)), ("P", (31, 500)), ("CMYK", (64, 64))):
         data = io.BytesIO()
-        Image.new(mode, size).save(data, "TIFF" if mode == "CMYK" else "PNG")
-        (answer,) = ask(server_of("vision")[1], [{"image": data.getvalue()}])
+        picture = Image.linear_gradient("L").resize(size).convert(mode)
+        picture.save(data, "TIFF" if mode == "CMYK" else "PNG")
+        (answer,) = ask(server_of("digits")[1], [{"image": data.getvalue()}])
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_is_no_image_is_refused_with_the_reason(server_of):
+def test_what_is_no_image_is_rejected_with_the_reason(server_of):
     with pytest.raises(urllib.error.HTTPError) as caught:
-        ask(server_of("vision")[1], [{"image": b"this is not an image"}])
+        ask(server_of("digits")[1], [{"image": b"this is not an image"}])
     assert caught.value.code == 400
     said = json.load(caught.value)["message"]
     assert said.endswith("Error: row 0: the image cannot be used: not an image; send another")
 
 
-def test_a_port_in_use_is_a_sentence(server_of, chain, tmp_path):
-    port = server_of("vision")[1].rpartition(":")[2]
-    process = start(chain.root, tmp_path / "log", "vision", "--port", port)
-    assert process.wait(60) == 1
-    said = (tmp_path / "log").read_text()
-    assert said.startswith(f"error: port {port} on 127.0.0.1 is in use, and the server needs it: choose another")
+def forms_of(data: bytes, kind: str) -> list[str]:
+    """Every way in which a file can be written in JSON."""
+    text = base64.b64encode(data).decode()
+    encoded = urllib.parse.quote(text, safe="")
+    return [
+        text,
+        base64.encodebytes(data).decode(),
+        text.rstrip("="),
+        base64.urlsafe_b64encode(data).decode(),
+        f"data:{kind};base64,{text}",
+        f"data:{kind};base64,{encoded}",
+        f"data:{kind},{urllib.parse.quote(data)}",
+    ]
 
 
-def test_an_unknown_version_is_a_sentence(chain, tmp_path):
-    with ExitStack() as stack:
-        port = free_port(stack)
-    process = start(chain.root, tmp_path / "log", "vision/99", "--port", str(port))
-    assert process.wait(60) == 1
-    assert (tmp_path / "log").read_text().startswith("error: there is no vision/99: vision has the versions 1")
+def formats_of(column: str, values: list[Any]) -> list[dict[str, Any]]:
+    """A request with a column of values in each of the server's formats."""
+    rows = [{column: value} for value in values]
+    return [
+        {"dataframe_records": rows},
+        {"dataframe_split": {"columns": [column], "data": [[value] for value in values]}},
+        {"instances": rows},
+        {"instances": values},
+        {"inputs": rows},
+        {"inputs": values},
+        {"inputs": {column: values}},
+    ]
+
+
+def test_every_form_of_an_image_is_answered_in_every_format_of_a_request_and_in_python(server_of, chain):
+    (row, *_), _ = tiny("digits").requests(chain.raw, chain.evaluated.folder)
+    address, forms = server_of("digits")[1], forms_of(row["image"], "image/png")
+    model = mlflow.pyfunc.load_model(f"models:/{chain.registered.name}/{chain.registered.version}")
+    (expected,) = model.predict(pd.DataFrame([row])).to_dict("records")
+    in_python = [model.predict(pd.DataFrame({"image": forms})).to_dict("records")]
+    over_http = [post(address, request) for request in formats_of("image", forms)]
+    for answers in in_python + over_http:
+        assert [answer["label"] for answer in answers] == [expected["label"]] * len(forms)
+        assert answers[0]["probability"] == pytest.approx(expected["probability"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("vision", signal.SIGINT), pytest.param("speech", signal.SIGTERM, marks=pytest.mark.long)]
+    ("value", "reason"),
+    [
+        (None, "expected bytes, base64 or a data URL in the column image and found null"),
+        (7, "expected bytes, base64 or a data URL in the column image and found int"),
+        (True, "expected bytes, base64 or a data URL in the column image and found bool"),
+        ("not base64!", "the text is neither base64 nor a data URL"),
+        ("data:image/png;base64,?", "the text of the data URL is not base64"),
+        ("data:image/png,not%20an%20image", "not an image"),
+    ],
+)
+def test_what_is_no_form_of_an_image_is_rejected_in_every_format_with_row_and_reason(server_of, value, reason):
+    address = server_of("digits")[1]
+    for request in formats_of("image", [value]):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            post(address, request)
+        assert caught.value.code == 400
+        said = json.load(caught.value)["message"]
+        assert f"row 0: the image cannot be used: {reason}" in said, request
+
+
+def test_a_row_that_cannot_be_answered_has_the_reason_beside_the_answers_to_the_others(server_of, chain):
+    rows, _ = tiny("digits").requests(chain.raw, chain.evaluated.folder)
+    address = server_of("digits")[1]
+    good, bad, more = ask(address, [rows[0], {"image": b"this is not an image"}, rows[1]])
+    assert bad.pop("error") == "the image cannot be used: not an image; send another"
+    assert set(bad.values()) == {None}
+    assert [good.pop("error"), more.pop("error")] == [None, None]
+    assert [good["label"], more["label"]] == [each["label"] for each in ask(address, rows[:2])]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("digits", signal.SIGINT), pytest.param("words", signal.SIGTERM, marks=pytest.mark.long)]
 )
 def test_ctrl_c_or_termination_takes_the_server_and_its_files_down(server_of, name, number):
     process, _, log = server_of(name)

@@ -24,9 +24,9 @@ def why_not() -> str:
     if shutil.which("ip") is None:
         return "there is no ip here: `apt-get install iproute2` brings it"
     name = f"pedigree-{os.getpid()}-probe"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        return f"network namespaces cannot be made here ({made.stderr.strip()})"
+    done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return f"network namespaces cannot be made here ({done.stderr.strip()})"
     subprocess.run(["ip", "netns", "del", name], check=True)
     return ""
 

@@ -16,7 +16,8 @@ import boto3
 import psycopg2
 from moto.server import ThreadedMotoServer
 
-from pipelines.children import Children, environment
+from components.runtime.processes import environment
+from pipelines.children import Children
 
 DATA, ARTIFACTS = "data", "artifacts"
 """Buckets."""
@@ -85,8 +86,8 @@ def postgres(*databases: str) -> Iterator[str]:
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
     options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
     try:
-        made = ("--encoding=UTF8", "--locale=C", "--no-sync", "--auth=scram-sha-256")
-        run("initdb", "--username=team", f"--pwfile={folder / 'password'}", *made)
+        flags = ("--encoding=UTF8", "--locale=C", "--no-sync", "--auth=scram-sha-256")
+        run("initdb", "--username=team", f"--pwfile={folder / 'password'}", *flags)
         run("pg_ctl", "start", "--wait", f"--log={folder / 'log'}", f"--options={options}")
         try:
             address = f"postgresql://team:{password}@127.0.0.1:{port}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from components.training import saved
+from components.training import model_files
 from components.trust import lineage
 from tests.conftest import run_in
 from tests.pipelines.test_cli import edit
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(bool(hosts.why_not()), reason=hosts.why_not()),
 ]
 
-TRAIN = [sys.executable, "-m", "components", "vision", "train"]
+TRAIN = [sys.executable, "-m", "components", "digits", "train"]
 
 
 @dataclass
@@ -41,8 +41,8 @@ def trained(project, tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("cluster")
     one, two = folder / "one", folder / "two"
     shutil.copytree(project, one, ignore=shutil.ignore_patterns("build", "mlflow.db", "mlruns", ".prefect"))
-    edit(one / "params.yaml", "workers: 0", "workers: 2")  # of vision's training, which is first
-    prepared = run_in(one, "components", "vision", "prepare")
+    edit(one / "params.yaml", "workers: 0", "workers: 2")  # of digits' training, which is first
+    prepared = run_in(one, "components", "digits", "prepare")
     assert prepared.returncode == 0, prepared.stderr
     shutil.copytree(one, two)
     ran: list[set[str]] = [set(), set()]
@@ -56,7 +56,7 @@ def trained(project, tmp_path_factory) -> Trained:
             time.sleep(0.2)
     for process, name in zip(processes, ("two", "one"), strict=True):
         assert process.returncode == 0, (folder / f"{name}.log").read_text()
-    return Trained(*(each / "build" / "vision" / "model" for each in (one, two)), ran)
+    return Trained(*(each / "build" / "digits" / "model" for each in (one, two)), ran)
 
 
 def test_a_worker_is_on_each_host(trained):
@@ -66,7 +66,9 @@ def test_a_worker_is_on_each_host(trained):
 
 
 def test_two_hosts_train_bit_for_bit_what_one_does(trained):
-    weights = [(model / saved.WEIGHTS).read_bytes() for model in (trained.one, trained.two)]
+    weights = [(model / model_files.WEIGHTS).read_bytes() for model in (trained.one, trained.two)]
     assert weights[0] == weights[1]
-    losses = [[row["train/loss"] for row in saved.read_history(model)] for model in (trained.one, trained.two)]
+    losses = [
+        [row["train/loss"] for row in model_files.read_history(model)] for model in (trained.one, trained.two)
+    ]
     assert losses[0] == losses[1]

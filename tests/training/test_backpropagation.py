@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from components.images.normalize import Normalize
+from components.images.resnet import ResNet
 from components.params import read, validate
-from components.vision.model import Normalize, ResNet
-from components.vision.params import VisionParams
-from components.vision.train import step
+from components.tasks.image_classification.params import VisionParams
+from components.tasks.image_classification.train import step
 
-PARAMS = validate(VisionParams, read(Path(__file__).parents[2] / "params.yaml"), ("tasks", "vision"))
+PARAMS = validate(VisionParams, read(Path(__file__).parents[1] / "params.yaml"), ("models", "digits"))
 SAMPLES, INPUTS, HIDDEN, CLASSES = 6, 5, 4, 3
 
 
@@ -59,11 +60,11 @@ def by_differences(x, y, weights, width=1e-6):
 
     slopes = {name: np.empty_like(value) for name, value in weights.items()}
     for name, value in weights.items():
-        for place in np.ndindex(value.shape):
+        for index in np.ndindex(value.shape):
             nudge = np.zeros_like(value)
-            nudge[place] = width
+            nudge[index] = width
             up, down = at(weights | {name: value + nudge}), at(weights | {name: value - nudge})
-            slopes[name][place] = (up - down) / (2 * width)
+            slopes[name][index] = (up - down) / (2 * width)
     return slopes
 
 

@@ -31,13 +31,13 @@ def noisy(batch: dict, values: object) -> dict:
 
 def killed_at(update: int) -> Task:
     """Return the toy task whose training is ended in the update of that number, from 1."""
-    made = 0
+    count = 0
 
     def killing_step(model: nn.Module, batch: dict, values: object) -> object:
-        nonlocal made
+        nonlocal count
         if model.training and len(batch["x"]) == 16:
-            made += 1
-            if made == update:
+            count += 1
+            if count == update:
                 raise KilledError
         return step(model, batch, values)
 
@@ -70,7 +70,7 @@ def numbers(metrics: list[dict]) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in metrics]
 
 
-def last(folder: Path) -> checkpoint.Place | None:
+def last(folder: Path) -> checkpoint.TrainingState | None:
     name = checkpoint.latest(folder)
     return checkpoint.load(folder, name)[0] if name else None
 
@@ -78,42 +78,57 @@ def last(folder: Path) -> checkpoint.Place | None:
 @pytest.mark.parametrize(("update", "optimizer"), [(1, "sgd"), (4, "adamw"), (5, "muon"), (9, "sgd")])
 def test_a_training_killed_at_any_update_ends_in_the_same_weights_and_metrics(tmp_path, update, optimizer):
     settings = {**SETTINGS, "optimizer": OPTIMIZERS[optimizer]}
-    whole, told = fit(tmp_path / "whole", task(), **settings)
+    whole, reported = fit(tmp_path / "whole", task(), **settings)
     with pytest.raises(KilledError):
         fit(tmp_path / "killed", killed_at(update), **settings)
     again, rest = fit(tmp_path / "killed", task(), **settings)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert numbers(rest) == numbers(told)[-len(rest) :]
-    place = last(tmp_path / "killed")
-    assert numbers(place.history) == numbers(told)
+    assert numbers(rest) == numbers(reported)[-len(rest) :]
+    state = last(tmp_path / "killed")
+    assert numbers(state.history) == numbers(reported)
+
+
+@pytest.mark.parametrize("update", [2, 5])
+def test_a_training_killed_while_weights_are_frozen_or_afterwards_ends_in_the_same_weights(tmp_path, update):
+    frozen = {"1.weight", "1.bias"}
+    settings = {**SETTINGS, "init": {"from": "elsewhere", "freeze": 1}}
+
+    def starting(each: Task) -> Task:
+        return replace(each, initialise=lambda *_: frozen)
+
+    whole, reported = fit(tmp_path / "whole", starting(task()), **settings)
+    with pytest.raises(KilledError):
+        fit(tmp_path / "killed", starting(killed_at(update)), **settings)
+    again, rest = fit(tmp_path / "killed", starting(task()), **settings)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert numbers(rest) == numbers(reported)[-len(rest) :]
 
 
 def test_a_training_that_was_over_is_not_made_again(tmp_path):
     weights, _ = fit(tmp_path, task(), **SETTINGS)
-    again, told = fit(tmp_path, killed_at(1), **SETTINGS)
-    assert told == []
+    again, reported = fit(tmp_path, killed_at(1), **SETTINGS)
+    assert reported == []
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_the_last_two_checkpoints_are_kept_and_the_best_weights_that_they_name(tmp_path):
     fit(tmp_path, task(), **SETTINGS)
     assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 2
-    place = last(tmp_path)
-    assert place.best.file in [file.name for file in tmp_path.glob("best-*")]
+    state = last(tmp_path)
+    assert state.best.file in [file.name for file in tmp_path.glob("best-*")]
     assert len(list(tmp_path.glob("best-*"))) <= 2
 
 
-BEGUN = checkpoint.Place(
+STARTED = checkpoint.TrainingState(
     update=1,
     epoch=0,
     batch=1,
     world=1,
     score=None,
-    epochs_without_better=0,
+    validations_without_improvement=0,
     best=None,
     seconds=0,
     trained=0,
-    names=[],
     history=[],
 )
 
@@ -121,13 +136,13 @@ BEGUN = checkpoint.Place(
 def test_training_goes_on_while_a_checkpoint_of_what_it_was_is_written(tmp_path, monkeypatch):
     disk, save_file, weights = threading.Event(), checkpoint.save_file, torch.zeros(3)
     monkeypatch.setattr(checkpoint, "save_file", lambda *what: disk.wait(30) and save_file(*what))
-    with checkpoint.Keeper(tmp_path) as keeper:
-        keeper.save(BEGUN, {"weights": weights})
+    with checkpoint.CheckpointWriter(tmp_path) as writer:
+        writer.save(STARTED, {"weights": weights})
         weights += 1
         assert not checkpoint.latest(tmp_path)
         disk.set()
-    place, tensors = checkpoint.load(tmp_path, checkpoint.latest(tmp_path))
-    assert place == BEGUN
+    state, tensors = checkpoint.load(tmp_path, checkpoint.latest(tmp_path))
+    assert state == STARTED
     assert torch.equal(tensors["weights"], torch.zeros(3))
 
 
@@ -135,28 +150,28 @@ def test_a_checkpoint_that_could_not_be_written_ends_the_training_at_the_next_on
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    keeper = checkpoint.Keeper(tmp_path)
+    writer = checkpoint.CheckpointWriter(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
-        keeper.save(BEGUN, {"weights": torch.zeros(3)})
+        writer.save(STARTED, {"weights": torch.zeros(3)})
         with pytest.raises(OSError, match="No space left"):
-            keeper.save(BEGUN, {"weights": torch.zeros(3)})
-    keeper.save(BEGUN, {"weights": torch.zeros(3)})
-    keeper.wait()
+            writer.save(STARTED, {"weights": torch.zeros(3)})
+    writer.save(STARTED, {"weights": torch.zeros(3)})
+    writer.wait()
     assert checkpoint.latest(tmp_path)
 
 
-def test_an_epoch_is_told_of_when_its_checkpoint_and_its_best_weights_are_on_the_disk(tmp_path, monkeypatch):
+def test_an_epoch_is_reported_when_its_checkpoint_and_its_best_weights_are_on_the_disk(tmp_path, monkeypatch):
     save_file, found = checkpoint.save_file, []
     monkeypatch.setattr(checkpoint, "save_file", lambda *what: time.sleep(0.1) or save_file(*what))
 
     def look(event: dict) -> None:
-        if event["kind"] == "epoch":
-            place = last(tmp_path)
-            found.append((place.epoch, (tmp_path / place.best.file).is_file()))
+        if event["kind"] == "validation":
+            state = last(tmp_path)
+            found.append((state.epoch, (tmp_path / state.best.file).is_file()))
 
-    _, told = fit(tmp_path, task(), tell=look, **SETTINGS)
-    assert found == [(epoch + 1, True) for epoch in range(len(told))]
+    _, reported = fit(tmp_path, task(), tell=look, **SETTINGS)
+    assert found == [(epoch + 1, True) for epoch in range(len(reported))]
 
 
 @pytest.mark.parametrize("number", [1, 3, 6])
@@ -164,7 +179,7 @@ def test_a_training_killed_while_it_writes_a_checkpoint_ends_in_the_same_weights
     whole, _ = fit(tmp_path / "whole", task(), **SETTINGS)
     save_file, calls = checkpoint.save_file, []
 
-    def cut_off(own: dict, new: Path, state: dict) -> None:
+    def interrupt(own: dict, new: Path, state: dict) -> None:
         calls.append(new)
         if len(calls) == number:
             new.write_bytes(b"half of it")
@@ -172,7 +187,7 @@ def test_a_training_killed_while_it_writes_a_checkpoint_ends_in_the_same_weights
         save_file(own, new, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", cut_off)
+        patch.setattr(checkpoint, "save_file", interrupt)
         with pytest.raises(KilledError):
             fit(tmp_path / "killed", task(), **SETTINGS)
     again, _ = fit(tmp_path / "killed", task(), **SETTINGS)
@@ -230,17 +245,17 @@ def test_a_worker_that_does_not_see_the_checkpoint_that_rank_0_found_trains_on_n
     name = checkpoint.latest(tmp_path)
     file = tmp_path / checkpoint.FOLDER / name
     file.unlink() if how == "not there yet" else damage(file, how)
-    with pytest.raises(DamagedError, match=f"{name} is not there as it was written"):
+    with pytest.raises(DamagedError, match=f"{name} is missing or damaged"):
         checkpoint.load(tmp_path, name)
 
 
 @given(samples=st.integers(1, 40), before=st.integers(1, 5), after=st.integers(1, 5))
-def test_state_is_dealt_among_another_number_of_workers_as_samples_are(samples, before, after):
+def test_state_is_distributed_among_another_number_of_workers_as_samples_are(samples, before, after):
     whole = torch.arange(samples * 2).view(samples, 2)
     parts = [{"state": whole[rank::before]} for rank in range(before)]
-    kept = checkpoint.parts_of(checkpoint.keep_parts(parts), before)
+    unpacked = checkpoint.unpack_shards(checkpoint.pack_shards(parts), before)
     for rank in range(after):
-        assert torch.equal(checkpoint.dealt(kept, rank, after)["state"], whole[rank::after])
+        assert torch.equal(checkpoint.resharded(unpacked, rank, after)["state"], whole[rank::after])
 
 
 def test_an_optimizers_state_keeps_the_memory_format_of_its_parameter():

@@ -41,6 +41,7 @@ def test_a_recurrent_layer_costs_on_a_gpu_what_it_costs_here(directions):
     assert device._gate_flops_cudnn(tuple(x.shape), weights) == pytest.approx(here, rel=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not device.can_compile(), reason="this machine cannot compile")
 def test_a_compiled_network_computes_what_it_did_and_learns_on_the_same_weights():
     model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(32, 8)
@@ -57,13 +58,13 @@ def test_a_compiled_network_computes_what_it_did_and_learns_on_the_same_weights(
         torch.testing.assert_close(each.grad, gradient)
 
 
-def test_to_compile_without_a_compiler_is_refused_with_the_remedy(monkeypatch):
+def test_to_compile_without_a_compiler_is_rejected_with_the_remedy(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(PedigreeError, match=r"needs a C\+\+ compiler .*, or set train\.compile to false"):
         device.compiled(nn.Linear(1, 1), CPU)
 
 
-def test_the_peak_is_at_least_what_a_plain_product_reaches():
+def test_the_peak_is_of_the_order_of_what_a_plain_product_reaches():
     matrix = torch.randn(256, 256)
     plain = 2 * 256**3 * device._calls_per_second(lambda: matrix @ matrix, CPU, 0.05)
     assert device.peak_flops(CPU, "fp32", 0.1) > plain / 10
@@ -75,7 +76,7 @@ def test_images_become_channels_last_and_labels_stay():
     assert batch["label"].shape == (2,)
 
 
-def test_auto_is_bf16_where_the_processor_has_it_and_else_bf16_is_refused(monkeypatch):
+def test_auto_is_bf16_where_the_processor_has_it_and_else_bf16_is_rejected(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": True})
     assert [device.precision_on(CPU, asked) for asked in ("auto", "fp32", "bf16")] == ["bf16", "fp32", "bf16"]
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})

@@ -8,56 +8,52 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch._dynamo.utils import counters
 
 from components import params
-from components.batches import in_order, shuffled
-from components.contracts import Manifest, Plan, Prepared, StepOutput, Task, Workers
-from components.training import loop, saved
+from components.contracts import Manifest, Prepared, Shard, StepOutput, Task, Worker
+from components.datasets.batches import shuffled
+from components.datasets.splits import Columns
+from components.tasks.image_classification.params import VisionParams
+from components.training import loop, model_files
 from components.training.device import can_compile
-from components.vision.params import VisionParams
 from tests.conftest import BF16
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
-def split(name: str) -> dict[str, torch.Tensor]:
+def split(name: str) -> Columns:
     generator = torch.Generator().manual_seed(len(name))
     x = torch.randn(48, 4, generator=generator)
-    return {"x": x, "y": x @ torch.tensor([[1.0], [-2.0], [0.5], [3.0]])}
+    return Columns({"x": x, "y": x @ torch.tensor([[1.0], [-2.0], [0.5], [3.0]])})
 
 
 def step(model: nn.Module, batch: dict, values: VisionParams) -> StepOutput:
     losses = F.mse_loss(model(batch["x"]), batch["y"], reduction="none")[:, 0]
-    return StepOutput(losses.mean(), {"loss": losses.detach().double().sum()}, len(losses))
+    return StepOutput(losses.sum(), len(losses))
 
 
-def toy(augment=lambda batch, values: batch, dropout: float = 0.0) -> Task:
+def toy(augment=lambda batch, values: batch, dropout: float = 0.0, better: str = "less") -> Task:
     """Linear regression, as a task."""
     return Task(
         name="toy",
         params=VisionParams,
         default_data=None,
+        embedded="",
         public_data={},
         prepare=None,
-        build_model=lambda values, manifest: nn.Sequential(nn.Dropout(dropout), nn.Linear(4, 1)),
-        initialise=lambda model, values, split: None,
         load_split=lambda folder, name: split(name),
-        train_batches=shuffled,
-        eval_batches=in_order,
+        build_model=lambda values, manifest: nn.Sequential(nn.Dropout(dropout), nn.Linear(4, 1)),
         augment=augment,
         step=step,
-        metrics=lambda sums, count: {"loss": sums["loss"] / count},
-        predict=lambda model, batch: {"y": model(batch["x"])},
-        evaluate=None,
+        better={"loss": better},
+        predict=lambda model, batch, values: {"y": model(batch["x"])},
         outcomes=None,
-        scale=float,
-        readable=frozenset(),
-        score="loss",
-        better="less",
+        score=None,
+        evaluate=None,
         served=None,
         load_predict=None,
     )
@@ -72,22 +68,32 @@ BASE = {
     "clip_norm": 0.0,
     "average": {"name": "none"},
     "best_metric": "loss",
-    "best_mode": "min",
+    "validation": {"every": 0, "samples": 0},
 }
 
 
 def fit(
-    out: Path, task: Task | None = None, tell: Callable[[dict], None] = lambda event: None, **train
+    out: Path,
+    task: Task | None = None,
+    tell: Callable[[dict], None] = lambda event: None,
+    rank: int = 0,
+    world: int = 1,
+    **train,
 ) -> tuple[dict[str, torch.Tensor], list[dict]]:
-    """Train, `tell` of each event, and return the weights that were kept and the metrics of each epoch."""
-    overlay = params.Values({"tasks": {"vision": {"train": BASE}}}, {}).over(params.read(ROOT / params.FILE))
-    overlay = params.Values({"tasks": {"vision": {"train": train}}}, {}).over(overlay)
-    values = params.validate(VisionParams, overlay, ("tasks", "vision"))
+    """Train, `tell` of each event, and return the weights that were saved and the metrics of each validation."""
+    overlay = params.Values({"models": {"digits": {"train": BASE}}}, {}).over(
+        params.read(ROOT / "tests" / params.FILE)
+    )
+    overlay = params.Values({"models": {"digits": {"train": train}}}, {}).over(overlay)
+    values = params.validate(VisionParams, overlay, ("models", "digits"))
     events: list[dict] = []
     out.mkdir(exist_ok=True)
-    prepared = Prepared(out, Manifest(task="toy", splits={}, refused=[], facts={}))
-    loop.fit(task or toy(), values, prepared, out, Workers(CPU, emit=lambda e: events.append(e) or tell(e)))
-    return load_file(out / saved.WEIGHTS), [e["metrics"] for e in events if e["kind"] == "epoch"]
+    prepared = Prepared(out, Manifest(task="toy", splits={}, rejected=[], facts={}))
+    worker = Worker(CPU, rank, world, lambda event: events.append(event) or tell(event))
+    sources = {key: Path(named) for key, named in params.sources(values).items()}
+    loop.fit(task or toy(), values, prepared, out, worker, sources)
+    weights = {} if rank else load_file(out / model_files.WEIGHTS)
+    return weights, [e["metrics"] for e in events if e["kind"] == "validation"]
 
 
 def by_hand(updates: int) -> dict[str, torch.Tensor]:
@@ -97,7 +103,7 @@ def by_hand(updates: int) -> dict[str, torch.Tensor]:
     weight, bias = layer.weight.detach(), layer.bias.detach()
     values = SimpleNamespace(train=SimpleNamespace(batch_size=16, seed=0))
     for update in range(updates):
-        batches = shuffled(split("train"), values, Plan(update // 3))
+        batches = shuffled(split("train"), values, Shard(update // 3))
         batch = batches[update % 3]
         error = batch["x"] @ weight.T + bias - batch["y"]  # (N, 1)
         weight = weight - 0.1 * 2 * (error * batch["x"]).mean(0, keepdim=True)
@@ -139,7 +145,7 @@ def test_dropout_and_augmentation_are_the_same_numbers_in_every_run_of_a_seed(tm
 
 
 def test_the_kept_weights_are_those_of_the_best_epoch_not_the_last(tmp_path):
-    weights, metrics = fit(tmp_path / "all", epochs=4, best_mode="max")  # the worst epoch is the first
+    weights, metrics = fit(tmp_path / "all", toy(better="more"), epochs=4)  # the worst epoch is the first
     first, _ = fit(tmp_path / "first", epochs=1)
     assert max(m["val/loss"] for m in metrics) == metrics[0]["val/loss"]
     for name in weights:
@@ -147,7 +153,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch_not_the_last(tmp_path):
 
 
 def test_training_stops_when_patience_is_over(tmp_path):
-    _, metrics = fit(tmp_path, epochs=20, best_mode="max", patience=3)
+    _, metrics = fit(tmp_path, toy(better="more"), epochs=20, patience=3)
     assert len(metrics) == 4
 
 
@@ -162,11 +168,11 @@ def test_the_moving_average_is_what_is_validated_and_kept(tmp_path):
 
 
 def test_averaged_sgd_keeps_the_mean_of_the_weights_since_its_start(tmp_path):
-    kept, _ = fit(tmp_path, best_mode="min", average={"name": "mean", "start": 0.5})
+    stored, _ = fit(tmp_path, average={"name": "mean", "start": 0.5})
     steps = [by_hand(updates) for updates in (6, 7, 8, 9)]  # of nine, the fifth's stretch begins before the half
     if_fifth = [by_hand(5), *steps]
-    expected = {name: torch.stack([step[name] for step in if_fifth]).mean(0) for name in kept}
-    for name, value in kept.items():
+    expected = {name: torch.stack([step[name] for step in if_fifth]).mean(0) for name in stored}
+    for name, value in stored.items():
         torch.testing.assert_close(value, expected[name])
 
 
@@ -203,6 +209,81 @@ def test_validation_counts_every_sample_once(tmp_path):
     model.load_state_dict({name.removeprefix("1."): value for name, value in weights.items()})
     val = split("val")
     assert metrics[0]["val/loss"] == pytest.approx(F.mse_loss(model(val["x"]), val["y"]).item(), rel=1e-6)
+
+
+def started(*names: str) -> Task:
+    """Return a task whose network has these weights from elsewhere: they are ones."""
+
+    def build(values: VisionParams, manifest: Manifest) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    def initialise(model: nn.Module, split: Columns, values: VisionParams, sources: dict) -> set[str]:
+        for name in names:
+            nn.init.ones_(model.get_parameter(name))
+        return set(names)
+
+    return replace(toy(), build_model=build, initialise=initialise)
+
+
+BACKBONE = ("0.weight", "1.weight", "1.bias")
+SLOW = {"optimizer": {"lr": 0.01}}
+STATISTICS = {"1.running_mean": 0, "1.running_var": 1, "1.num_batches_tracked": 0}
+
+
+def test_a_module_of_which_a_part_is_new_keeps_its_running_statistics_up_to_date(tmp_path):
+    weights, _ = fit(tmp_path, started("1.weight"), epochs=1, init={"from": "a", "freeze": 1})
+    assert torch.equal(weights["1.weight"], torch.ones(4))
+    assert weights["1.num_batches_tracked"] == 3
+
+
+def test_a_frozen_layer_without_statistics_stays_in_training_mode(tmp_path):
+    """In evaluation mode cuDNN would compute no gradient through a recurrent layer."""
+    modes: list[bool] = []
+
+    class Layer(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            modes.append(self.training)
+            return super().forward(x)
+
+    def build(values: VisionParams, manifest: Manifest) -> nn.Module:
+        return nn.Sequential(Layer(4, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    def training(model: nn.Module, batch: dict, values: VisionParams) -> StepOutput:
+        modes.clear()
+        output = step(model, batch, values)
+        assert modes == [model.training]
+        return output
+
+    task = replace(started(*BACKBONE), build_model=build, step=training)
+    fit(tmp_path, task, epochs=1, init={"from": "a", "freeze": 1})
+
+
+def test_a_network_starts_from_the_tensors_of_a_file_that_fit_it(tmp_path):
+    """What a task does that says nothing else of its start."""
+    network, file = nn.Sequential(nn.Dropout(0), nn.Linear(4, 1)), tmp_path / "a.safetensors"
+    saved_bias = torch.full((1,), 7.0)
+    save_file({"1.bias": saved_bias, "1.weight": torch.ones(3, 4), "2.bias": torch.ones(1)}, file)
+    before = network[1].weight.clone()
+    assert loop.initialise(toy(), None, network, split("train"), {params.INIT: file}) == {"1.bias"}
+    assert torch.equal(network[1].bias, saved_bias)
+    assert torch.equal(network[1].weight, before)
+
+
+def test_the_first_layer_moves_by_the_share_that_layer_decay_says(tmp_path):
+    def build(values: VisionParams, manifest: Manifest) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+
+    task, one = replace(toy(), build_model=build), {"epochs": 1, "batch_size": 48}
+    torch.manual_seed(0)
+    before = build(None, None).state_dict()
+    moved = {}
+    for decay in (1.0, 0.25):
+        weights, metrics = fit(tmp_path / f"{decay}", task, **one, init={"layer_decay": decay})
+        moved[decay] = {name: weights[name] - before[name] for name in before}
+        assert metrics[0]["train/lr"] == 0.1
+    for name, whole in moved[1.0].items():
+        share = 0.25 if name.startswith("0.") else 1
+        torch.testing.assert_close(moved[0.25][name], share * whole, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.skipif(not can_compile(), reason="this machine cannot compile")

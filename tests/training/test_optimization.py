@@ -1,5 +1,6 @@
 """Optimizers, schedules and averages of the weights do what their papers say."""
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,13 @@ import torch
 from torch import nn
 
 from components.params import AverageParams, OptimizerParams, TrainParams, read
-from components.training.optimization import build_average, build_optimizers, learning_rate, orthogonalised
+from components.training.optimization import (
+    LAYER_FACTOR,
+    build_average,
+    build_optimizers,
+    learning_rate,
+    orthogonalised,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +25,7 @@ def optimizer(name="sgd", lr=0.5, momentum=0.9, weight_decay=0.01):
 
 
 def rates(name: str, warmup: float, updates: int = 100) -> list[float]:
-    train = read(ROOT / "params.yaml").tree["tasks"]["vision"]["train"]
+    train = read(ROOT / "tests" / "params.yaml").tree["models"]["digits"]["train"]
     shared = {key: value for key, value in train.items() if key in TrainParams.model_fields}
     chosen = {"optimizer": optimizer(), "schedule": {"name": name, "warmup": warmup}}
     params = TrainParams.model_validate({**shared, **chosen})
@@ -82,6 +89,41 @@ def test_frozen_weights_are_left_out():
     assert held("sgd", model) == [id(p) for p in model[1].parameters()]
 
 
+def factors(model: nn.Module, decay: float, name: str = "sgd") -> dict[str, float]:
+    """Return what the rate of each parameter, by its name, is multiplied by."""
+    groups = [g for built in build_optimizers(model, optimizer(name), decay) for g in built.param_groups]
+    found = {id(parameter): group[LAYER_FACTOR] for group in groups for parameter in group["params"]}
+    return {name: found[id(parameter)] for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_each_layer_learns_at_a_fixed_share_of_the_rate_of_the_layer_after_it(name):
+    layers = {
+        "embedding": nn.Embedding(5, 3),
+        "lstm": nn.LSTM(3, 4),
+        "norm": nn.LayerNorm(4),
+        "head": nn.Linear(4, 5),
+    }
+    model = nn.Sequential(OrderedDict(layers))
+    found = factors(model, 0.5, name)
+    shares = {"embedding": 0.25, "lstm": 0.5, "norm": 0.5, "head": 1.0}  # a norm is of the layer before it
+    assert found == {name: shares[name.split(".")[0]] for name in found}
+    assert set(factors(model, 1, name).values()) == {1}
+
+
+def test_the_modules_of_one_numbered_block_are_one_layer():
+    block = [nn.Sequential(OrderedDict(a=nn.Linear(3, 3), b=nn.Linear(3, 3))) for _ in range(3)]
+    model = nn.Sequential(OrderedDict(stem=nn.Linear(3, 3), blocks=nn.Sequential(*block), head=nn.Linear(3, 2)))
+    found = factors(model, 0.5)
+    assert {found[f"blocks.0.{name}.weight"] for name in "ab"} == {0.125}
+    assert [found[f"{layer}.weight"] for layer in ("stem", "blocks.1.a", "blocks.2.b", "head")] == [
+        1 / 16,
+        0.25,
+        0.5,
+        1,
+    ]
+
+
 def held(name: str, model: nn.Module) -> list[int]:
     """Return the parameters that the optimizers have, as often as they have them."""
     groups = [group for built in build_optimizers(model, optimizer(name)) for group in built.param_groups]
@@ -97,8 +139,8 @@ def test_every_trainable_parameter_is_with_one_optimizer(name):
 def test_muon_has_the_matrices_between_hidden_layers_alone():
     model = nn.Sequential(nn.Embedding(5, 3), nn.LSTM(3, 4), nn.Linear(4, 4), nn.Linear(4, 5))
     muon, adamw = build_optimizers(model, optimizer("muon"))
-    taken = {id(p) for group in muon.param_groups for p in group["params"]}
-    assert taken == {id(p) for p in (model[1].weight_ih_l0, model[1].weight_hh_l0, model[2].weight)}
+    matrices = {id(p) for group in muon.param_groups for p in group["params"]}
+    assert matrices == {id(p) for p in (model[1].weight_ih_l0, model[1].weight_hh_l0, model[2].weight)}
     assert isinstance(adamw, torch.optim.AdamW)
 
 
@@ -155,8 +197,8 @@ def test_the_average_includes_running_statistics():
 
 
 def test_without_bf16_muon_computes_what_it_does_with_it_in_fp32(monkeypatch):
-    taken = torch.optim._muon._zeropower_via_newtonschulz
-    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", taken)  # is put back at the end
+    matrices = torch.optim._muon._zeropower_via_newtonschulz
+    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", matrices)  # is put back at the end
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     torch.manual_seed(0)
     layer = nn.Linear(8, 24, bias=False)
@@ -168,4 +210,4 @@ def test_without_bf16_muon_computes_what_it_does_with_it_in_fp32(monkeypatch):
     moved = (before - layer.weight.detach()) / (0.1 * 0.2 * 24**0.5)
     settings = ((3.4445, -4.775, 2.0315), 5, 1e-7)  # torch's own
     torch.testing.assert_close(moved, orthogonalised(layer.weight.grad, *settings), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(moved, taken(layer.weight.grad, *settings).float(), atol=0.03, rtol=0.1)
+    torch.testing.assert_close(moved, matrices(layer.weight.grad, *settings).float(), atol=0.03, rtol=0.1)

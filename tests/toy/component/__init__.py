@@ -1,32 +1,26 @@
 """A straight line through points: the smallest task there can be."""
 
-from components.toy import evaluate, model, prepare, register, train
-from components.toy.params import ToyParams
+from components.tasks.toy import task
+from components.tasks.toy.params import ToyParams
 
-from components.batches import in_order, shuffled
 from components.contracts import Task
+from components.datasets.splits import Columns
 
-TASK = Task(
+TASK = Task[ToyParams, Columns](
     name="toy",
     params=ToyParams,
-    default_data=prepare.default_data,
+    default_data=task.default_data,
+    embedded="points",
     public_data={},
-    prepare=prepare.prepare,
-    build_model=model.build_model,
-    initialise=model.initialise,
-    load_split=prepare.load_split,
-    train_batches=shuffled,
-    eval_batches=in_order,
-    augment=train.augment,
-    step=train.step,
-    metrics=train.metrics,
-    predict=train.predict,
-    evaluate=evaluate.evaluate,
-    outcomes=evaluate.outcomes,
-    scale=float,
-    readable=frozenset(),
-    score="squared_error",
-    better="less",
-    served=register.served,
-    load_predict=register.load_predict,
+    prepare=task.prepare,
+    load_split=task.load_split,
+    build_model=task.build_model,
+    step=task.step,
+    better={"loss": "less"},
+    predict=task.predict,
+    outcomes=task.outcomes,
+    score=task.score,
+    evaluate=task.evaluate,
+    served=task.served,
+    load_predict=task.load_predict,
 )

@@ -4,4 +4,4 @@ from components.params import TaskParams
 
 
 class ToyParams(TaskParams):
-    """tasks.toy in params.yaml."""
+    """The parameters of a model of the task toy."""

@@ -1,0 +1,1 @@
+"""Code shared by classifiers: loss, answers to requests, and the report on the test split."""

@@ -1,0 +1,197 @@
+"""The files of a raw folder: the one list by which they are read, hashed and pinned."""
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from components.contracts import RejectedFile
+from components.errors import PedigreeError
+
+SYSTEM_NAMES = frozenset(
+    (
+        # Windows, on disks and in its Explorer
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+        *("$recycle.bin", "recycler", "system volume information", "found.000"),
+        # macOS, in archives, on network disks, and for a folder's picture
+        *("__macosx", "network trash folder", "temporary items", "icon\r"),
+        # file systems and network disks (Synology, QNAP)
+        *("lost+found", "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+    )
+)
+"""Files and folders that a system puts beside people's own, in small letters; so are all that begin with a dot."""
+SYSTEM_SUFFIX = re.compile(
+    r"[:\uf03a](zone\.identifier|smartscreen|encryptable|com\.dropbox\.\w+|afp_\w+)(:\$data)?$"
+    "|@syno(eastream|resource)$",
+    re.IGNORECASE,
+)
+"""What NTFS keeps beside a file's content: on other file systems it is a file with this at the end of its name.
+
+Windows Subsystem for Linux and Samba write the colon as U+F03A.
+"""
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+"""Names of a split's folder, in small letters."""
+NESTED = ".dvc"
+"""A folder of this name makes DVC take its parent for another project, of which it pins nothing."""
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a raw folder holds."""
+
+    readable: frozenset[str]
+    """Paths below the folder of all files that preparation may read: neither hidden nor a system's own."""
+    rejected: tuple[RejectedFile, ...]
+    """Entries that are no files, or whose names cannot be written into a list, such as DVC's."""
+
+
+def survey(folder: Path) -> Files:
+    """List a raw folder without opening a file; a folder that does not exist has none.
+
+    Raises:
+        PedigreeError: the folder, or one inside it, is a link or another DVC project, of which DVC pins nothing, or
+            it may not be read.
+    """
+    for each in (folder, folder.parent):
+        if each.is_symlink():
+            raise PedigreeError(
+                f"{each} is a symbolic link, which DVC does not follow: remove it, or mount the disk there"
+            )
+    readable: list[str] = []
+    rejected: list[RejectedFile] = []
+    links: list[str] = []
+    for path, entry in _walk(folder, PurePath()) if folder.is_dir() else ():
+        name, is_folder = path.as_posix(), _is_folder(entry)
+        if is_folder and entry.is_symlink():
+            links.append(name)
+        elif is_folder and entry.name == NESTED:
+            raise PedigreeError(
+                f"{folder / path.parent} is a DVC project of its own, of which this one pins nothing: remove "
+                f"{folder / path}"
+            )
+        elif reason := _reason(name, entry):
+            rejected.append(RejectedFile(file=printable(name), reason=reason))
+        elif not is_folder and all(map(shown, path.parts)):
+            readable.append(name)
+    if links:
+        raise PedigreeError(
+            f"{folder}: DVC does not follow links to folders: {listed(sorted(links))}: copy the folders into place"
+        )
+    return Files(frozenset(readable), tuple(sorted(rejected, key=lambda each: each.file)))
+
+
+def printable(name: str) -> str:
+    """Return a file name with bytes that are not UTF-8 replaced."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _walk(folder: Path, below: PurePath) -> Iterator[tuple[PurePath, "os.DirEntry[str]"]]:
+    try:
+        opened = os.scandir(folder / below)
+    except PermissionError:
+        if all(map(shown, below.parts)):
+            raise PedigreeError(
+                f"{folder / below} cannot be read: allow yourself to read it, or move it away"
+            ) from None
+        return  # only root may open lost+found
+    with opened as entries:
+        for entry in entries:
+            yield below / entry.name, entry
+            if entry.is_dir(follow_symlinks=False) and entry.name != NESTED:
+                yield from _walk(folder, below / entry.name)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _reason(name: str, entry: "os.DirEntry[str]") -> str:
+    """Return why an entry cannot be read or pinned, or an empty string."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    if ("\n" in name or "\r" in name) and shown(entry.name):  # macOS' "Icon\r" enters no list
+        return "its name has a line break in it: rename it"
+    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+        return ""  # known without asking the disk
+    try:
+        mode = stat.S_IFMT(entry.stat().st_mode)
+    except OSError:  # the target is missing, or is the link itself
+        return "a link to nothing: remove it"
+    return f"{_KINDS[mode]} instead of a file: remove it" if mode in _KINDS else ""
+
+
+def visible(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the names in a folder, except hidden and system files, and whether each is a folder, in any order.
+
+    A folder that does not exist has none.
+    """
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if shown(entry.name):
+                yield entry.name, _is_folder(entry)
+
+
+def shown(name: str) -> bool:
+    """Return whether a name is neither hidden nor that of a system's own file or folder."""
+    return not (name.startswith(".") or name.lower() in SYSTEM_NAMES or SYSTEM_SUFFIX.search(name))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `a, b, c` with at most five names, and the number of further ones."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder's name means in any case, or None."""
+    return next((split for split, names in SPLITS.items() if name.casefold() in names), None)
+
+
+def same(name: str) -> str:
+    """Return a name in Unicode's form C, in which the spellings of é as one or as two characters are equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Map names in Unicode's form C, sorted, to the names of folders inside `folder`.
+
+    Raises:
+        PedigreeError: two folders have the same name in two spellings, or but for spaces at the ends.
+    """
+    found: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    for name in sorted(names):
+        if (other := alike.setdefault(same(name).strip(), name)) != name:
+            raise PedigreeError(
+                f"{folder}: the folders {other!a} and {name!a} have the same name but for its spelling in Unicode "
+                "or spaces at its ends: put their files into one of them"
+            )
+        found[same(name)] = name
+    return dict(sorted(found.items()))
+
+
+def with_similar(names: Sequence[str], others: Iterable[str]) -> str:
+    """Return `a, b, c` as `listed` does; names that hardly differ from one of `others` are quoted with it."""
+    alike = {other.strip().casefold(): other for other in others}
+    return listed(
+        [
+            f"'{name}' (there is '{alike[folded]}')" if (folded := name.strip().casefold()) in alike else name
+            for name in names
+        ]
+    )

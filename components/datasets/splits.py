@@ -1,0 +1,76 @@
+"""A prepared split as columns: dense tensors, and ragged ones whose rows differ in length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from components.contracts import Batch
+from components.datasets import arrays
+from components.datasets.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The split of most tasks; see `contracts.Split`."""
+
+    dense: Batch
+    """Dense columns by name, each (N, ...)."""
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
+    """Ragged columns by name, each of N rows."""
+    lengths: Tensor | None = None
+    """Length of each sample, (N,), if batches are to be bucketed by length."""
+
+    def __getitem__(self, name: str, /) -> Tensor:
+        """Return a dense column."""
+        return self.dense[name]
+
+    def __len__(self) -> int:
+        dense = next(iter(self.dense.values()), None)
+        return len(next(iter(self.ragged.values())) if dense is None else dense)
+
+    def __getitems__(self, indices: Tensor, /) -> Batch:
+        """Return the samples at `indices`, (B,); ragged columns are padded and come with their lengths or sizes."""
+        batch = {name: tensor[indices] for name, tensor in self.dense.items()}
+        for name, rows in self.ragged.items():
+            batch[name], sizes = rows.padded(indices.cpu())
+            batch[f"{name}_{'length' if sizes.ndim == 1 else 'size'}"] = sizes
+        return batch
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the dense columns; the CPU if there are none."""
+        return next((tensor.device for tensor in self.dense.values()), torch.device("cpu"))
+
+    def read_ahead(self, indices: Tensor, /) -> None:
+        """Advise the operating system that these samples will be needed next."""
+        for tensor in self.dense.values():
+            arrays.read_ahead(tensor, indices)
+
+    def to(self, device: torch.device, /) -> Columns | None:
+        """Move the split to a GPU if it fills less than half of the free memory; otherwise return None."""
+        if device.type != "cuda":
+            return None
+        free, _ = torch.cuda.mem_get_info(device)
+        tensors = [*self.dense.values(), *(rows.values for rows in self.ragged.values())]
+        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) >= free / 2:
+            return None
+        return replace(
+            self,
+            dense={name: tensor.to(device) for name, tensor in self.dense.items()},
+            ragged={name: rows.to(device) for name, rows in self.ragged.items()},
+        )
+
+    def take(self, indices: Tensor) -> Columns:
+        """Return the samples at `indices` as a new split; ragged values are shared, not copied."""
+        return Columns(
+            {name: tensor[indices] for name, tensor in self.dense.items()},
+            {
+                name: Ragged(rows.values, rows.shapes[indices.cpu()], rows.starts[indices.cpu()])
+                for name, rows in self.ragged.items()
+            },
+            None if self.lengths is None else self.lengths[indices.cpu()],
+        )

@@ -1,0 +1,1 @@
+"""A training as a job: its identity, its provenance, and where it runs."""

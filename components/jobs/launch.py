@@ -1,0 +1,63 @@
+"""Runs the heavy work of a stage in this process or on Ray workers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from components.contracts import Event, Worker
+from components.runtime.background import in_thread
+from components.training import device
+from components.training.receiver import Receiver
+
+
+def run(
+    work: Callable[[Worker], None],
+    workers: int,
+    folder: Path,
+    on_event: Callable[[Event], None],
+    name: str,
+    retries: int = 0,
+) -> None:
+    """Run `work` on every worker and pass on rank 0's events; return when all are done.
+
+    Args:
+        work: A module-level function, or a partial of one, so that it can be sent to the workers.
+        workers: Number of workers; 0 runs `work` in this process, without Ray.
+        folder: Absolute path, visible to all workers, of events and Ray's files.
+        on_event: Receives each event, with workers in a thread of this process.
+        name: Name of the Ray run. Ray would silently resume a run of the same name in this folder.
+        retries: How often `work` is restarted on all workers after one of them, or Ray itself, dies.
+
+    Raises:
+        PedigreeError: a worker raised one, or workers died more often than `retries` allows.
+        Exception: `on_event` raised it; a training has written a checkpoint before it ended.
+    """
+    receiver = Receiver(on_event)
+    if workers == 0:
+        with receiver.raising():
+            work(Worker(device.default(), emit=receiver.receive, problem=receiver.problem))
+    else:
+        from components.adapters import ray_train  # importing Ray takes a second
+
+        with receiver.raising():
+            ray_train.run(work, workers, folder, receiver, name, retries)
+
+
+def begin(workers: int) -> None:
+    """Start in the background what `run` needs: Ray takes seconds to start."""
+    if workers:
+        in_thread(_begin, "ray-begin")
+
+
+def _begin() -> None:
+    from components.adapters import ray_train
+
+    ray_train.begin()
+
+
+def here(workers: int) -> bool:
+    """Return whether this number of workers would run on this machine, not on a Ray cluster."""
+    if workers == 0:
+        return True
+    from components.adapters import ray_cluster
+
+    return ray_cluster.ours()

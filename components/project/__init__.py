@@ -1,0 +1,1 @@
+"""Operations on a project: restore and pin data, add and list models, clean up."""

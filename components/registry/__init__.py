@@ -1,0 +1,1 @@
+"""Operations on registered versions: promote, trace, compare, reproduce, predict."""

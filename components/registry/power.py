@@ -1,0 +1,143 @@
+"""Which difference between two versions a model's test split can detect."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from components.adapters import mlflow_versions
+from components.adapters.mlflow_versions import CHAMPION, Version
+from components.contracts import Outcomes, Score
+from components.errors import PedigreeError
+from components.params import GateParams
+from components.registry import compare
+from components.registry.compare import Side
+from components.stages import prepare, register
+from components.trust import gate, intervals
+from components.trust.intervals import Estimate
+from components.trust.lineage import NONE
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the gate can detect in one group, such as a class."""
+
+    kind: str
+    name: str
+    samples: int
+    loss: float | None
+    """The smallest loss that rejects a version with probability `gate.POWER`; None if the group is not judged."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a test split can detect."""
+
+    champion: Version
+    test_split: str
+    """Hash of the test split on which the champion was tested."""
+    score: Score
+    samples: int
+    sources: int
+    """Number of sources of the test samples; 0 if samples have none."""
+    earlier: int
+    """Challengers that were compared on this test split before."""
+    most: float
+    """The largest p-value with which the next challenger is promoted."""
+    difference: float | None
+    """The smallest gain in score that passes with probability `gate.POWER`; None if no gain does."""
+    judged_by: str
+    """Name of the other version whose differences from the champion show how much chance makes; empty if none."""
+    groups: Sequence[Group]
+
+
+def power(name: str, rules: GateParams) -> Power:
+    """Return what the test split of a model's champion can detect.
+
+    How much two versions differ by chance is taken from the champion and the last other version that was tested on
+    the same split. Without one, their errors are assumed to be independent, which is more than usual.
+
+    Args:
+        name: The registered model.
+        rules: The gate's level and margins.
+
+    Raises:
+        PedigreeError: there is no champion, or its files are gone.
+    """
+    champion = mlflow_versions.find(f"{name}@{CHAMPION}")
+    side = compare.side_of(champion)
+    outcomes, score = side.outcomes, compare.score_of(side)
+    other, found = _other(champion, side)
+    tested = side.lineage.data.test_split, champion.tags.get(register.TEST_SAMPLES, NONE)
+    earlier = len(register.challengers(name, *tested))
+    most, sources = gate.allowed(rules.level, earlier), len(set(outcomes.clusters))
+    estimate = intervals.difference(found, outcomes, score) if found else _independent(outcomes, score)
+    few = 1 < sources < gate.FEWEST_SOURCES or math.isnan(estimate.error)
+    return Power(
+        champion,
+        side.lineage.data.test_split,
+        score,
+        len(outcomes.samples),
+        sources,
+        earlier,
+        most,
+        None if few else gate.detectable(estimate, most),
+        f"version {other.version}" if other else "",
+        [group for kind in rules.margins for group in _groups(outcomes, found, score, kind, rules)],
+    )
+
+
+def is_of_another_split(found: Power, prepared: Path) -> bool:
+    """Return whether a folder of prepared data has another test split than `found` is of, as after a new draw.
+
+    A folder without prepared data that can be read has none.
+    """
+    try:
+        present = prepare.load(prepared).manifest.splits["test"].sha256
+    except PedigreeError:
+        return False
+    return present != found.test_split
+
+
+def _other(champion: Version, side: Side) -> tuple[Version | None, Outcomes | None]:
+    """Return the last other version that was tested on the champion's test split, and its outcomes."""
+    for version in reversed(mlflow_versions.versions()):
+        same = version.tags.get("data.test_split") == side.lineage.data.test_split
+        if version.name != champion.name or version.version == champion.version or not same:
+            continue
+        if version.tags.get("weights") == side.lineage.weights:
+            continue
+        with suppress(PedigreeError):  # its files may be gone
+            found = compare.side_of(version).outcomes
+            if register.comparable(found, side.outcomes):
+                return version, found
+    return None, None
+
+
+def _independent(outcomes: Outcomes, score: Score) -> Estimate:
+    """Estimate the difference between two versions that are as good, with independent errors."""
+    own = intervals.jackknife(outcomes, lambda weights: score.of(outcomes.columns, weights(outcomes)))
+    return replace(own, error=math.sqrt(2) * own.error)
+
+
+def _groups(outcomes: Outcomes, other: Outcomes | None, score: Score, kind: str, rules: GateParams) -> list[Group]:
+    if kind not in outcomes.groups:
+        return []
+    found = {
+        name: (samples, estimate if other else _independent(samples, score))
+        for name, (samples, estimate) in intervals.group_differences(
+            other or outcomes, outcomes, score, kind
+        ).items()
+    }
+    judged = [name for name, (samples, _) in found.items() if not gate.too_few(samples)]
+    most = (1 - rules.level) / max(1, len(judged))
+    return [
+        Group(
+            kind,
+            name,
+            len(samples.samples),
+            rules.margins[kind] + gate.detectable(estimate, most) if name in judged else None,
+        )
+        for name, (samples, estimate) in found.items()
+    ]

@@ -1,0 +1,156 @@
+"""Files -> a registered version's predictions. A file that cannot be used is rejected with a reason."""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any
+
+from components.adapters.version_process import Answering, FileColumn
+from components.contracts import Rejected, RejectedFile, Row
+from components.datasets.ingest import Unusable
+from components.datasets.raw_files import shown
+from components.errors import PedigreeError
+
+STDIN = "-"
+LARGEST = 2**27
+"""Most bytes of a file; prediction needs about five times as much memory."""
+TOO_LARGE = f"over {LARGEST >> 20} MiB; send a smaller one"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The version's prediction for a file."""
+
+    file: str
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Read:
+    file: str
+    content: bytes | str
+
+
+def files(names: Iterable[str], here: Path) -> list[str | RejectedFile]:
+    """Return the named files, and all files below the named folders.
+
+    Paths are relative to `here`. In folders, hidden files and links to folders, which could form cycles, are
+    skipped. An unreadable or empty folder gives a rejection.
+    """
+    paths: list[str | RejectedFile] = []
+    for name in names:
+        paths += _below(name, here) if name != STDIN and _is_folder(here / name) else [name]
+    return paths
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # reading it as a file will report why
+        return False
+
+
+def _below(folder: str, here: Path) -> list[str | RejectedFile]:
+    paths: list[str] = []
+    rejected: list[str | RejectedFile] = []
+
+    def reject(error: OSError) -> None:
+        rejected.append(_rejection(os.path.relpath(error.filename, here), _unreadable(error)))
+
+    for where, folders, names in os.walk(here / folder, onerror=reject):
+        folders[:] = [name for name in folders if shown(name)]
+        inside = Path(where).relative_to(here / folder)
+        paths += [str(Path(folder) / inside / name) for name in names if shown(name)]
+    if not paths and not rejected:
+        return [_rejection(folder, "no visible file is in this folder; name another")]
+    return [*sorted(paths), *rejected]
+
+
+def answers(model: Answering, paths: Iterable[str | RejectedFile], here: Path) -> Iterator[Answer | RejectedFile]:
+    """Yield an answer or a rejection per file, in order, with only a few files in memory at a time.
+
+    Raises:
+        PedigreeError: the version does not say which of its columns takes a file.
+    """
+    if model.file is None:
+        raise PedigreeError(
+            f"{model.name} does not say which of its columns takes a file: send requests to "
+            f"`pedigree serve {model.address}`, or register a new version"
+        )
+    column = model.file
+    reads = (each if isinstance(each, RejectedFile) else _read(each, here, column.binary) for each in paths)
+    for are_rejected, group in groupby(reads, lambda each: isinstance(each, RejectedFile)):
+        if are_rejected:
+            yield from (each for each in group if isinstance(each, RejectedFile))
+        else:
+            yield from _answered(model, column, (each for each in group if isinstance(each, _Read)))
+
+
+def _answered(model: Answering, column: FileColumn, reads: Iterable[_Read]) -> Iterator[Answer | RejectedFile]:
+    names: deque[str] = deque()
+
+    def rows() -> Iterator[Row]:
+        for each in reads:
+            names.append(each.file)
+            yield {column.name: each.content}
+
+    for answer in model.answers(rows()):
+        file = names.popleft()
+        yield _rejection(file, answer.reason) if isinstance(answer, Rejected) else Answer(file, answer)
+
+
+def _read(name: str, here: Path, binary: bool) -> _Read | RejectedFile:
+    try:
+        data = _content(name, here)
+        return _Read(_printable(name), data if binary else _text(data))
+    except Unusable as reason:
+        return _rejection(name, str(reason))
+    except OSError as error:
+        return _rejection(name, _unreadable(error))
+
+
+def _content(name: str, here: Path) -> bytes:
+    """Return the bytes of a file or of standard input, without reading more than `LARGEST` allows."""
+    if name == STDIN:
+        return _bounded(sys.stdin.buffer)
+    path = here / name
+    if path.exists() and not path.is_file():  # opening a named pipe would block forever
+        raise Unusable("not a file; name a file or a folder")
+    if path.stat().st_size > LARGEST:
+        raise Unusable(TOO_LARGE)
+    with path.open("rb") as file:
+        return _bounded(file)
+
+
+def _bounded(file: IO[bytes]) -> bytes:
+    data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise Unusable(TOO_LARGE)
+    return data
+
+
+def _text(data: bytes) -> str:
+    """Return UTF-8 text without a byte-order mark and a final newline, which editors add."""
+    try:
+        return data.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise Unusable(f"not text: its byte {error.start} is not UTF-8; send text in UTF-8") from None
+
+
+def _unreadable(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file; check its name"
+    return f"unreadable ({error.strerror}); check its permissions and its disk"
+
+
+def _rejection(file: str, reason: str) -> RejectedFile:
+    return RejectedFile(file=_printable(file), reason=" ".join(reason.split()))  # on one line
+
+
+def _printable(name: str) -> str:
+    """Return a printable name, with bytes that are not UTF-8 escaped by backslashes."""
+    return name.encode(errors="backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""Infrastructure shared by all processes: atomic files, locks, child processes, interrupts."""

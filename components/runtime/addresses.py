@@ -1,0 +1,93 @@
+"""The addresses of this checkout's servers, all on 127.0.0.1.
+
+Ports are options and environment variables, so that two people can work on one machine. While `pedigree up` or
+`pedigree ui` runs, a file in build/ contains its addresses for other commands of the checkout and for links.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import PedigreeError
+
+FILE = Path("build", "addresses.json")
+
+
+@dataclass(frozen=True)
+class Port:
+    """The port of one server."""
+
+    variable: str
+    """Environment variable that sets the port if no option does."""
+    default: int
+
+
+PREFECT = Port("PEDIGREE_PREFECT_PORT", 4200)
+MLFLOW = Port("PEDIGREE_MLFLOW_PORT", 5000)
+SERVE = Port("PEDIGREE_SERVE_PORT", 5001)
+
+
+def url(port: int) -> str:
+    """Return the address of a port of this machine."""
+    return f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def published(root: Path, mlflow: str, prefect: str | None = None) -> Iterator[None]:
+    """Publish these addresses to other commands of the checkout while the block runs.
+
+    Args:
+        root: The project's folder.
+        mlflow: Address of the MLflow UI.
+        prefect: Address of the Prefect server. Without it, the addresses of a running `pedigree up` stay.
+    """
+    from components.runtime import files, presence
+
+    if prefect is None and _published(root).get("prefect"):
+        yield
+        return
+    process = presence.announce(root).model_dump()
+    files.write_json(root / FILE, {"process": process, "mlflow": mlflow, "prefect": prefect})
+    try:
+        yield
+    finally:
+        if _published(root).get("process") == process:
+            files.remove(root / FILE)
+
+
+def prefect(root: Path) -> str | None:
+    """Return the address of the Prefect server of this checkout's `pedigree up`, if that runs."""
+    found = _published(root).get("prefect")
+    return None if found is None else str(found)
+
+
+def mlflow(root: Path) -> str:
+    """Return the address at which this checkout serves, or would serve, the MLflow UI."""
+    return str(_published(root).get("mlflow") or url(_chosen(MLFLOW)))
+
+
+def serves_mlflow(root: Path) -> bool:
+    """Return whether a command of this checkout serves the MLflow UI now."""
+    return bool(_published(root))
+
+
+def _published(root: Path) -> dict[str, Any]:
+    """Return the published addresses, or nothing if their process has ended."""
+    from components.runtime import presence, processes
+
+    try:
+        found: dict[str, Any] = json.loads((root / FILE).read_bytes())
+        return found if presence.lives(root, processes.Process.model_validate(found["process"])) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _chosen(port: Port) -> int:
+    value = os.environ.get(port.variable) or str(port.default)
+    if not value.isdecimal() or not 1 <= int(value) <= 65535:
+        raise PedigreeError(f"the environment variable {port.variable} is {value!r}: set it to a port, 1 to 65535")
+    return int(value)

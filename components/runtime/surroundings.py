@@ -1,0 +1,117 @@
+"""What the tools below take for granted about the process's surroundings, supplied where it is missing.
+
+Each entry point calls `settle` first. Everything is set in `os.environ`, so that child processes inherit it; what
+the user has set stays as it is.
+"""
+
+import os
+import pwd
+import re
+import sys
+from pathlib import Path
+
+OWN = ("127.0.0.1", "localhost", "::1")
+"""Hosts of the product's own servers."""
+HOME = Path("build", ".home")
+"""Below the project's folder: the home folder of a user that has none."""
+SITE_CACHE = Path("build", ".dvc-site-cache")
+"""Below the project's folder: DVC's locks and indices where its usual folder is not writable."""
+_USUAL_SITE_CACHE = Path("/var/tmp/dvc/repo")  # noqa: S108 - DVC's own choice (dvc/dirs.py)
+_FAILING = ("", "strict", "surrogateescape")
+"""Error handlers with which a stream raises an error at characters that its encoding lacks."""
+
+
+def settle() -> None:
+    """Complete the environment of this process and its children; let its output lack characters without failing."""
+    _have_standard_streams()
+    _reach_own_servers()
+    _have_user()
+    _start_ray_without_uv()
+    _let_dvc_write()
+    _print_what_can_be_printed()
+
+
+def _have_standard_streams() -> None:
+    """Open /dev/null for a standard stream that is closed (`pedigree run >&-`).
+
+    The next file that is opened would get its number otherwise, and what child processes print would go there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.set_inheritable(number, True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
+
+
+def _reach_own_servers() -> None:
+    """Exempt this machine from proxies: a proxy would look for our servers on its own 127.0.0.1."""
+    names = {name.lower() for name, value in os.environ.items() if value and name.lower().endswith("_proxy")}
+    if names <= {"no_proxy"}:
+        return  # without any variable, macOS's own settings count
+    # Some programs read only one of the two, and most prefer the lower-case one.
+    lower, upper = os.environ.get("no_proxy", ""), os.environ.get("NO_PROXY", "")
+    for name, value in (("no_proxy", lower or upper), ("NO_PROXY", upper or lower)):
+        hosts = [host.strip() for host in value.split(",") if host.strip()]
+        if "*" not in hosts:  # which Python understands only if it stands alone
+            os.environ[name] = ",".join(dict.fromkeys([*hosts, *OWN]))
+
+
+def _have_user() -> None:
+    """Name a user that the system does not know (`docker run --user 1234`); getpass and pathlib would raise."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        known = os.environ.get("LOGNAME") or os.environ.get("USER") or f"uid-{os.getuid()}"
+        for name in ("LOGNAME", "USER"):
+            os.environ[name] = os.environ.get(name) or known
+        if not os.environ.get("HOME") and (project := _project()):
+            os.environ["HOME"] = str(project / HOME)
+
+
+def _start_ray_without_uv() -> None:
+    """Start Ray's workers with this Python; under `uv run`, Ray would start them in an environment without Ray."""
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+
+def _let_dvc_write() -> None:
+    """Give DVC a folder in the project if /var/tmp is not writable; it would fail to open a database there.
+
+    DVC prefers the environment variable to a setting in its configuration, so such a setting is looked for here.
+    """
+    project = _project()
+    if project is None or "DVC_SITE_CACHE_DIR" in os.environ or writable(_USUAL_SITE_CACHE):
+        return
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/"), ".config"))
+    for file in (project / ".dvc/config.local", project / ".dvc/config", settings / "dvc/config"):
+        if file.is_file() and re.search(r"(?m)^\s*site_cache_dir\s*=", file.read_text(errors="replace")):
+            return
+    os.environ["DVC_SITE_CACHE_DIR"] = str(project / SITE_CACHE)
+
+
+def _print_what_can_be_printed() -> None:
+    """Print characters that an output's encoding lacks as escapes; otherwise they would end the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) in _FAILING and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    if encoding and errors in _FAILING:  # for children that are other programs, such as Prefect's server
+        os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"
+
+
+def _project() -> Path | None:
+    """Return the nearest folder, from the current one upwards, that contains a params.yaml, if there is one."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was deleted, which the command itself reports
+        return None
+    return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").is_file()), None)
+
+
+def writable(folder: Path) -> bool:
+    """Return whether a folder can be written to, or else created."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -1,0 +1,31 @@
+"""Image classification with residual networks, or with a small one that learns quickly."""
+
+from components.classification import loss
+from components.contracts import Task
+from components.datasets.splits import Columns
+from components.tasks.image_classification import data, evaluate, model, prepare, serve, train
+from components.tasks.image_classification.params import VisionParams
+
+TASK = Task[VisionParams, Columns](
+    name="image_classification",
+    params=VisionParams,
+    embedded="digits",
+    default_data=data.digits,
+    public_data={"cifar10": data.cifar10},
+    prepare=prepare.prepare,
+    load_split=prepare.load_split,
+    build_model=model.build_model,
+    initialise=model.initialise,
+    train_batches=train.batches,
+    augment=train.augment,
+    step=train.step,
+    better=loss.BETTER,
+    predict=train.predict,
+    outcomes=evaluate.outcomes,
+    score=evaluate.score,
+    evaluate=evaluate.evaluate,
+    served=serve.served,
+    load_predict=serve.load_predict,
+    rows=serve.rows,
+    outcomes_from=evaluate.outcomes_from,
+)

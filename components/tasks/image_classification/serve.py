@@ -1,0 +1,67 @@
+"""The served image classifier: an image file in, a label with its probability out."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from components.classification.answers import answers
+from components.contracts import Manifest, Predict, Prepared, Row, Served, Sources
+from components.datasets import ingest
+from components.datasets.ingest import sent
+from components.images.decode import decode
+from components.requests import answer_rows
+from components.tasks.image_classification.params import VisionParams
+from components.tasks.image_classification.prepare import VisionFacts
+
+BATCH = 64
+
+
+def served(manifest: Manifest, params: VisionParams) -> Served:
+    """Describe requests and answers; `probabilities` contains every class."""
+    facts = VisionFacts.model_validate(manifest.facts)
+    return Served(
+        inputs={"image": "binary"},
+        outputs={"label": "string", "probability": "double", "probabilities": "map"},
+        example={"image": _example(facts.size, facts.channels)},
+        file="image",
+        requirements=("pillow",),
+    )
+
+
+def _example(size: int, channels: int) -> bytes:
+    """Return a PNG with a vertical gradient."""
+    file = io.BytesIO()
+    picture = Image.linear_gradient("L").resize((size, size))
+    picture.convert("L" if channels == 1 else "RGB").save(file, "PNG")
+    return file.getvalue()
+
+
+def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
+    """Return the file of each test image, as a request sends it."""
+    return ingest.file_rows(prepared.folder, raw(), "image", "an image")
+
+
+def load_predict(model: nn.Module, manifest: Manifest, params: VisionParams, sources: Sources) -> Predict:
+    """Return the function that answers rows of `{"image": …}`.
+
+    An image is a file as bytes, base64 or a data URL, in any format and size that preparation accepts. An answer is
+    `{"label": str, "probability": float, "probabilities": {class: float}}`; as in evaluation, the first of several
+    equal logits wins.
+    """
+    facts = VisionFacts.model_validate(manifest.facts)
+    model.eval()
+    device = next(model.parameters()).device
+
+    def read(row: Row) -> Tensor:
+        image = sent(row.get("image"), "image")
+        return torch.from_numpy(decode(image, facts.size, facts.channels, params.prepare.max_megapixels))
+
+    @torch.inference_mode()
+    def answer(images: list[Tensor]) -> list[Row]:
+        return answers(model(torch.stack(images).to(device)).cpu(), facts.classes, "label")
+
+    return lambda rows, settings: answer_rows(rows, read, answer, "image", BATCH)

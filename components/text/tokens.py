@@ -1,0 +1,130 @@
+"""Conversion between text and token ids: characters, words or byte pairs, by the `tokenizers` library."""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import wait
+from functools import partial
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from components.datasets.ingest import QUIET_SECONDS
+from components.runtime.background import in_thread
+from components.text.params import TokenizerParams
+
+log = logging.getLogger("pedigree.prepare")
+
+UNKNOWN, END = "<unk>", "<eos>"
+"""The tokens for rare words or characters, and for the end of a line of words."""
+LONGEST = 1000
+"""Largest number of characters of a word from which byte pairs are learnt; a longer one is several words.
+
+A word is a run of letters, of digits, of other characters or of spaces. The time to learn grows with the square of
+its length: a text of 3 MB without a space would take minutes.
+"""
+_LONG = re.compile(rf"[^ \t\r\n]{{{LONGEST},}}|\s{{{LONGEST},}}")
+"""Where a word may be longer."""
+
+
+def train(params: TokenizerParams, blocks: Iterable[str]) -> Tokenizer:
+    """Learn a tokenizer from blocks of the training text.
+
+    Ids start with `<unk>` and, for words, `<eos>`; characters and words follow by descending frequency, then by
+    their text. Words are separated by white space; the end of a line is the word `<eos>`, as is the convention for
+    WikiText, and `<unk>` in the text is the unknown word. Byte pairs (Sennrich et al. 2016, arXiv:1508.07909) are
+    learnt on bytes, so that nothing is unknown (Radford et al. 2019, GPT-2), from words of at most
+    `LONGEST` characters.
+    """
+    if params.name == "bpe":
+        return _byte_pairs(params.vocabulary, blocks)
+    tokenizer = Tokenizer(models.WordLevel())
+    if params.name == "char":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    else:
+        tokenizer.normalizer = normalizers.Replace("\n", f" {END} ")
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    limit = 2**31 - 1 if params.name == "char" else params.vocabulary
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=limit, min_frequency=params.min_count, show_progress=False, special_tokens=[]
+    )
+    tokenizer.train_from_iterator(blocks, trainer)
+    counted, fixed = tokenizer.get_vocab(), [UNKNOWN] if params.name == "char" else [UNKNOWN, END]
+    known = [token for token in sorted(counted, key=counted.__getitem__) if token not in fixed]
+    numbered = enumerate([*fixed, *known[: limit - len(fixed)]])
+    tokenizer.model = models.WordLevel({token: i for i, token in numbered}, UNKNOWN)
+    return tokenizer
+
+
+def _byte_pairs(vocabulary: int, blocks: Iterable[str]) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(vocabulary, 256),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    words = _bounded(tokenizer.pre_tokenizer, blocks)
+    # In a thread, as the library learns for minutes without a look at signals; Ctrl-C ends this process and it.
+    learnt = in_thread(partial(tokenizer.train_from_iterator, words, trainer), "byte pairs")
+    started = time.monotonic()
+    while wait([learnt], QUIET_SECONDS).not_done:
+        log.info("learning byte pairs: %.0f s so far", time.monotonic() - started)
+    learnt.result()
+    return tokenizer
+
+
+def _bounded(words: pre_tokenizers.PreTokenizer, blocks: Iterable[str]) -> Iterator[str]:
+    """Yield the blocks, cut inside each word that is longer than `LONGEST`."""
+    for block in blocks:
+        start = 0
+        for run in _LONG.finditer(block):
+            for _, (first, last) in words.pre_tokenize_str(run[0]):
+                for cut in range(run.start() + first + LONGEST, run.start() + last, LONGEST):
+                    yield block[start:cut]
+                    start = cut
+        yield block[start:]
+
+
+def load(text: str) -> Tokenizer:
+    """Return the tokenizer of the content of a tokenizer.json."""
+    return Tokenizer.from_str(text)
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text's tokens."""
+    return list(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+
+
+def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Return the text of ids, with one space between words."""
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=False)
+    return text if tokenizer.token_to_id(END) is None else re.sub(f" ?{END} ?", "\n", text)
+
+
+def written(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Return a text that becomes `ids` again, except perhaps its first and last tokens."""
+    if tokenizer.token_to_id(END) is None and (unknown := unknown_id(tokenizer)) is not None:
+        # The characters of `<unk>` would each be known. U+FFFD stands for a character that is not.
+        return "".join("\ufffd" if i == unknown else decode(tokenizer, [i]) for i in ids)
+    return decode(tokenizer, ids)
+
+
+def pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """Return each token as a readable string; an incomplete character of a byte pair becomes U+FFFD."""
+    return [decode(tokenizer, [i]) for i in ids]
+
+
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of `<unk>`; byte pairs have none."""
+    return None if isinstance(tokenizer.model, models.BPE) else 0
+
+
+def start_id(tokenizer: Tokenizer) -> int:
+    """Return the id of the token before an empty prompt: a line's end, or else the most frequent token."""
+    for token in (END, "\n", "Ċ"):  # Ċ is a line's end in byte-level BPE
+        if (token_id := tokenizer.token_to_id(token)) is not None:
+            return int(token_id)
+    return 1 if unknown_id(tokenizer) == 0 else 0

@@ -1,0 +1,22 @@
+"""`pedigree new`: adds a model with its own data set."""
+
+from pathlib import Path
+
+import typer
+
+from components.project import new_model
+from pipelines import prefect_yaml
+
+
+def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> None:
+    """Add a model, and print the next steps.
+
+    Raises:
+        PedigreeError: it cannot be added; nothing has changed.
+    """
+    plan = new_model.plan(root, name, like, folder, profile)
+    new_model.add(plan, {prefect_yaml.FILE: prefect_yaml.text(root, plan.listed)})
+    typer.echo(
+        f"added {name} to params.yaml and prefect.yaml, and pinned data/{name} in data.dvc: commit these files"
+    )
+    typer.echo(f"train it with `pedigree run {name}`; restart a running `pedigree up` to add its deployment")

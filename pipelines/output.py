@@ -1,0 +1,49 @@
+"""Standard output and error that a process can always write to."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+
+def keep_writable() -> None:
+    """Let output go nowhere once nobody reads it, instead of failing whatever writes it.
+
+    Prefect's serving process reads a flow's output through a pipe, and the flow survives it.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _Writable):
+            setattr(sys, name, _Writable(stream))
+
+
+class _Writable:
+    """A text stream that is redirected to /dev/null when its reader is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._redirect()
+            return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._redirect()
+
+    def _redirect(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

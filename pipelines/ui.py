@@ -1,0 +1,37 @@
+"""`pedigree ui`: the MLflow UI of this checkout's runs and versions on 127.0.0.1, until Ctrl-C."""
+
+from functools import partial
+from pathlib import Path
+
+import typer
+
+from components.adapters import mlflow_store
+from components.runtime import addresses, presence, processes
+from pipelines.children import Children, expect_free, host_and_port
+
+
+def ui(root: Path, port: int) -> None:
+    """Start the MLflow UI, print its address, and wait.
+
+    Raises:
+        PedigreeError: the port is in use, or the UI does not start or keeps exiting.
+    """
+    address = addresses.url(port)
+    presence.end_orphans(root)  # such as the server of a `pedigree ui` that was killed
+    expect_free(address, "the MLflow UI needs", "--port")
+    mlflow_store.connect(root)
+    note = partial(presence.note, presence.notes(root, "ui"))
+    with Children(processes.environment(), note) as children:
+        start(children, address)
+        children.wait()
+        with addresses.published(root, address):
+            typer.echo(f"MLflow       {address}")
+            typer.echo("Press Ctrl-C to stop.")
+            children.watch()
+
+
+def start(children: Children, address: str) -> None:
+    """Start the MLflow UI as one of these children."""
+    # One worker, which answers in threads: MLflow's default of four takes 6 s and 750 MB more.
+    pages = ["-m", "mlflow", "ui", "--app-name", "pedigree", "--workers", "1", *host_and_port(address)]
+    children.start("the MLflow UI", pages, f"{address}/health")

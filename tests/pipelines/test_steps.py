@@ -1,0 +1,37 @@
+"""The stages as a flow runs them."""
+
+import logging
+import os
+
+import pytest
+from filelock import FileLock
+
+from components.adapters import dvc_data
+from pipelines import steps
+
+
+@pytest.fixture
+def busy(chain):
+    """Somebody else's DVC command, such as a `dvc repro` that trains for hours."""
+    lock = dvc_data._lock(chain.root)
+    lock.parent.mkdir(exist_ok=True)
+    with FileLock(lock, thread_local=False, is_singleton=False):
+        yield
+
+
+def test_a_flow_prepares_without_dvc_while_dvc_is_busy(chain, busy, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "pedigree.flow")
+    prepared = steps.prepare.fn(chain.model, tmp_path / "prepared")
+    assert prepared.manifest == chain.prepared.manifest
+    assert "uses DVC: preparing digits without it" in caplog.text
+
+
+def test_a_flow_prepares_data_that_dvc_cannot_read_without_it(chain, tmp_path):
+    pipe = chain.model.raw / "train" / "0" / "pipe.png"
+    os.mkfifo(pipe)
+    try:
+        prepared = steps.prepare.fn(chain.model, tmp_path / "prepared")
+    finally:
+        pipe.unlink()
+    assert [each.file for each in prepared.manifest.rejected] == ["train/0/pipe.png"]
+    assert prepared.manifest.raw == chain.prepared.manifest.raw

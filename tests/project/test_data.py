@@ -1,0 +1,403 @@
+"""Data sets come as they are pinned, one model's without another's, and nothing is lost."""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from ruamel.yaml import YAML
+
+from components import tasks
+from components.adapters import dvc_cache, dvc_data
+from components.errors import PedigreeError
+from components.project import data as project_data
+from components.project import listing
+from tests import dvc_program
+from tests.dvc_program import dvc
+
+
+def write(texts):
+    """Return a function that writes these files, as `default_data` and the values of `public_data` do."""
+
+    def into(folder, cache=None):
+        for name, text in texts.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        if cache is not None:
+            (cache / "archive.zip").write_text("downloaded")
+
+    return into
+
+
+def broken(folder, cache):
+    (folder / "half.png").write_text("half")
+    raise PedigreeError("the archive is damaged: remove it and fetch again")
+
+
+DIGITS = {"train/1.png": "one", "train/2.png": "two"}
+VISION = SimpleNamespace(
+    name="image_classification",
+    embedded="digits",
+    default_data=write(DIGITS),
+    public_data={"cifar10": write({"train/cat.png": "cat"}), "broken": broken},
+)
+CHANGED = SimpleNamespace(**{**vars(VISION), "default_data": write({"train/1.png": "One"})})
+SPEECH = SimpleNamespace(
+    name="spoken_words", embedded="words", default_data=write({"yes/1.wav": "yes"}), public_data={}
+)
+PARAMS = """\
+models:
+  digits: {task: image_classification, data: digits}
+  digits-deep: {task: image_classification, data: digits}
+  words: {task: spoken_words, data: words}
+  xrays: {task: image_classification, data: xrays}
+"""
+SET, XRAYS = project_data.DataSet("digits", VISION, "digits"), project_data.DataSet("xrays", VISION, "xrays")
+OTHER = project_data.DataSet("digits", CHANGED, "digits")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_settings(tmp_path_factory):
+    with dvc_program.without_settings(tmp_path_factory) as patch:
+        patch.setattr(tasks, "load", {"image_classification": VISION, "spoken_words": SPEECH}.__getitem__)
+        yield
+
+
+@pytest.fixture(scope="module")
+def new_template(tmp_path_factory):
+    root = tmp_path_factory.mktemp("new") / "project"
+    (root / "data").mkdir(parents=True)
+    (root / ".gitignore").write_text("/build/\n/data/\n")
+    (root / "params.yaml").write_text(PARAMS)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    dvc(root, "init")
+    dvc(root, "config", "core.autostage", "false")
+    return root
+
+
+@pytest.fixture(scope="module")
+def template(new_template, tmp_path_factory):
+    root = shutil.copytree(new_template, tmp_path_factory.mktemp("pinned") / "project")
+    for task in (VISION, SPEECH):
+        task.default_data(root / "data" / task.embedded)
+    dvc_data.add(root, "digits", "words")
+    return root
+
+
+@pytest.fixture
+def new(new_template, tmp_path):
+    """A project with neither data nor pins."""
+    return shutil.copytree(new_template, tmp_path / "project")
+
+
+@pytest.fixture
+def project(template, tmp_path):
+    """A project whose data are the embedded sets, pinned and in DVC's cache."""
+    return shutil.copytree(template, tmp_path / "project")
+
+
+def remove(root, *folders):
+    for folder in folders:
+        shutil.rmtree(root / folder)
+
+
+def files_below(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def visible(root):
+    """Return all that a user calls theirs: everything but DVC's and our own notes, which no version depends on."""
+    return {
+        name: content
+        for name, content in files_below(root).items()
+        if not name.startswith((".dvc/tmp/", ".git/", "build/.dvc-repro"))
+    }
+
+
+def test_data_that_are_what_is_pinned_are_left_alone(project):
+    before = visible(project)
+    assert project_data.bring(project, SET, accept=False).endswith("nothing to do")
+    assert visible(project) == before
+
+
+def test_missing_data_come_back_from_the_cache(project):
+    before = visible(project)
+    remove(project, "data/digits")
+    said = project_data.bring(project, OTHER, accept=False)
+    assert said.startswith("restored data/digits from DVC's cache")
+    assert visible(project) == before
+
+
+def test_missing_data_are_pulled_when_there_is_a_remote(project, tmp_path):
+    dvc(project, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(project, "push")
+    before = files_below(project / "data")
+    remove(project, "data/digits", ".dvc/cache")
+    assert "from DVC's remote" in project_data.bring(project, OTHER, accept=False)
+    assert files_below(project / "data") == before
+    assert not dvc_cache.holds(project, dvc_data.pinned(project, "words")), "what nobody asked for was not fetched"
+
+
+@pytest.mark.parametrize("empty", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_without_cache_and_remote_the_embedded_data_are_written_and_the_pin_stays_as_it_was(project, empty):
+    before = files_below(project / "data")
+    remove(project, "data/digits", ".dvc/cache")
+    if empty:
+        (project / "data" / "digits").mkdir()
+    assert "data.dvc pins it unchanged" in project_data.bring(project, SET, accept=False)
+    assert files_below(project / "data") == before
+    assert dvc_cache.holds(project, dvc_data.pinned(project, "digits")), "a later checkout finds them there"
+
+
+def test_embedded_data_with_another_hash_are_rejected_and_removed(project):
+    remove(project, "data/digits", ".dvc/cache")
+    before = visible(project)
+    with pytest.raises(PedigreeError, match=r"requirements\.lock, or .* `pedigree data --accept digits`") as caught:
+        project_data.bring(project, OTHER, accept=False)
+    assert f"data.dvc pins {dvc_data.pinned(project, 'digits')}" in str(caught.value)
+    assert visible(project) == before
+    assert not list((project / "data").glob(".digits*"))
+
+
+def test_embedded_data_with_another_hash_are_pinned_when_accepted(project):
+    before = dvc_data.pinned(project, "digits")
+    remove(project, "data/digits", ".dvc/cache")
+    project_data.bring(project, OTHER, accept=True)
+    assert (project / "data/digits/train/1.png").read_text() == "One"
+    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data/digits", project) != before
+
+
+def test_the_list_of_models_hashes_no_file_that_dvc_has_a_hash_of_and_a_check_of_the_data_hashes_all(
+    project, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert listing.rows(project)[0].data == "digits: 2 files, pinned"
+    file = project / "data" / "digits" / "train" / "1.png"
+    time = file.stat().st_mtime_ns
+    with file.open("r+") as opened:
+        opened.write("ONE")
+    os.utime(file, ns=(time, time))
+    assert listing.rows(project)[0].data == "digits: 2 files, pinned"
+    with pytest.raises(PedigreeError, match="data/digits has 2 files with the hash"):
+        project_data.bring(project, SET, accept=False)
+    (project / "data" / "digits" / "train" / "2.png").write_text("TWO")
+    assert listing.rows(project)[0].data == "digits: 2 files, changed since it was pinned"
+
+
+def test_changed_data_are_rejected_with_both_hashes_and_nothing_is_touched(project):
+    (project / "data" / "digits" / "mine.png").write_text("mine")
+    before = visible(project)
+    here, pinned = dvc_data.hash_of(project / "data/digits", project), dvc_data.pinned(project, "digits")
+    with pytest.raises(PedigreeError) as caught:
+        project_data.bring(project, SET, accept=False)
+    said = str(caught.value)
+    assert f"data/digits has 3 files with the hash {here} but data.dvc pins 2 files with the hash" in said
+    assert str(pinned) in said
+    assert "`pedigree data --accept digits`" in said
+    assert "`dvc checkout data/digits`" in said
+    assert visible(project) == before
+
+
+def test_changed_data_are_not_sent_to_a_cache_that_lacks_the_pinned_version(project):
+    (project / "data" / "digits" / "mine.png").write_text("mine")
+    remove(project, ".dvc/cache")
+    with pytest.raises(PedigreeError, match="moving data/digits away and running `pedigree data digits`"):
+        project_data.bring(project, SET, accept=False)
+
+
+def entries(root):
+    return {out["path"]: out for out in YAML(typ="safe").load(root / "data.dvc")["outs"]}
+
+
+def test_accepted_changes_of_one_data_set_become_its_pinned_version_and_no_others(project):
+    before = entries(project)
+    for name in ("digits", "words"):
+        (project / "data" / name / "mine").write_text("mine")
+    (said,) = project_data.bring_all(project, ["digits-deep"], accept=True)
+    assert said.endswith("commit data.dvc to git")
+    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data/digits", project)
+    assert entries(project) == before | {"data/digits": entries(project)["data/digits"]}
+    assert entries(project)["data/digits"] != before["data/digits"]
+
+
+def test_the_remedy_for_changed_data_names_a_model_that_reads_them_and_pins_those_alone(project):
+    """Where no model has the data set's own name."""
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(
+        params.replace("  digits: {task: image_classification, data: digits}\n", "")
+    )
+    for name in ("digits", "words"):
+        (project / "data" / name / "mine").write_text("mine")
+    with pytest.raises(PedigreeError, match=r"`pedigree data --accept digits-deep`"):
+        list(project_data.bring_all(project, ["digits-deep"], accept=False))
+    list(project_data.bring_all(project, ["digits-deep"], accept=True))
+    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data/digits", project)
+    assert dvc_data.pinned(project, "words") != dvc_data.hash_of(project / "data/words", project)
+
+
+def test_without_names_the_embedded_data_sets_are_brought_each_once(project):
+    remove(project, "data/digits")
+    brought, there = project_data.bring_all(project, [], accept=False)
+    assert brought.startswith("restored data/digits from DVC's cache")
+    assert there.startswith("data/words matches data.dvc")
+    assert not (project / "data" / "xrays").exists()
+
+
+def test_without_names_all_that_is_there_is_pinned_and_nothing_is_written(project):
+    remove(project, "data/words")
+    write({"a.png": "a"})(project / "data" / "xrays")
+    said = list(project_data.bring_all(project, [], accept=True))
+    assert [each.partition(" ")[0] for each in said] == ["data/digits", "data/xrays"]
+    assert dvc_data.pinned(project, "xrays") == dvc_data.hash_of(project / "data/xrays", project)
+    assert not (project / "data" / "words").exists()
+
+
+def test_all_means_the_data_of_every_model(project):
+    said = project_data.bring_all(project, [], accept=False, everything=True)
+    assert [next(said).split()[0] for _ in range(2)] == ["data/digits", "data/words"]
+    with pytest.raises(PedigreeError, match=r"^data/xrays is missing"):
+        next(said)
+
+
+def test_one_data_set_that_cannot_be_had_keeps_no_other_from_coming(project):
+    remove(project, "data/digits", "data/words")
+    pins, md5 = (project / "data.dvc").read_text(), dvc_data.pinned(project, "digits")
+    (project / "data.dvc").write_text(pins.replace(md5, f"{'0' * 32}.dir"))
+    said = project_data.bring_all(project, [], accept=False)
+    assert next(said).startswith("restored data/words from DVC's cache")
+    with pytest.raises(PedigreeError, match=r"^the embedded data digits has the hash"):
+        next(said)
+    assert (project / "data" / "words" / "yes" / "1.wav").exists()
+
+
+@pytest.mark.long
+def test_the_one_pin_of_earlier_versions_is_rejected_until_each_data_set_has_its_own(project):
+    before = entries(project)
+    (project / "data.dvc").write_text("outs:\n- md5: abc.dir\n  nfiles: 1\n  path: data\n")
+    with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one, .* `pedigree data --accept`"):
+        list(project_data.bring_all(project, ["digits"], accept=False))
+    with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one"):
+        project_data.fetch(project, SET, "cifar10", project / "build" / "downloads")
+    list(project_data.bring_all(project, [], accept=True))
+    assert entries(project) == before
+    assert next(project_data.bring_all(project, ["digits"], accept=False)).endswith("nothing to do")
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (SET, "`pedigree data --accept digits` writes the embedded data and pins it"),
+        (XRAYS, r"put the files in data/xrays/ and pin them with `pedigree data --accept xrays`"),
+    ],
+)
+def test_with_neither_data_nor_pin_it_is_said_what_to_do(new, data, remedy):
+    with pytest.raises(PedigreeError, match=rf"^{data.path} is missing, and data\.dvc does not pin it: {remedy}"):
+        project_data.bring(new, data, accept=False)
+
+
+def test_data_of_ones_own_that_are_gone_from_the_cache_are_not_made_up(project):
+    write({"a.png": "a"})(project / "data" / "xrays")
+    project_data.bring(project, XRAYS, accept=True)
+    remove(project, "data/xrays", ".dvc/cache")
+    with pytest.raises(
+        PedigreeError, match=r"^data/xrays is missing, and DVC's cache does not hold what data\.dvc pins"
+    ):
+        project_data.bring(project, XRAYS, accept=False)
+    with pytest.raises(PedigreeError, match=r"^data/xrays has no files to pin: put them there first"):
+        project_data.bring(project, XRAYS, accept=True)
+
+
+def test_data_that_were_never_pinned_get_instructions(new):
+    write(DIGITS)(new / "data" / "digits")
+    with pytest.raises(
+        PedigreeError, match=r"and data\.dvc does not pin it: pin it with `pedigree data --accept digits`"
+    ):
+        project_data.bring(new, SET, accept=False)
+
+
+def test_a_link_in_the_place_of_a_data_set_is_rejected_and_kept(new, tmp_path):
+    (tmp_path / "big disk").mkdir()
+    (new / "data" / "digits").symlink_to(tmp_path / "big disk")
+    with pytest.raises(PedigreeError, match="data/digits is a symbolic link"):
+        project_data.bring(new, SET, accept=True)
+    assert (new / "data" / "digits").is_symlink()
+
+
+def test_a_public_data_set_replaces_a_models_data_and_is_pinned_and_what_it_replaced_can_be_had_again(project):
+    before, pin = dvc_data.pinned(project, "digits"), (project / "data.dvc").read_bytes()
+    said = project_data.fetch(project, SET, "cifar10", project / "build" / "downloads")
+    assert said.startswith("data/digits holds cifar10, and data.dvc pins it anew")
+    assert files_below(project / "data" / "digits") == {"train/cat.png": b"cat"}
+    assert (project / "build" / "downloads" / "archive.zip").exists()
+    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data/digits", project) != before
+    (project / "data.dvc").write_bytes(pin)  # as `git checkout` of the commit before does
+    dvc_data.checkout(project, "digits")
+    assert files_below(project / "data" / "digits") == {name: text.encode() for name, text in DIGITS.items()}
+
+
+def test_a_public_data_set_goes_where_a_model_has_no_data_yet(new):
+    project_data.fetch(new, XRAYS, "cifar10", new / "build" / "downloads")
+    assert (new / "data" / "xrays" / "train" / "cat.png").exists()
+    assert dvc_data.pinned(new, "xrays")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (
+            VISION,
+            r"^the task image_classification has no .* 'cifar'; did you mean cifar10\?: .* of cifar10, broken$",
+        ),
+        (
+            SPEECH,
+            r"^the task spoken_words has no public data set 'cifar': put the files in data/<name>/ yourself$",
+        ),
+    ],
+)
+def test_an_unknown_public_data_set_is_rejected_with_the_known_ones(project, task, said):
+    with pytest.raises(PedigreeError, match=said):
+        project_data.fetch(project, replace(SET, task=task), "cifar", project / "build" / "downloads")
+
+
+def test_a_fetch_that_fails_leaves_everything_as_it_was(project):
+    before = visible(project)
+    with pytest.raises(PedigreeError, match="the archive is damaged"):
+        project_data.fetch(project, SET, "broken", project / "build" / "downloads")
+    assert visible(project) == before
+    assert not list((project / "data").glob(".digits*"))
+
+
+@pytest.mark.parametrize("lost", ["unpinned", "uncached"])
+def test_a_fetch_does_not_replace_files_that_dvc_could_not_bring_back(project, lost):
+    if lost == "unpinned":
+        (project / "data" / "digits" / "mine.png").write_text("mine")
+    else:
+        remove(project, ".dvc/cache")
+    before = visible(project)
+    with pytest.raises(PedigreeError, match=r"^data/digits would be lost.*pin it first"):
+        project_data.fetch(project, SET, "cifar10", project / "build" / "downloads")
+    assert visible(project) == before
+
+
+def test_files_put_there_during_the_download_are_not_replaced(project):
+    def meanwhile(folder, cache):
+        write({"cat.png": "cat"})(folder)
+        (project / "data" / "digits" / "mine.png").write_text("mine")
+
+    task = SimpleNamespace(**{**vars(VISION), "public_data": {"cifar10": meanwhile}})
+    with pytest.raises(PedigreeError, match="would be lost"):
+        project_data.fetch(project, replace(SET, task=task), "cifar10", project / "build" / "downloads")
+    assert (project / "data" / "digits" / "mine.png").read_text() == "mine"
+
+
+def test_two_at_once_bring_the_data_once(project):
+    remove(project, "data/digits", ".dvc/cache")
+    with ThreadPoolExecutor() as pool:
+        said = sorted(pool.map(lambda _: project_data.bring(project, SET, accept=False).split(" (")[0], range(2)))
+    assert said == [
+        "data/digits holds the embedded data, and data.dvc pins it unchanged",
+        "data/digits matches data.dvc",
+    ]

@@ -1,0 +1,96 @@
+"""What a version's lineage claims is recomputed, and what contradicts it is found."""
+
+import json
+import shutil
+import sqlite3
+from collections import Counter
+
+import pytest
+
+from components.adapters import mlflow_store, mlflow_versions
+from components.registry.verify import verify
+from pipelines import versions
+
+
+@pytest.fixture
+def copy(chain, tmp_path):
+    """A copy of the project that a test may damage."""
+    folder = tmp_path / "project"
+    shutil.copytree(chain.root, folder, ignore=shutil.ignore_patterns(".prefect"))
+    mlflow_store.connect(folder)
+    yield folder
+    mlflow_store.connect(chain.root)
+
+
+def states(root):
+    return {check.entry: check.state for check in verify(mlflow_versions.find("digits"), root)}
+
+
+def contradicted(root):
+    return {entry for entry, state in states(root).items() if state == "contradicted"}
+
+
+def test_all_that_a_version_claims_holds_after_it_was_registered(chain, capsys):
+    found = verify(mlflow_versions.find("digits"), chain.root)
+    assert {check.entry for check in found if check.state != "holds"} == set()
+    assert {"records", "files", "weights", "params", "prepared", "data", "test split", "score", "code", "lock"} <= {
+        check.entry for check in found
+    }
+    assert versions.verify(chain.root, "digits/1")
+    assert f"digits version 1: {len(found)} holds" in capsys.readouterr().out
+
+
+def damage(file):
+    mode = file.stat().st_mode
+    file.chmod(0o644)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    file.chmod(mode)  # DVC trusts what is read-only
+
+
+def test_a_changed_byte_in_the_stored_weights_is_a_contradiction(copy, capsys):
+    for weights in (copy / "mlruns" / "digits").rglob("weights.safetensors"):
+        damage(weights)
+    assert contradicted(copy) == {"files"}
+    assert not versions.verify(copy, None)
+    assert "contradicted" in capsys.readouterr().out
+
+
+def test_a_changed_byte_of_the_data_in_dvcs_cache_is_a_contradiction(copy):
+    for file in (copy / ".dvc" / "cache").rglob("*"):
+        if file.is_file() and file.suffix != ".dir":
+            damage(file)
+    assert contradicted(copy) == {"data"}
+
+
+def test_an_edited_lineage_is_a_contradiction(copy):
+    with sqlite3.connect(copy / "mlflow.db") as database:
+        (text,) = database.execute(
+            "select value from model_version_tags where name = 'digits' and key = 'mlflow.pedigree.lineage'"
+        ).fetchone()
+        edited = json.loads(text)
+        edited["data"]["raw"] = "0" * 32 + ".dir"
+        database.execute(
+            "update model_version_tags set value = ? where name = 'digits' and key = 'mlflow.pedigree.lineage'",
+            [json.dumps(edited)],
+        )
+    assert contradicted(copy) == {"records"}
+
+
+def test_a_changed_prepared_array_is_a_contradiction(copy):
+    damage(copy / "build" / "digits-chain" / "prepared" / "test.images.npy")
+    assert contradicted(copy) == {"prepared"}
+
+
+def test_what_was_removed_is_gone_and_no_contradiction(copy):
+    shutil.rmtree(copy / "build")
+    shutil.rmtree(copy / ".dvc" / "cache")
+    shutil.rmtree(copy / "data" / "digits")
+    shutil.rmtree(copy / ".git")
+    found = states(copy)
+    assert {entry for entry, state in found.items() if state == "gone"} == {"data", "prepared", "code"}
+    assert Counter(found.values())["contradicted"] == 0
+    shutil.rmtree(copy / ".dvc")
+    assert states(copy) == found, "as where DVC was never set up"
+    assert versions.verify(copy, "digits/1")

@@ -1,0 +1,64 @@
+"""Locks between processes, and what is said while one waits for another."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from filelock import FileLock
+
+from components.runtime import files, locks, processes
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["no note", "a dead one's note"])
+def test_who_waits_says_for_whom_though_the_holder_writes_it_down_only_after_it_has_the_lock(
+    stale, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, "pedigree.lock")
+    file = tmp_path / "lock"
+    note = tmp_path / "lock.json"
+    if stale:
+        dead = processes.this().model_dump() | {"pid": 2**22 + 1}
+        files.write_json(note, {"doing": "what is over", "host": "node", **dead})
+    other, waited = FileLock(file, thread_local=False, is_singleton=False), threading.Event()
+
+    def wait() -> None:
+        with locks.alone(file, "the second"):
+            waited.set()
+
+    with other:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.3)
+        files.write_json(note, {"doing": "the first", "host": "node", **processes.this().model_dump()})
+        while "waiting for" not in caplog.text:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        assert not waited.is_set()
+    thread.join(10)
+    assert waited.is_set()
+    assert caplog.messages[0].startswith("waiting for the first (pid ")
+
+
+KEEP = """
+import sys
+from pathlib import Path
+from components.runtime import locks
+print(locks.hold_if_free(Path(sys.argv[1])))
+"""
+
+
+def test_a_lock_is_held_until_it_is_released_or_the_process_ends(tmp_path):
+    def another() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", KEEP, tmp_path / "lock"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert another() == "True"
+    assert locks.hold_if_free(tmp_path / "lock"), "the other process ended"
+    assert locks.hold_if_free(tmp_path / "lock"), "it is ours already"
+    assert another() == "False"
+    locks.release(tmp_path / "lock")
+    assert another() == "True"

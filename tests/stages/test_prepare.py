@@ -1,0 +1,119 @@
+"""The prepare stage: what is hashed is what is read."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from components.adapters import dvc_data
+from components.errors import PedigreeError
+from components.jobs import provenance
+from components.stages import prepare
+from tests import dvc_program
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_settings(tmp_path_factory):
+    with dvc_program.without_settings(tmp_path_factory):
+        yield
+
+
+@pytest.fixture
+def model(chain, tmp_path):
+    """The chain's model in a project of its own, whose data are pinned."""
+    root = tmp_path / "project"
+    shutil.copytree(chain.root / "data" / "digits", root / "data" / "digits")
+    (root / ".gitignore").write_text("/build/\n/data/\n")
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    dvc_program.dvc(root, "init")
+    dvc_data.add(root, "digits")
+    return replace(chain.model, root=root)
+
+
+def prepared(model):
+    return prepare.prepare(model, model.raw, model.build / "prepared")
+
+
+def lose_a_file(model):
+    next((model.raw / "train").rglob("*.png")).unlink()
+
+
+def test_data_are_known_by_what_was_read_although_the_pin_moved_on(model):
+    before = dvc_data.pinned(model.root, "digits")
+    found = prepared(model).manifest
+    lose_a_file(model)
+    dvc_data.add(model.root, "digits")
+    data = provenance._data(model.root, prepare.load(model.build / "prepared").manifest)
+    assert found.pinned
+    assert data.raw == data.pinned == before != dvc_data.pinned(model.root, "digits")
+
+
+def test_data_that_were_never_pinned_are_not_said_to_be(model):
+    lose_a_file(model)
+    manifest = prepared(model).manifest
+    assert not manifest.pinned
+    assert provenance._data(model.root, manifest).pinned == "none"
+
+
+def test_data_that_are_pinned_after_they_were_prepared_count_as_pinned(model):
+    lose_a_file(model)
+    manifest = prepared(model).manifest
+    dvc_data.add(model.root, "digits")
+    assert provenance._data(model.root, manifest).pinned == manifest.raw
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_a_file_that_changes_while_it_is_read_ends_the_stage_and_earlier_results_stay(model, change):
+    earlier = prepared(model)
+    read = model.task.prepare
+
+    def meanwhile(raw, out, params):
+        manifest = read(raw, out, params)
+        file = next((raw / "train").rglob("*.png"))
+        if change == "edit":
+            file.write_bytes(file.read_bytes()[:-1])
+        elif change == "add":
+            shutil.copyfile(file, file.with_name("another.png"))
+        else:
+            file.unlink()
+        return manifest
+
+    with pytest.raises(PedigreeError, match=r"digits was changed while it was read: run the same command again"):
+        prepared(replace(model, task=replace(model.task, prepare=meanwhile)))
+    assert prepare.load(earlier.folder).manifest == earlier.manifest
+
+
+def test_a_linked_class_is_neither_trained_on_nor_pinned(model, tmp_path):
+    moved = (model.raw / "train" / "0").rename(tmp_path / "zeros")
+    (model.raw / "train" / "0").symlink_to(moved)
+    for refused in (lambda: prepared(model), lambda: dvc_data.add(model.root, "digits")):
+        with pytest.raises(PedigreeError, match="DVC does not follow links to folders: train/0: copy"):
+            refused()
+
+
+def test_broken_entries_are_rejected_and_the_rest_is_prepared_and_known_by_its_hash(model):
+    before = dvc_data.hash_of(model.raw, model.root)
+    folder = model.raw / "train" / "0"
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / os.fsdecode(b"caf\xe9.png")).touch()
+    manifest = prepared(model).manifest
+    assert manifest.raw == before
+    assert len(manifest.rejected) == 3
+
+
+def test_broken_entries_are_named_when_data_are_pinned(model):
+    os.mkfifo(model.raw / "train" / "0" / "pipe.png")
+    before = (model.root / "data.dvc").read_text()
+    with pytest.raises(PedigreeError, match=r"DVC cannot pin data/digits/train/0/pipe\.png \(a named pipe"):
+        dvc_data.add(model.root, "digits")
+    assert (model.root / "data.dvc").read_text() == before
+
+
+def test_a_file_that_dvcignore_keeps_out_of_the_pin_is_not_trained_on(model):
+    with (model.root / ".dvcignore").open("a") as file:
+        file.write("000.png\n")
+    with pytest.raises(PedigreeError, match=r"because of \.dvcignore DVC does not pin train/0/000\.png, .*: move"):
+        prepared(model)

@@ -1,0 +1,291 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.testing import assert_close
+
+from components.contracts import Manifest
+from components.datasets.splits import Columns
+from components.errors import PedigreeError
+from components.images.normalize import Normalize
+from components.images.resnet import ResNet
+from components.params import INIT, assignment, read, validate
+from components.tasks.image_classification.model import build_model, initialise
+from components.tasks.image_classification.params import VisionParams
+
+FILE = Path(__file__).parents[2] / "params.yaml"
+SPLIT = Columns({"image": torch.zeros(4, 3, 32, 32, dtype=torch.uint8), "label": torch.arange(4)})
+"""A training split, for networks that take nothing from it."""
+REFERENCE = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34}
+
+
+def parameters(**model):
+    values = read(FILE)
+    for key, value in model.items():
+        values = assignment(f"train.model.{key}={value}", ("models", "digits")).over(values)
+    return validate(VisionParams, values, ("models", "digits"))
+
+
+def pretrained(**model):
+    return parameters(**({"width": 1, "stem": "imagenet"} | model))
+
+
+def start(network, params, file):
+    return initialise(network, SPLIT, params, {INIT: file})
+
+
+def manifest(channels=3, size=32, classes=10):
+    facts = {
+        "classes": [f"class {i}" for i in range(classes)],
+        "channels": channels,
+        "size": size,
+        "mean": [0.5] * channels,
+        "std": [0.25] * channels,
+        "counts": {"train": {"class 0": 1}, "val": {}, "test": {}},
+    }
+    return Manifest(task="image_classification", splits={}, rejected=[], facts=facts)
+
+
+def reference(depth, classes=1000):
+    """A torchvision network whose batch norms have statistics of their own, as a trained one's have."""
+    torch.manual_seed(depth)
+    network = REFERENCE[depth](weights=None, num_classes=classes)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.num_batches_tracked.fill_(7)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    return reference(18)
+
+
+@pytest.fixture
+def checkpoint(resnet18, tmp_path):
+    torch.save(resnet18.state_dict(), tmp_path / "resnet18.pth")
+    return tmp_path / "resnet18.pth"
+
+
+def rejection(file, **model):
+    params = pretrained(**model)
+    network = build_model(params, manifest())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(PedigreeError) as caught:
+        start(network, params, file)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+    return str(caught.value)
+
+
+def backbone(network):
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
+
+
+@pytest.mark.parametrize(("depth", "count"), [(18, 11_173_962), (34, 21_282_122)])
+def test_the_small_stem_has_the_published_number_of_parameters(depth, count):
+    assert sum(weights.numel() for weights in ResNet(depth, channels=3, classes=10).parameters()) == count
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+def test_equal_seeds_give_torchvisions_weights(depth):
+    torch.manual_seed(0)
+    ours = ResNet(depth, channels=3, classes=10, stem="imagenet").state_dict()
+    torch.manual_seed(0)
+    theirs = REFERENCE[depth](weights=None, num_classes=10).state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+@pytest.mark.parametrize("size", [64, 97])
+def test_torchvisions_state_dict_loads_and_gives_torchvisions_logits(depth, size):
+    theirs = reference(depth)
+    ours = ResNet(depth, channels=3, classes=1000, stem="imagenet").eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    image = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        assert_close(ours(image), theirs(image), rtol=1e-6, atol=1e-6)
+
+
+def test_training_gives_torchvisions_gradients():
+    theirs = reference(18, classes=10).train()
+    ours = ResNet(18, channels=3, classes=10, stem="imagenet")
+    ours.load_state_dict(theirs.state_dict())
+    image, label = torch.randn(4, 3, 64, 64), torch.arange(4)
+    for network in (ours, theirs):
+        nn.functional.cross_entropy(network(image), label).backward()
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("width", "filters"),
+    [(0.125, [8, 16, 32, 64]), (0.3, [16, 40, 80, 152]), (1, [64, 128, 256, 512])],
+)
+def test_the_width_multiplies_the_filters_in_steps_of_8(width, filters):
+    network = ResNet(18, 3, 10, width)
+    stages = [network.layer1, network.layer2, network.layer3, network.layer4]
+    assert [stage[0].conv1.out_channels for stage in stages] == filters
+
+
+@pytest.mark.parametrize("stem", ["small", "imagenet"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [28, 33])
+def test_images_of_any_size_from_28_pixels_get_logits(stem, channels, size):
+    network = ResNet(18, channels, classes=7, width=0.125, stem=stem)
+    assert network(torch.randn(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("stem", "side"), [("small", 32), ("imagenet", 8)])
+def test_the_small_stem_keeps_the_resolution_and_the_imagenet_stem_quarters_it(stem, side):
+    network, shapes = ResNet(18, 3, 10, 0.125, stem), []
+    network.layer1.register_forward_pre_hook(lambda module, inputs: shapes.append(inputs[0].shape))
+    network(torch.randn(1, 3, 32, 32).expand(2, -1, -1, -1))
+    assert shapes == [(2, 8, side, side)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "size", "stem"),
+    [("auto", 64, "small"), ("auto", 65, "imagenet"), ("small", 65, "small"), ("imagenet", 28, "imagenet")],
+)
+def test_the_stem_follows_the_images_unless_it_is_chosen(chosen, size, stem):
+    network = build_model(parameters(stem=chosen, width=0.125), manifest(size=size))
+    assert network.network.stem == stem
+
+
+def test_the_network_has_the_datas_channels_and_classes_and_the_chosen_depth_and_width():
+    network = build_model(parameters(depth=34, width=0.125), manifest(channels=1, classes=4)).network
+    assert (network.conv1.in_channels, network.conv1.out_channels, network.fc.out_features) == (1, 8, 4)
+    assert len(network.layer3) == 6
+
+
+def test_images_are_normalised_alike_as_bytes_and_as_floats():
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.25, 0.125]
+    image = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    expected = torch.stack([(image[:, i] / 255 - mean[i]) / std[i] for i in range(3)], dim=1)
+    floats = image.float()
+    normalize = Normalize(mean, std)
+    assert_close(normalize(image), expected)
+    assert torch.equal(normalize(floats), normalize(image))
+    assert torch.equal(floats, image.float())  # the given images are left alone
+    assert set(normalize.state_dict()) == {"mean", "std"}
+
+
+def test_the_built_network_normalises_with_the_datas_own_statistics():
+    network = build_model(parameters(width=0.125), manifest()).eval()
+    image = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert_close(network(image), network.network((image / 255 - 0.5) / 0.25))
+
+
+def test_a_random_start_is_left_as_it_is():
+    network = build_model(parameters(width=0.125), manifest())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert initialise(network, SPLIT, parameters(width=0.125), {}) == set()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def save_as_archive(weights, folder):
+    torch.save(weights, folder / "new.pth")
+    return folder / "new.pth"
+
+
+def test_a_torchvision_checkpoint_gives_the_backbone_and_leaves_the_head_new(checkpoint, resnet18):
+    params = pretrained()
+    network = build_model(params, manifest(classes=1000))  # as many classes as the checkpoint has
+    head = network.network.fc.weight.clone()
+    names = start(network, params, checkpoint)
+    theirs = backbone(resnet18)
+    assert len(theirs) == 120
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in backbone(network.network).items())
+    assert torch.equal(network.network.fc.weight, head)
+    assert not torch.equal(head, resnet18.fc.weight)
+    assert names == {name for name, _ in network.named_parameters()} - {"network.fc.weight", "network.fc.bias"}
+
+
+def test_a_grey_image_is_answered_as_the_checkpoint_answers_three_equal_channels(checkpoint, resnet18):
+    params = pretrained()
+    network = build_model(params, manifest(channels=1, classes=1000))
+    assert "network.conv1.weight" in start(network, params, checkpoint)
+    network.network.fc = resnet18.fc
+    grey = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        answer = network.eval().network(grey)
+        assert_close(answer, resnet18(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+def test_an_old_checkpoint_without_batch_counters_is_taken(resnet18, tmp_path):
+    weights = {k: v for k, v in resnet18.state_dict().items() if not k.endswith("num_batches_tracked")}
+    params = pretrained()
+    network = build_model(params, manifest())
+    start(network, params, save_as_archive(weights, tmp_path))
+    assert torch.equal(network.network.layer4[1].bn2.running_var, resnet18.layer4[1].bn2.running_var)
+
+
+@pytest.mark.parametrize("stem", ["small", "auto"])
+def test_a_torchvision_checkpoint_is_rejected_for_the_small_stem(stem, checkpoint):
+    assert "set stem: imagenet" in rejection(checkpoint, stem=stem)
+
+
+def test_foreign_and_missing_names_are_listed(resnet18, tmp_path):
+    weights = resnet18.state_dict()
+    weights["norm.weight"] = weights.pop("bn1.weight")
+    text = rejection(save_as_archive(weights, tmp_path))
+    assert "norm.weight is unexpected, bn1.weight is missing: use" in text
+
+
+def test_only_the_first_misfits_are_named(resnet18, tmp_path):
+    weights = {f"module.{name}": tensor for name, tensor in resnet18.state_dict().items()}
+    weights["layer1.0.conv1.weight"] = weights.pop("module.layer1.0.conv1.weight")
+    text = rejection(save_as_archive(weights, tmp_path))
+    assert "module.conv1.weight is unexpected" in text
+    assert re.search(r"and \d+ more", text)
+    assert len(text) < 400
+
+
+def test_wrong_shapes_are_named_with_the_right_ones(tmp_path):
+    weights = ResNet(18, channels=3, classes=10, stem="small").state_dict()
+    text = rejection(save_as_archive(weights, tmp_path))
+    assert "conv1.weight is (64, 3, 3, 3) instead of (64, 3, 7, 7)" in text
+    assert "set depth" not in text
+
+
+@pytest.mark.parametrize(("depth", "other"), [(18, 34), (34, 18)])
+def test_a_checkpoint_of_the_other_depth_is_recognised(depth, other, tmp_path):
+    file = save_as_archive(ResNet(other, 3, 10, stem="imagenet").state_dict(), tmp_path)
+    assert f"set depth: {other}" in rejection(file, depth=depth)
+
+
+def test_a_checkpoint_of_a_deeper_network_is_recognised(tmp_path):
+    weights = torchvision.models.resnet50(weights=None).state_dict()
+    assert "50 layers or more" in rejection(save_as_archive(weights, tmp_path))
+
+
+@pytest.mark.parametrize("depth", [8, 18])
+def test_a_network_starts_from_what_fits_of_one_that_was_trained_here_before(depth, tmp_path):
+    params = parameters(depth=depth, width=0.125)
+    torch.manual_seed(1)
+    trained, network = (build_model(params, manifest(classes=classes)) for classes in (7, 10))
+    images = torch.randint(256, SPLIT["image"].shape, dtype=torch.uint8)
+    initialise(trained, Columns({"image": images}), params, {})
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    names = start(network, params, save_as_archive(trained.state_dict(), tmp_path))
+    head = {name for name in before if name.startswith("network.fc.")}
+    assert names == {name for name, _ in network.named_parameters()} - head
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in head else trained.state_dict()[name]), name
+
+
+def test_all_of_a_network_learns():
+    network = build_model(parameters(width=0.125), manifest())
+    before = {name: tensor.clone() for name, tensor in network.network.state_dict().items()}
+    network(torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)).square().mean().backward()
+    torch.optim.SGD(network.parameters(), lr=0.1).step()
+    same = [name for name, tensor in network.network.state_dict().items() if torch.equal(tensor, before[name])]
+    assert same == []

@@ -1,0 +1,107 @@
+"""Byte pairs are learnt from words of a bounded length, and whoever waits for them sees and can end it."""
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from components.text import tokens
+from components.text.params import TokenizerParams
+from tests.conftest import ROOT
+
+LONGEST = tokens.LONGEST
+
+
+def unbounded(vocabulary: int, text: str) -> str:
+    """What the library itself learns from a text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([text], trainer)
+    return tokenizer.to_str()
+
+
+def learnt(text: str, vocabulary: int = 400) -> Tokenizer:
+    return tokens.train(TokenizerParams(name="bpe", vocabulary=vocabulary, min_count=1), [text])
+
+
+LICENCE = (ROOT / "LICENSE").read_text()
+CHINESE = "白日依山尽。黄河入海流。欲穷千里目。更上一层楼。" * 100
+"""A long line without a space, in short words."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LICENCE,
+        CHINESE,
+        "".join(LICENCE.split()),
+        f"{'x' * LONGEST} {'7' * (LONGEST - 1)}{'=' * LONGEST}{' ' * (LONGEST - 1)}\n the end",
+    ],
+    ids=["English", "Chinese", "no spaces", "words as long as may be"],
+)
+def test_from_words_that_are_no_longer_than_the_bound_the_same_is_learnt_as_ever(text):
+    assert learnt(text).to_str() == unbounded(400, text)
+
+
+@pytest.mark.parametrize(
+    "kind", ["abcdefgh", "01234567", "+-*/=<>|", " \t\n\r", "\u3000\u2003", "漢字仮名交文章語"]
+)
+def test_a_text_that_is_one_word_is_learnt_from_its_parts_and_read_back(kind):
+    text = "".join(np.random.default_rng(0).choice([*kind], 20 * LONGEST + 7))
+    tokenizer = learnt(text)
+    assert tokens.decode(tokenizer, tokens.encode(tokenizer, text)) == text
+    parts = [text[start : start + LONGEST] for start in range(0, len(text), LONGEST)]
+    assert (
+        tokenizer.to_str() == tokens.train(TokenizerParams(name="bpe", vocabulary=400, min_count=1), parts).to_str()
+    )
+
+
+def test_who_waits_for_byte_pairs_is_told_that_they_are_being_learnt(monkeypatch, caplog):
+    monkeypatch.setattr(tokens, "QUIET_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "pedigree.prepare")
+    learnt("".join(np.random.default_rng(0).choice([*"abcdefgh"], 50_000)), 1000)
+    assert caplog.messages[0] == "learning byte pairs: 0 s so far"
+
+
+def test_a_text_that_cannot_be_read_to_its_end_is_reported_as_ever():
+    def blocks():
+        yield "some text"
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        tokens.train(TokenizerParams(name="bpe", vocabulary=400, min_count=1), blocks())
+
+
+SLOW = """
+import numpy as np
+from components.runtime.interrupts import interruptible
+from components.text import tokens
+from components.text.params import TokenizerParams
+def blocks():
+    yield from ("".join(np.random.default_rng(seed).choice([*"abcdefgh"], 2**20)) for seed in range(3))
+    print("read", flush=True)
+try:
+    with interruptible():
+        tokens.train(TokenizerParams(name="bpe", vocabulary=2**16, min_count=1), blocks())
+except KeyboardInterrupt:
+    raise SystemExit(130)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_learning_byte_pairs_ends_when_it_is_asked_to(number):
+    with subprocess.Popen([sys.executable, "-c", SLOW], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "read\n"
+        time.sleep(1)
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(3) == 130
