@@ -42,7 +42,7 @@ def connect(root: Path) -> None:
         _expect_server(uri)
     else:
         # If several processes create the tables of a new database at once, some of them fail.
-        with locks.alone(root / "build" / ".mlflow.lock", "another start on MLflow's database"):
+        with locks.alone(root / "build" / ".mlflow.lock", "the opening of MLflow's database"):
             if not configured:
                 mlflow_moved.follow(root / "mlflow.db")
             try:
