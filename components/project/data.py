@@ -158,6 +158,7 @@ def bring_raw(root: Path, ancestry: Lineage, folder: Path) -> None:
     own = root / DATA / name
     for here in (own, root / DATA / task.embedded):
         if (raw == NONE and here == own and files.filled(here)) or dvc_data.has_version(here, raw):
+            raw_files.survey(here)
             files.link_folder(here, folder)
             return
     folder.mkdir(parents=True)
@@ -218,13 +219,15 @@ def _restore(root: Path, data: DataSet, pin: Version | None) -> str:
             else f"put the files in {data.path}/ and pin them with {data.accept}"
         )
         raise PedigreeError(f"{data.path} is missing, and {PIN} does not pin it: {remedy}")
-    if dvc_cache.holds(root, pin.md5):
+    here = dvc_cache.holds(root, pin.md5)
+    if not here and dvc_cache.has_remote(root):
+        _log.info("fetching %s from DVC's remote", data.path)
+        dvc_cache.fetch(root, pin.md5)
+    if here or dvc_cache.holds(root, pin.md5):
+        dvc_cache.expect_intact(root, pin.md5)
         dvc_data.checkout(root, data.name)
-        return f"restored {data.path} from DVC's cache ({_short(pin)}), as pinned in {PIN}"
-    if dvc_cache.has_remote(root):
-        _log.info("pulling %s from DVC's remote", data.path)
-        dvc_data.pull(root, data.name)
-        return f"restored {data.path} from DVC's remote ({_short(pin)}), as pinned in {PIN}"
+        origin = "cache" if here else "remote"
+        return f"restored {data.path} from DVC's {origin} ({_short(pin)}), as pinned in {PIN}"
     if not data.embedded:
         raise PedigreeError(
             f"{data.path} is missing, and DVC's cache does not hold what {PIN} pins ({_short(pin)}): add the "
