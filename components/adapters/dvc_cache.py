@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.adapters import dvc_listing
-from components.adapters.dvc_data import repo_of
+from components.adapters.dvc_data import progress, repo_of
 from components.datasets import raw_files
 from components.errors import DamagedError, PedigreeError
 
@@ -36,7 +36,12 @@ def damaged(root: Path, md5: str, below: str = "") -> list[str]:
         cache = repo.cache.local
         listed = _listed(cache, md5, below)
         objects = [(".", md5), *(("/".join(parts), oid) for parts, oid in listed.items())]
-        return [name for name, oid in objects if _md5(Path(cache.oid_to_path(oid))) != oid.removesuffix(".dir")]
+        report, broken = progress("DVC's cache", len(objects)), []
+        for number, (name, oid) in enumerate(objects):
+            if _md5(Path(cache.oid_to_path(oid))) != oid.removesuffix(".dir"):
+                broken.append(name)
+            report(None, number)
+        return broken
 
 
 def _md5(file: Path) -> str:

@@ -10,9 +10,11 @@ import io
 import json
 import logging
 import re
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -29,6 +31,7 @@ from components.adapters import dvc_listing
 from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.runtime import files, locks, presence, processes
+from components.runtime.background import in_thread
 from components.trust.lineage import NONE
 
 FOLDER = ".dvc"
@@ -40,8 +43,8 @@ AGAIN = 5.0
 """Seconds between attempts while a DVC of another environment blocks ours."""
 MOMENT = 0.5
 """Seconds within which a process finishes writing a small file."""
-QUIET_SECONDS = 5.0
-"""Time between two lines of progress."""
+QUIET_SECONDS, SILENT_SECONDS = 5.0, 20.0
+"""Time between two lines of progress, where the number of files is known and where it is not."""
 
 _log = logging.getLogger("pedigree.dvc")
 
@@ -131,7 +134,7 @@ def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
             "md5",
             dry_run=True,
             ignore=_Ignore(repo.dvcignore, folder.absolute(), {each.file for each in present.rejected}),
-            callback=Callback(hooks={"progress": _progress(folder, len(present.readable))}),
+            callback=Callback(hooks={"progress": progress(str(folder), len(present.readable))}),
         )
     if tree.hash_info.value is None or meta.nfiles is None:
         raise PedigreeError(f"{folder} is a file: put a folder in its place")
@@ -144,8 +147,8 @@ def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
     return Version(tree.hash_info.value, meta.nfiles)
 
 
-def _progress(folder: Path, total: int) -> Callable[..., None]:
-    """Return what DVC calls after each file with the number of those that it has hashed."""
+def progress(what: str, total: int) -> Callable[..., None]:
+    """Return what is called, by DVC for example, after each file with the number of those that are hashed."""
     reported = time.monotonic()
 
     def report(size: int | None, done: int, **_: Any) -> None:
@@ -153,7 +156,7 @@ def _progress(folder: Path, total: int) -> Callable[..., None]:
         if time.monotonic() - reported > QUIET_SECONDS:
             reported = time.monotonic()
             # DVC also hashes some files that nothing reads, such as hidden ones.
-            _log.info("%s: %s of about %s files hashed", folder, f"{done:,}", f"{total:,}")
+            _log.info("%s: %s of about %s files hashed", what, f"{done:,}", f"{total:,}")
 
     return report
 
@@ -271,11 +274,13 @@ def add(root: Path, *data: str) -> None:
     file = root / PIN
     for each in data:
         expect_readable(root / DATA / each)
+        _expect_unlinked(root, root / DATA / each)
     with alone(root, f"the pinning of {', '.join(data)}"):
         before = file.read_text(encoding="utf-8") if _outs(root) else None
         try:
             _enter(root, data)
-            _dvc(root, "add", *(f"{DATA}/{each}" for each in data))
+            with _reporting(f"DVC is copying the files of {', '.join(data)} to its cache"):
+                _dvc(root, "add", *(f"{DATA}/{each}" for each in data))
             for each in data:
                 _expect_pinned(root, each)
         except BaseException:
@@ -284,6 +289,23 @@ def add(root: Path, *data: str) -> None:
             else:
                 files.write_text(file, before)
             raise
+
+
+@contextmanager
+def _reporting(what: str) -> Iterator[None]:
+    """Log what goes on and for how long, as DVC itself draws its progress only in a terminal."""
+    ended, start = threading.Event(), time.monotonic()
+
+    def say() -> None:
+        while not ended.wait(SILENT_SECONDS):
+            _log.info("%s: %d seconds so far", what, time.monotonic() - start)
+
+    saying = in_thread(say, "progress")
+    try:
+        yield
+    finally:
+        ended.set()
+        saying.result()
 
 
 def _expect_pinned(root: Path, data: str) -> None:
@@ -305,6 +327,30 @@ def expect_readable(folder: Path) -> None:
     if rejected := raw_files.survey(folder).rejected:
         names = [f"{entry.file} ({entry.reason})" for entry in rejected]
         raise PedigreeError(f"{folder}: DVC cannot pin {raw_files.listed(names)}")
+
+
+def _expect_unlinked(root: Path, folder: Path) -> None:
+    """Check that DVC will not change the mode of files elsewhere that are hard links to files of a data set.
+
+    With `cache.type` `hardlink`, it makes hard links of the files in its cache, and these read-only.
+    """
+    linked = []
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and stat.S_IMODE(status.st_mode) != _READ_ONLY:
+            linked.append(path.relative_to(folder).as_posix())
+    if not linked:
+        return
+    with repo_of(root) as repo:
+        if repo.cache.local.cache_types[0] == "hardlink":
+            raise PedigreeError(
+                f"{folder}: DVC, whose cache.type is hardlink, would make files read-only under all their names "
+                f"({raw_files.listed(sorted(linked))}): put copies of them in their place"
+            )
+
+
+_READ_ONLY = 0o444
+"""The mode of files in DVC's cache."""
 
 
 def _enter(root: Path, data: Iterable[str]) -> None:

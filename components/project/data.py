@@ -104,6 +104,7 @@ def bring(root: Path, data: DataSet, accept: bool) -> str:
     with dvc_data.alone(root, f"pedigree data {data.name}"):
         pin = dvc_data.pinned_version(root, data.name)
         if not files.filled(root / data.path):
+            raw_files.survey(root / data.path)  # neither it nor the folder above may be a link
             return _rebuild(root, data, None) if accept else _restore(root, data, pin)
         if accept:
             return _pin(root, data, "the present files")
@@ -240,7 +241,6 @@ def _rebuild(root: Path, data: DataSet, pin: Version | None) -> str:
     """Write the embedded data and pin it; if `pin` is given, fail unless the result matches it."""
     if not data.embedded:
         raise PedigreeError(f"{data.path} has no files to pin: put them there first")
-    raw_files.survey(root / data.path)  # neither it nor the folder above may be a link
     with files.replacing(root / data.path) as new:
         _log.info("writing the embedded data set %s", data.name)
         data.task.default_data(new)
