@@ -111,7 +111,7 @@ def test_broken_entries_are_named_when_data_are_pinned(model):
     assert (model.root / "data.dvc").read_text() == before
 
 
-@pytest.mark.parametrize("inside_dvc", [True, False])
+@pytest.mark.parametrize("inside_dvc", [pytest.param(True, marks=pytest.mark.long), False])
 def test_links_to_files_elsewhere_and_pipes_end_the_stage_before_anything_is_read(model, tmp_path, inside_dvc):
     (tmp_path / "secret.png").write_text("secret")
     (model.raw / "train" / "0" / "link.png").symlink_to(tmp_path / "secret.png")
