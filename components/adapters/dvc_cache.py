@@ -2,14 +2,15 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.adapters.dvc_data import repo_of
+from components.adapters import dvc_listing
+from components.adapters.dvc_data import progress, repo_of
 from components.datasets import raw_files
-from components.errors import PedigreeError
+from components.errors import DamagedError, PedigreeError
 
 
 def has_remote(root: Path) -> bool:
@@ -33,8 +34,14 @@ def damaged(root: Path, md5: str, below: str = "") -> list[str]:
     """
     with repo_of(root) as repo:
         cache = repo.cache.local
-        objects = [(".", md5), *(("/".join(parts), info.value) for parts, info in _listed(cache, md5, below))]
-        return [name for name, oid in objects if _md5(Path(cache.oid_to_path(oid))) != oid.removesuffix(".dir")]
+        listed = _listed(cache, md5, below)
+        objects = [(".", md5), *(("/".join(parts), oid) for parts, oid in listed.items())]
+        report, broken = progress("DVC's cache", len(objects)), []
+        for number, (name, oid) in enumerate(objects):
+            if _md5(Path(cache.oid_to_path(oid))) != oid.removesuffix(".dir"):
+                broken.append(name)
+            report(None, number)
+        return broken
 
 
 def _md5(file: Path) -> str:
@@ -57,62 +64,96 @@ def remote_holds(root: Path, md5: str, below: str = "") -> bool:
 def fetch(root: Path, md5: str, below: str = "") -> None:
     """Fetch a version, or a folder of it, from DVC's default remote into the cache only.
 
+    The listing is checked before anything is fetched. Files with another hash do not stay in the cache.
+
     Raises:
-        PedigreeError: the remote is unreachable, or lacks files.
+        PedigreeError: the remote is unreachable, lacks files, or has others under their names; or the listing names
+            a file outside its folder.
+    """
+    with repo_of(root) as repo, _reaching_remote():
+        cache, remote = repo.cache.local, repo.cloud.get_remote_odb(hash_name="md5")
+        try:
+            listed = _listed(cache if Path(cache.oid_to_path(md5)).exists() else remote, md5, below)
+        except FileNotFoundError as error:
+            if error.__cause__ is not None:  # fsspec also reports an unreachable web server as a missing file
+                raise error.__cause__ from None
+            raise _lacking(1, md5) from None
+        _fetch(repo, remote, md5, {md5: "its listing"})
+        _fetch(repo, remote, md5, {oid: "/".join(parts) for parts, oid in listed.items()})
+
+
+def _fetch(repo: Any, remote: Any, md5: str, names: Mapping[str, str]) -> None:
+    """Fetch the objects of a version with these hashes, and remove what has another hash from the cache.
+
+    DVC takes a file in its cache that is read-only, as all that it has fetched are, for what its name says.
     """
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with repo_of(root) as repo, _reaching_remote():
-        lacking = repo.cloud.pull([HashInfo("md5", md5)]).failed  # the list of the files comes first
-        if not lacking:
-            lacking = repo.cloud.pull({info for _, info in _listed(repo.cache.local, md5, below)}).failed
-    if lacking:
+    fetched = repo.cloud.pull({HashInfo("md5", oid) for oid in names}, odb=remote)
+    files = {info.value: Path(repo.cache.local.oid_to_path(info.value)) for info in fetched.transferred}
+    altered = [oid for oid, file in files.items() if _md5(file) != oid.removesuffix(".dir")]
+    for oid in altered:
+        files[oid].unlink()
+    if altered:
         raise PedigreeError(
-            f"DVC's remote lacks {len(lacking)} of the files of data {md5}: run `dvc push` in a checkout that has "
-            "them"
+            f"DVC's remote has other content than was pushed for files of data {md5} "
+            f"({raw_files.listed(sorted(names[oid] for oid in altered))}): do not use it, and replace these files "
+            "from a checkout that has them"
         )
+    if fetched.failed:
+        raise _lacking(len(fetched.failed), md5)
+
+
+def _lacking(number: int, md5: str) -> PedigreeError:
+    return PedigreeError(
+        f"DVC's remote lacks {number} of the files of data {md5}: run `dvc push` in a checkout that has them"
+    )
+
+
+def expect_intact(root: Path, md5: str, below: str = "") -> None:
+    """Check a version in the cache, or a folder of it, before its files are written anywhere.
+
+    Raises:
+        PedigreeError: a file is damaged in the cache, or is named as one outside the folder.
+    """
+    broken = damaged(root, md5, below)
+    if not broken:
+        return
+    with repo_of(root) as repo:
+        cache = repo.cache.local
+        oids = {"/".join(parts): oid for parts, oid in _listed(cache, md5, below).items()} | {".": md5}
+        objects = [cache.oid_to_path(oids[name]) for name in broken]
+    raise PedigreeError(
+        f"files of data {md5} are damaged in DVC's cache ({raw_files.listed(broken)}): copy them from another "
+        f"cache, or move {raw_files.listed(objects)} away and fetch them again"
+    )
 
 
 def write_version(root: Path, md5: str, folder: Path, below: str = "") -> None:
     """Write the files of a version in the cache, or of a folder of it, into an empty folder.
 
     Raises:
-        PedigreeError: a file is damaged in the cache, or is named as one outside the folder.
+        PedigreeError: as `expect_intact` does.
     """
+    expect_intact(root, md5, below)
     with repo_of(root) as repo:
         cache = repo.cache.local
-        index = Path(cache.oid_to_path(md5))
-        listed = {parts: Path(cache.oid_to_path(info.value)) for parts, info in _listed(cache, md5, below)}
-    for parts in listed:
-        if {"", ".", ".."} & set(parts):
-            raise PedigreeError(f"data {md5} names a file outside its folder, {'/'.join(parts)}: do not use it")
-    if broken := damaged(root, md5, below):
-        objects = [index if name == "." else listed[tuple(name.split("/"))] for name in broken]
-        raise PedigreeError(
-            f"files of data {md5} are damaged in DVC's cache ({raw_files.listed(broken)}): copy them from another "
-            f"cache, or move {raw_files.listed([str(each) for each in objects])} away and run `dvc pull`"
-        )
-    for parts, source in listed.items():
-        target = folder.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        for parts, oid in _listed(cache, md5, below).items():
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(cache.oid_to_path(oid), target)
 
 
-def _listed(store: Any, md5: str, below: str) -> list[tuple[tuple[str, ...], Any]]:
-    """Return the files, as (path's parts, hash), that a version in a cache or remote has below a folder."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
-    files = [(tuple(key), info) for key, _, info in Tree.load(store, HashInfo("md5", md5))]
-    return [(key[1:], info) for key, info in files if key[0] == below] if below else files
+def _listed(store: Any, md5: str, below: str) -> dict[tuple[str, ...], str]:
+    """Return the files that a version in a cache or remote has below a folder, as `dvc_listing.read` does."""
+    files = dvc_listing.read(store, md5)
+    return {parts[1:]: oid for parts, oid in files.items() if parts[0] == below} if below else files
 
 
 def _complete(store: Any, md5: str, below: str) -> bool:
-    from dvc_objects.errors import ObjectFormatError
-
     try:
-        wanted = {info.value for _, info in _listed(store, md5, below)}
-    except (ObjectFormatError, KeyError, TypeError):  # an invalid file list
+        wanted = set(_listed(store, md5, below).values())
+    except DamagedError:
         return False
     except FileNotFoundError as error:
         if error.__cause__ is None:
@@ -125,6 +166,8 @@ def _complete(store: Any, md5: str, below: str) -> bool:
 def _reaching_remote() -> Iterator[None]:
     try:
         yield
+    except PedigreeError:
+        raise
     except Exception as error:  # each kind of remote has its own errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PedigreeError(

@@ -9,9 +9,12 @@ command at a time, as DVC refuses a second one even for another stage.
 import io
 import json
 import logging
+import re
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -22,21 +25,26 @@ from typing import Any, TextIO
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
+from components.adapters import dvc_listing
 from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.runtime import files, locks, presence, processes
+from components.runtime.background import in_thread
 from components.trust.lineage import NONE
 
 FOLDER = ".dvc"
 DATA = "data"
 PIN, LOCK = "data.dvc", "dvc.lock"
+LARGEST, DEEPEST = 2**20, 5
+"""Maximum bytes and levels of data.dvc, enough for 7,000 data sets; DVC writes three levels, and no anchors."""
 AGAIN = 5.0
 """Seconds between attempts while a DVC of another environment blocks ours."""
 MOMENT = 0.5
 """Seconds within which a process finishes writing a small file."""
-QUIET_SECONDS = 5.0
-"""Time between two lines of progress."""
+QUIET_SECONDS, SILENT_SECONDS = 5.0, 20.0
+"""Time between two lines of progress, where the number of files is known and where it is not."""
 
 _log = logging.getLogger("pedigree.dvc")
 
@@ -126,7 +134,7 @@ def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
             "md5",
             dry_run=True,
             ignore=_Ignore(repo.dvcignore, folder.absolute(), {each.file for each in present.rejected}),
-            callback=Callback(hooks={"progress": _progress(folder, len(present.readable))}),
+            callback=Callback(hooks={"progress": progress(str(folder), len(present.readable))}),
         )
     if tree.hash_info.value is None or meta.nfiles is None:
         raise PedigreeError(f"{folder} is a file: put a folder in its place")
@@ -139,8 +147,8 @@ def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
     return Version(tree.hash_info.value, meta.nfiles)
 
 
-def _progress(folder: Path, total: int) -> Callable[..., None]:
-    """Return what DVC calls after each file with the number of those that it has hashed."""
+def progress(what: str, total: int) -> Callable[..., None]:
+    """Return what is called, by DVC for example, after each file with the number of those that are hashed."""
     reported = time.monotonic()
 
     def report(size: int | None, done: int, **_: Any) -> None:
@@ -148,7 +156,7 @@ def _progress(folder: Path, total: int) -> Callable[..., None]:
         if time.monotonic() - reported > QUIET_SECONDS:
             reported = time.monotonic()
             # DVC also hashes some files that nothing reads, such as hidden ones.
-            _log.info("%s: %s of about %s files hashed", folder, f"{done:,}", f"{total:,}")
+            _log.info("%s: %s of about %s files hashed", what, f"{done:,}", f"{total:,}")
 
     return report
 
@@ -208,19 +216,43 @@ def pinned_version(root: Path, data: str) -> Version | None:
 def _outs(root: Path) -> list[dict[str, Any]]:
     """Return the entries of data.dvc, one per data set."""
     try:
-        outs = YAML(typ="safe").load(root / PIN)["outs"]
+        with (root / PIN).open("rb") as file:
+            text = file.read(LARGEST + 1)
+        _expect_plain(text)
+        tree = YAML(typ="safe").load(text)
+        outs = tree["outs"]
     except FileNotFoundError:
         return []
     except (YAMLError, ValueError, KeyError, TypeError):  # of ruamel itself some, such as those of a wrong date
         raise _not_as_written() from None
-    if not isinstance(outs, list) or not all(_is_entry(out) for out in outs):
+    if not isinstance(outs, list) or not all(map(_is_entry, outs)) or tree.keys() & {"cmd", "deps", "wdir"}:
         raise _not_as_written()
+    for path in [out["path"] for out in outs]:
+        if dvc_listing.problem(path) or path.split("/")[0] != DATA:
+            raise PedigreeError(f"{PIN} pins {path}, which is not in {DATA}/: remove this entry from {PIN}")
     return outs
+
+
+def _expect_plain(text: bytes) -> None:
+    """Raise a ValueError for YAML that is too large, or takes too long to load, as deep levels or anchors do."""
+    depth = 0
+    if len(text) > LARGEST:
+        raise ValueError(f"over {LARGEST:,} bytes")
+    for event in YAML(typ="safe").parse(text):  # lazily: ruamel.yaml crashes on very deep levels when it loads them
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > DEEPEST:
+            raise ValueError(f"an anchor, or over {DEEPEST} levels")
 
 
 def _is_entry(out: Any) -> bool:
     kinds = (("path", str, None), ("md5", str, ""), ("nfiles", int, 0))
-    return isinstance(out, dict) and all(isinstance(out.get(key, absent), kind) for key, kind, absent in kinds)
+    if not isinstance(out, dict) or not all(isinstance(out.get(key, absent), kind) for key, kind, absent in kinds):
+        return False
+    # A listing in data.dvc itself, as for a remote that has versions of its own, would not be checked.
+    return "files" not in out and ("md5" not in out or bool(_HASH.fullmatch(out["md5"])))
+
+
+_HASH = re.compile(rf"{dvc_listing.MD5.pattern}(\.dir)?")
 
 
 def _not_as_written() -> PedigreeError:
@@ -241,12 +273,14 @@ def add(root: Path, *data: str) -> None:
     """
     file = root / PIN
     for each in data:
-        expect_readable(root, each)
+        expect_readable(root / DATA / each)
+        _expect_unlinked(root, root / DATA / each)
     with alone(root, f"the pinning of {', '.join(data)}"):
         before = file.read_text(encoding="utf-8") if _outs(root) else None
         try:
             _enter(root, data)
-            _dvc(root, "add", *(f"{DATA}/{each}" for each in data))
+            with _reporting(f"DVC is copying the files of {', '.join(data)} to its cache"):
+                _dvc(root, "add", *(f"{DATA}/{each}" for each in data))
             for each in data:
                 _expect_pinned(root, each)
         except BaseException:
@@ -255,6 +289,23 @@ def add(root: Path, *data: str) -> None:
             else:
                 files.write_text(file, before)
             raise
+
+
+@contextmanager
+def _reporting(what: str) -> Iterator[None]:
+    """Log what goes on and for how long, as DVC itself draws its progress only in a terminal."""
+    ended, start = threading.Event(), time.monotonic()
+
+    def say() -> None:
+        while not ended.wait(SILENT_SECONDS):
+            _log.info("%s: %d seconds so far", what, time.monotonic() - start)
+
+    saying = in_thread(say, "progress")
+    try:
+        yield
+    finally:
+        ended.set()
+        saying.result()
 
 
 def _expect_pinned(root: Path, data: str) -> None:
@@ -267,15 +318,39 @@ def _expect_pinned(root: Path, data: str) -> None:
         )
 
 
-def expect_readable(root: Path, data: str) -> None:
-    """Check that DVC can read all entries of a data set; a named pipe would let it wait for ever.
+def expect_readable(folder: Path) -> None:
+    """Check that DVC can pin all entries of a raw folder.
 
     Raises:
-        PedigreeError: it cannot read some.
+        PedigreeError: it cannot pin some; or as `raw_files.survey` does.
     """
-    if rejected := raw_files.survey(root / DATA / data).rejected:
-        names = [f"{DATA}/{data}/{entry.file} ({entry.reason})" for entry in rejected]
-        raise PedigreeError(f"DVC cannot pin {raw_files.listed(names)}")
+    if rejected := raw_files.survey(folder).rejected:
+        names = [f"{entry.file} ({entry.reason})" for entry in rejected]
+        raise PedigreeError(f"{folder}: DVC cannot pin {raw_files.listed(names)}")
+
+
+def _expect_unlinked(root: Path, folder: Path) -> None:
+    """Check that DVC will not change the mode of files elsewhere that are hard links to files of a data set.
+
+    With `cache.type` `hardlink`, it makes hard links of the files in its cache, and these read-only.
+    """
+    linked = []
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and stat.S_IMODE(status.st_mode) != _READ_ONLY:
+            linked.append(path.relative_to(folder).as_posix())
+    if not linked:
+        return
+    with repo_of(root) as repo:
+        if repo.cache.local.cache_types[0] == "hardlink":
+            raise PedigreeError(
+                f"{folder}: DVC, whose cache.type is hardlink, would make files read-only under all their names "
+                f"({raw_files.listed(sorted(linked))}): put copies of them in their place"
+            )
+
+
+_READ_ONLY = 0o444
+"""The mode of files in DVC's cache."""
 
 
 def _enter(root: Path, data: Iterable[str]) -> None:
@@ -309,17 +384,12 @@ def missing(root: Path) -> list[str]:
 
 
 def checkout(root: Path, data: str) -> None:
-    """Restore a pinned data set from DVC's cache; raises as `add` does."""
-    _dvc(root, "checkout", f"{DATA}/{data}")
-
-
-def pull(root: Path, data: str) -> None:
-    """Restore a pinned data set from DVC's default remote.
+    """Restore a pinned data set from DVC's cache, which `dvc_cache.expect_intact` should have checked.
 
     Raises:
-        PedigreeError: the remote is unreachable or lacks this version.
+        PedigreeError: as `add` does.
     """
-    _dvc(root, "pull", f"{DATA}/{data}")
+    _dvc(root, "checkout", f"{DATA}/{data}")
 
 
 def repro(root: Path, stage: str) -> None:
@@ -467,11 +537,6 @@ def _problem(command: str, output: str) -> PedigreeError:
         return PedigreeError(stage)
     if "not inside of a DVC repository" in output:
         return PedigreeError("this folder is not a DVC project: run in a project's folder, or `dvc init` here")
-    if command.startswith("dvc pull"):
-        return PedigreeError(
-            f"{command} failed ({_reason(output)}): check that `dvc remote list` names a reachable remote with "
-            f"this version, or write the embedded data with `pedigree data --accept`"
-        )
     return PedigreeError(f"{command} failed: {_reason(output)}")
 
 

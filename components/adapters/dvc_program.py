@@ -45,7 +45,7 @@ def main() -> int:
         with interrupts.interruptible(), dvc_data.alone(root, f"dvc {' '.join(sys.argv[1:])}"):
             dvc_data.repair(root)
             for folder in (root / dvc_data.DATA).glob("*/"):
-                dvc_data.expect_readable(root, folder.name)
+                dvc_data.expect_readable(folder)
             arguments = _around_missing_data(root, sys.argv[1:])
             # As a child, so that its stage can be ended with it: DVC itself would leave the stage running.
             child = subprocess.Popen(

@@ -42,6 +42,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+_CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+"""The end of a file's path in DVC's cache, to which data sets are linked if `cache.type` is `symlink`."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,19 @@ class Files:
     readable: frozenset[str]
     """Paths below the folder of all files that preparation may read: neither hidden nor a system's own."""
     rejected: tuple[RejectedFile, ...]
-    """Entries that are no files, or whose names cannot be written into a list, such as DVC's."""
+    """Links to nothing, and entries whose names cannot be written into a list, such as DVC's."""
 
 
 def survey(folder: Path) -> Files:
     """List a raw folder without opening a file; a folder that does not exist has none.
 
+    A link to a file of the same folder is a file. A hard link is one, too, wherever its other names are: nothing
+    distinguishes it from a copy.
+
     Raises:
-        PedigreeError: the folder, or one inside it, is a link or another DVC project, of which DVC pins nothing, or
-            it may not be read.
+        PedigreeError: the folder, or one inside it, is a link or another DVC project, of which DVC pins nothing;
+            it holds a link to a file elsewhere, whose content would leave with the data, or a pipe, socket or
+            device, which may never end; or it may not be read.
     """
     for each in (folder, folder.parent):
         if each.is_symlink():
@@ -69,6 +75,8 @@ def survey(folder: Path) -> Files:
     readable: list[str] = []
     rejected: list[RejectedFile] = []
     links: list[str] = []
+    foreign: list[str] = []
+    own = os.path.realpath(folder)
     for path, entry in _walk(folder, PurePath()) if folder.is_dir() else ():
         name, is_folder = path.as_posix(), _is_folder(entry)
         if is_folder and entry.is_symlink():
@@ -78,6 +86,8 @@ def survey(folder: Path) -> Files:
                 f"{folder / path.parent} is a DVC project of its own, of which this one pins nothing: remove "
                 f"{folder / path}"
             )
+        elif what := _foreign(entry, own):
+            foreign.append(f"{printable(name)} ({what})")
         elif reason := _reason(name, entry):
             rejected.append(RejectedFile(file=printable(name), reason=reason))
         elif not is_folder and all(map(shown, path.parts)):
@@ -85,6 +95,11 @@ def survey(folder: Path) -> Files:
     if links:
         raise PedigreeError(
             f"{folder}: DVC does not follow links to folders: {listed(sorted(links))}: copy the folders into place"
+        )
+    if foreign:
+        raise PedigreeError(
+            f"{folder} may hold only its own files, not {listed(sorted(foreign))}: remove them, or copy the files "
+            "into place"
         )
     return Files(frozenset(readable), tuple(sorted(rejected, key=lambda each: each.file)))
 
@@ -117,6 +132,20 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
+def _foreign(entry: "os.DirEntry[str]", own: str) -> str:
+    """Return what an entry is if it is not a file or folder of the real folder `own`, or else an empty string."""
+    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+        return ""  # known without asking the disk
+    try:
+        kind = _KINDS.get(stat.S_IFMT(entry.stat().st_mode), "")
+    except OSError:  # a link to nothing
+        return ""
+    target = os.path.realpath(entry.path)
+    if entry.is_symlink() and not target.startswith(f"{own}{os.sep}") and not _CACHED.search(target):
+        return f"a link to {printable(target)}"
+    return kind
+
+
 def _reason(name: str, entry: "os.DirEntry[str]") -> str:
     """Return why an entry cannot be read or pinned, or an empty string."""
     try:
@@ -125,13 +154,12 @@ def _reason(name: str, entry: "os.DirEntry[str]") -> str:
         return "its name is not UTF-8: rename it"
     if ("\n" in name or "\r" in name) and shown(entry.name):  # macOS' "Icon\r" enters no list
         return "its name has a line break in it: rename it"
-    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
-        return ""  # known without asking the disk
     try:
-        mode = stat.S_IFMT(entry.stat().st_mode)
+        if entry.is_symlink():
+            entry.stat()
     except OSError:  # the target is missing, or is the link itself
         return "a link to nothing: remove it"
-    return f"{_KINDS[mode]} instead of a file: remove it" if mode in _KINDS else ""
+    return ""
 
 
 def visible(folder: Path) -> Iterator[tuple[str, bool]]:

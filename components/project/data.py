@@ -104,6 +104,7 @@ def bring(root: Path, data: DataSet, accept: bool) -> str:
     with dvc_data.alone(root, f"pedigree data {data.name}"):
         pin = dvc_data.pinned_version(root, data.name)
         if not files.filled(root / data.path):
+            raw_files.survey(root / data.path)  # neither it nor the folder above may be a link
             return _rebuild(root, data, None) if accept else _restore(root, data, pin)
         if accept:
             return _pin(root, data, "the present files")
@@ -158,6 +159,7 @@ def bring_raw(root: Path, ancestry: Lineage, folder: Path) -> None:
     own = root / DATA / name
     for here in (own, root / DATA / task.embedded):
         if (raw == NONE and here == own and files.filled(here)) or dvc_data.has_version(here, raw):
+            raw_files.survey(here)
             files.link_folder(here, folder)
             return
     folder.mkdir(parents=True)
@@ -218,13 +220,15 @@ def _restore(root: Path, data: DataSet, pin: Version | None) -> str:
             else f"put the files in {data.path}/ and pin them with {data.accept}"
         )
         raise PedigreeError(f"{data.path} is missing, and {PIN} does not pin it: {remedy}")
-    if dvc_cache.holds(root, pin.md5):
+    here = dvc_cache.holds(root, pin.md5)
+    if not here and dvc_cache.has_remote(root):
+        _log.info("fetching %s from DVC's remote", data.path)
+        dvc_cache.fetch(root, pin.md5)
+    if here or dvc_cache.holds(root, pin.md5):
+        dvc_cache.expect_intact(root, pin.md5)
         dvc_data.checkout(root, data.name)
-        return f"restored {data.path} from DVC's cache ({_short(pin)}), as pinned in {PIN}"
-    if dvc_cache.has_remote(root):
-        _log.info("pulling %s from DVC's remote", data.path)
-        dvc_data.pull(root, data.name)
-        return f"restored {data.path} from DVC's remote ({_short(pin)}), as pinned in {PIN}"
+        origin = "cache" if here else "remote"
+        return f"restored {data.path} from DVC's {origin} ({_short(pin)}), as pinned in {PIN}"
     if not data.embedded:
         raise PedigreeError(
             f"{data.path} is missing, and DVC's cache does not hold what {PIN} pins ({_short(pin)}): add the "
@@ -237,7 +241,6 @@ def _rebuild(root: Path, data: DataSet, pin: Version | None) -> str:
     """Write the embedded data and pin it; if `pin` is given, fail unless the result matches it."""
     if not data.embedded:
         raise PedigreeError(f"{data.path} has no files to pin: put them there first")
-    raw_files.survey(root / data.path)  # neither it nor the folder above may be a link
     with files.replacing(root / data.path) as new:
         _log.info("writing the embedded data set %s", data.name)
         data.task.default_data(new)

@@ -65,6 +65,7 @@ def plan(root: Path, name: str, like: str, folder: Path, profile: str | None) ->
         raise PedigreeError(f"{dvc_data.PIN} already pins {models.DATA}/{name}: choose another name")
     if not folder.is_dir() or not files.filled(folder):
         raise PedigreeError(f"{folder} is not a folder with files: name the folder of the data")
+    dvc_data.expect_readable(folder.resolve())
     text = _with_section(root, before, name, like, over)
     if usual.params.prepare.resplit:  # the number of a draw from other data
         text = resplit.with_own(text, name, 0)

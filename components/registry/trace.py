@@ -135,9 +135,9 @@ def _data(ancestry: Lineage, root: Path) -> str:
     if not (root / ".dvc").is_dir():
         return "unknown, as this folder is not a DVC project"
     below = old_versions.below(ancestry)
-    if dvc_cache.holds(root, ancestry.data.pinned, below):
-        return HERE
     try:
+        if dvc_cache.holds(root, ancestry.data.pinned, below):
+            return HERE
         return REMOTE if dvc_cache.remote_holds(root, ancestry.data.pinned, below) else GONE
     except PedigreeError as error:
         return f"not here; {error}"

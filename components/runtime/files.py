@@ -242,7 +242,7 @@ def link_folder(source: Path, target: Path) -> None:
 
     def link(old: str, new: str) -> None:
         try:
-            os.link(old, new)
+            os.link(os.path.realpath(old), new)  # of a link, the file: the link may not lead there from elsewhere
         except OSError:
             shutil.copyfile(old, new)
 

@@ -93,6 +93,7 @@ def _without_settings(tmp_path_factory):
 
 
 SETS = ("digits", "words")
+PIN = f"{'ab' * 16}.dir"
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def test_one_more_data_set_gets_an_entry_after_those_of_others_and_their_comment
     "before",
     [
         None,
-        pytest.param("outs:\n- md5: abc.dir\n  path: data\n", marks=pytest.mark.long),
+        pytest.param(f"outs:\n- md5: {PIN}\n  path: data\n", marks=pytest.mark.long),
         "outs:\n- path: data/words\n",
     ],
 )
@@ -274,10 +275,9 @@ def test_git_sees_data_dvc_and_no_raw_data(pinned):
 
 
 def test_where_all_of_data_is_pinned_as_one_nothing_is_done_but_said_what_to_do_until_a_set_is_pinned(project):
-    (project / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
-    for act in (dvc_data.checkout, dvc_data.pull):
-        with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one, .*`pedigree data --accept`"):
-            act(project, "digits")
+    (project / "data.dvc").write_text(f"outs:\n- md5: {PIN}\n  path: data\n")
+    with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one, .*`pedigree data --accept`"):
+        dvc_data.checkout(project, "digits")
     dvc_data.add(project, "digits")
     assert list(entries(project)) == ["data/digits"]
 
@@ -392,16 +392,16 @@ def test_a_cache_without_one_of_the_files_does_not_hold_the_data(pinned):
     assert not dvc_cache.holds(pinned, None)
 
 
-def test_a_remote_brings_the_pinned_data(pinned, tmp_path):
+def test_a_remote_brings_the_pinned_data_into_the_cache(pinned, tmp_path):
     assert not dvc_cache.has_remote(pinned)
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     assert dvc_cache.has_remote(pinned)
     dvc(pinned, "push")
-    before = files_below(pinned / "data")
-    for folder in ("data/digits", ".dvc/cache"):
-        shutil.rmtree(pinned / folder)
-    dvc_data.pull(pinned, "digits")
-    assert files_below(pinned / "data") == before
+    before = files_below(pinned / ".dvc" / "cache" / "files")
+    shutil.rmtree(pinned / ".dvc" / "cache" / "files")
+    for name in SETS:
+        dvc_cache.fetch(pinned, dvc_data.pinned(pinned, name))
+    assert files_below(pinned / ".dvc" / "cache" / "files") == before
 
 
 def test_an_earlier_version_comes_from_the_remote_and_data_stays_as_it_is(pinned, tmp_path):
@@ -481,7 +481,7 @@ def test_a_version_whose_list_names_a_file_outside_its_folder_is_not_written(pin
     entry = pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
     entry.parent.mkdir(parents=True, exist_ok=True)
     entry.write_bytes(listed)
-    with pytest.raises(PedigreeError, match=r"names a file outside its folder, train/\.\./\.\./escaped\.txt"):
+    with pytest.raises(PedigreeError, match=r"names train/\.\./\.\./escaped\.txt, which is outside its folder"):
         dvc_cache.write_version(pinned, f"{md5}.dir", tmp_path / "digits")
     assert not list(tmp_path.rglob("escaped.txt"))
 
@@ -494,16 +494,91 @@ def test_a_list_of_files_that_is_none_is_no_version_that_is_held(pinned):
 
 
 @pytest.mark.parametrize(
-    "url", ["/dev/null/nowhere", pytest.param("http://127.0.0.1:9/shelf", marks=pytest.mark.long)]
+    ("pins", "said"),
+    [
+        (
+            "outs: [{{path: ../elsewhere, md5: {pin}}}]",
+            r"data\.dvc pins \.\./elsewhere, which is not in data/: remove",
+        ),
+        ("outs: [{{path: /etc/cron.d, md5: {pin}}}]", "pins /etc/cron.d, which is not in data/"),
+        ("outs: [{{path: data/../components, md5: {pin}}}]", "which is not in data/"),
+        ("outs: [{{path: components, md5: {pin}}}]", "which is not in data/"),
+        ("outs: [{{path: data/.git, md5: {pin}}}]", "which is not in data/"),
+        ("outs: [{{path: data/digits, md5: ../../x.dir}}]", "not as DVC writes it"),
+        ("outs: [{{path: data/digits, md5: {pin}, files: [{{relpath: ../x}}]}}]", "not as DVC writes it"),
+        ("wdir: ..\nouts: [{{path: data/digits, md5: {pin}}}]", "not as DVC writes it"),
+        ("cmd: id\nouts: [{{path: data/digits, md5: {pin}}}]", "not as DVC writes it"),
+        ("a: &a [1]\nouts: [{{path: data/digits, md5: {pin}, nfiles: *a}}]", "not as DVC writes it"),
+        ("outs: " + "[" * 60_000, "not as DVC writes it"),
+        ("outs: []  # {long}", "not as DVC writes it"),
+    ],
+    ids=lambda value: value[:50],
 )
-def test_a_remote_out_of_reach_is_one_sentence_with_the_remedy(pinned, url):
-    dvc(pinned, "remote", "add", "-d", "shelf", url)
-    for folder in ("data/digits", ".dvc/cache"):
-        shutil.rmtree(pinned / folder)
-    with pytest.raises(PedigreeError, match=r"^dvc pull data/digits failed.*a reachable remote") as caught:
-        dvc_data.pull(pinned, "digits")
-    assert "\n" not in str(caught.value)
-    assert not (pinned / "data" / "digits").exists()
+def test_pins_outside_data_and_what_dvc_never_writes_are_rejected_before_dvc_reads_them(tmp_path, pins, said):
+    (tmp_path / "data.dvc").write_text(pins.format(pin=PIN, long="x" * dvc_data.LARGEST))
+    with pytest.raises(PedigreeError, match=said):
+        dvc_data.checkout(tmp_path, "digits")
+
+
+@pytest.mark.long
+def test_a_file_that_becomes_a_link_while_dvc_pins_it_is_in_no_pin_and_is_not_pushed(pinned, tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text("secret")
+    (pinned / "data" / "digits" / "train" / "1.txt").write_text("changed")
+    before, run = (pinned / "data.dvc").read_text(), dvc_data._dvc
+
+    def swapped(root, *arguments):
+        file = root / "data" / "digits" / "train" / "1.txt"
+        file.unlink()
+        file.symlink_to(tmp_path / "secret")
+        run(root, *arguments)
+        file.unlink()
+        file.write_text("changed")
+
+    monkeypatch.setattr(dvc_data, "_dvc", swapped)
+    with pytest.raises(PedigreeError, match="DVC pins older files of data/digits than are there"):
+        dvc_data.add(pinned, "digits")
+    assert (pinned / "data.dvc").read_text() == before
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(pinned, "push")
+    assert b"secret" not in files_below(tmp_path / "shelf").values()
+
+
+def test_a_hard_link_whose_other_name_dvc_would_make_read_only_is_rejected(pinned, tmp_path):
+    file = pinned / "data" / "digits" / "train" / "3.txt"
+    (tmp_path / "mine.txt").write_text("mine")
+    file.hardlink_to(tmp_path / "mine.txt")
+    dvc(pinned, "config", "cache.type", "hardlink")
+    with pytest.raises(PedigreeError, match=r"cache\.type is hardlink, .* \(train/3\.txt\): put copies"):
+        dvc_data.add(pinned, "digits")
+    assert file.stat().st_mode & 0o777 != 0o444
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["copy", "hardlink", "symlink"])
+def test_whatever_links_dvc_makes_the_data_can_be_pinned_again_and_files_elsewhere_keep_their_mode(
+    project, tmp_path, kind
+):
+    file = project / "data" / "digits" / "train" / "3.txt"
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").chmod(0o640)
+    if kind != "hardlink":
+        file.hardlink_to(tmp_path / "mine.txt")
+    dvc(project, "config", "cache.type", kind)
+    for _ in range(2):
+        dvc_data.add(project, "digits")
+    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data" / "digits", project)
+    assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", [["add", "data/digits"], ["commit", "-f"], ["repro", "prepare@digits"]])
+def test_the_dvc_of_this_environment_rejects_links_to_files_elsewhere_like_every_command(pinned, command):
+    (pinned / "data" / "digits" / "train" / "link.txt").symlink_to("/etc/passwd")
+    done = our_dvc(pinned, *command)
+    assert done.returncode == 1
+    assert "may hold only its own files, not train/link.txt (a link to /etc/passwd): remove them" in done.stderr
+    secret = Path("/etc/passwd").read_bytes()
+    assert secret not in files_below(pinned / ".dvc" / "cache").values()
 
 
 def test_a_stage_runs_with_our_python_and_its_lines_are_logged(pinned, caplog, monkeypatch):

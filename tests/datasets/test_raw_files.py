@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,85 @@ def test_a_folder_that_does_not_exist_has_no_files(tmp_path):
     assert survey(tmp_path / "missing").readable == frozenset()
 
 
-def test_a_link_to_a_file_is_a_file(raw):
-    (raw / "train" / "cat" / "3.png").symlink_to(raw / "train" / "cat" / "1.png")
+@pytest.mark.parametrize("target", ["{raw}/train/cat/1.png", "1.png", "../../train/cat/1.png", "../../.hidden"])
+def test_a_link_to_a_file_of_the_same_data_set_is_a_file(raw, target):
+    (raw / "train" / "cat" / "3.png").symlink_to(target.format(raw=raw))
     assert "train/cat/3.png" in survey(raw).readable
+
+
+def test_a_hard_link_is_a_file_like_a_copy_wherever_its_other_names_are(raw, tmp_path):
+    (tmp_path / "elsewhere.png").touch()
+    (raw / "train" / "cat" / "3.png").hardlink_to(tmp_path / "elsewhere.png")
+    assert "train/cat/3.png" in survey(raw).readable
+
+
+def test_a_link_into_dvcs_cache_is_a_file_as_dvc_makes_these_where_its_cache_has_links(raw, tmp_path):
+    cached = tmp_path / "cache" / "files" / "md5" / "d4" / "1d8cd98f00b204e9800998ecf8427e"
+    cached.parent.mkdir(parents=True)
+    cached.touch()
+    (raw / "train" / "cat" / "3.png").symlink_to(cached)
+    assert "train/cat/3.png" in survey(raw).readable
+
+
+def link(target):
+    """Return a function that makes a link; `{raw}` in the target is the data set's folder."""
+    return lambda path: path.symlink_to(target.format(raw=path.parents[2]))
+
+
+def chain(path):
+    path.with_name("next.png").symlink_to("/etc/passwd")
+    path.symlink_to("next.png")
+
+
+def unix_socket(path):
+    with socket.socket(socket.AF_UNIX) as opened:
+        os.chdir(path.parent)  # a socket's path must be short
+        opened.bind(path.name)
+
+
+def device(path):
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("only root may create devices, and not in every container")
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (link("/etc/passwd"), "a link to /etc/passwd"),
+        (link("../../../../elsewhere.png"), "a link to .*/elsewhere.png"),
+        (link("{raw}/../words/1.wav"), "a link to .*/data/words/1.wav"),
+        (link("{raw}-more/1.png"), "a link to .*/digits-more/1.png"),
+        (link("/proc/self/environ"), r"a link to /proc/\d+/environ"),
+        (link("/dev/zero"), "a link to /dev/zero"),
+        (chain, r"a link to /etc/passwd\), train/cat/next.png \(a link to /etc/passwd"),
+        (os.mkfifo, "a named pipe"),
+        (unix_socket, "a socket"),
+        (device, "a device"),
+    ],
+)
+@pytest.mark.parametrize("name", ["3.png", ".hidden"])
+def test_what_is_not_a_file_of_the_data_set_is_an_error_that_names_it_also_if_it_is_hidden(
+    raw, tmp_path, monkeypatch, make, what, name
+):
+    monkeypatch.chdir(raw)
+    for other in ("elsewhere.png", "data/words/1.wav", "data/digits-more/1.png"):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).touch()
+    make(raw / "train" / "cat" / name)
+    with pytest.raises(
+        PedigreeError,
+        match=rf"digits may hold only its own files, not train/cat/{name} \({what}\): remove them, or",
+    ):
+        survey(raw)
+
+
+def test_of_many_links_to_files_elsewhere_five_are_named_and_the_others_counted(raw):
+    for number in range(8):
+        (raw / "train" / "cat" / f"link {number}.png").symlink_to("/etc/passwd")
+    with pytest.raises(PedigreeError, match=r"train/cat/link 4\.png \(a link to /etc/passwd\) and 3 more: remove"):
+        survey(raw)
 
 
 @pytest.mark.parametrize("inside", ["train", "train/cat"])
@@ -94,21 +171,9 @@ def test_a_dvc_project_inside_the_data_is_an_error(raw, inside):
         survey(raw)
 
 
-def pipe(path):
-    os.mkfifo(path)
-
-
-def unix_socket(path):
-    with socket.socket(socket.AF_UNIX) as opened:
-        os.chdir(path.parent)  # a socket's path must be short
-        opened.bind(path.name)
-
-
 @pytest.mark.parametrize(
     ("name", "make", "reason"),
     [
-        ("pipe", pipe, "a named pipe instead of a file: remove it"),
-        ("socket", unix_socket, "a socket instead of a file: remove it"),
         ("gone.png", lambda path: path.symlink_to("nowhere"), "a link to nothing: remove it"),
         ("loop.png", lambda path: path.symlink_to(path.name), "a link to nothing: remove it"),
         ("line\nbreak.png", Path.touch, "its name has a line break in it: rename it"),

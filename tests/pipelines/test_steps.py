@@ -1,7 +1,6 @@
 """The stages as a flow runs them."""
 
 import logging
-import os
 
 import pytest
 from filelock import FileLock
@@ -27,11 +26,11 @@ def test_a_flow_prepares_without_dvc_while_dvc_is_busy(chain, busy, tmp_path, ca
 
 
 def test_a_flow_prepares_data_that_dvc_cannot_read_without_it(chain, tmp_path):
-    pipe = chain.model.raw / "train" / "0" / "pipe.png"
-    os.mkfifo(pipe)
+    link = chain.model.raw / "train" / "0" / "gone.png"
+    link.symlink_to("nowhere")
     try:
         prepared = steps.prepare.fn(chain.model, tmp_path / "prepared")
     finally:
-        pipe.unlink()
-    assert [each.file for each in prepared.manifest.rejected] == ["train/0/pipe.png"]
+        link.unlink()
+    assert [each.file for each in prepared.manifest.rejected] == ["train/0/gone.png"]
     assert prepared.manifest.raw == chain.prepared.manifest.raw

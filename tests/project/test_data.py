@@ -1,10 +1,13 @@
 """Data sets come as they are pinned, one model's without another's, and nothing is lost."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -37,6 +40,7 @@ def broken(folder, cache):
     raise PedigreeError("the archive is damaged: remove it and fetch again")
 
 
+PIN = f"{'ab' * 16}.dir"
 DIGITS = {"train/1.png": "one", "train/2.png": "two"}
 VISION = SimpleNamespace(
     name="image_classification",
@@ -139,6 +143,98 @@ def test_missing_data_are_pulled_when_there_is_a_remote(project, tmp_path):
     assert "from DVC's remote" in project_data.bring(project, OTHER, accept=False)
     assert files_below(project / "data") == before
     assert not dvc_cache.holds(project, dvc_data.pinned(project, "words")), "what nobody asked for was not fetched"
+
+
+LINKED = {"link.png": "/etc/passwd", "env.png": "/proc/self/environ"}
+REJECTED = (
+    r"data/digits may hold only its own files, not env\.png \(a link to /proc/\d+/environ\), "
+    r"link\.png \(a link to /etc/passwd\), pipe\.png \(a named pipe\): remove them"
+)
+
+
+@pytest.mark.parametrize("accept", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_links_to_files_elsewhere_and_pipes_are_named_and_nothing_of_them_is_hashed_or_cached(project, accept):
+    for name, target in LINKED.items():
+        (project / "data" / "digits" / name).symlink_to(target)
+    os.mkfifo(project / "data" / "digits" / "pipe.png")
+    pins, cached = (project / "data.dvc").read_text(), files_below(project / ".dvc" / "cache")
+    with pytest.raises(PedigreeError, match=REJECTED):
+        project_data.bring(project, SET, accept)
+    with pytest.raises(PedigreeError, match=REJECTED):
+        project_data.fetch(project, SET, "cifar10", project / "build" / "downloads")
+    assert (project / "data.dvc").read_text() == pins
+    assert files_below(project / ".dvc" / "cache") == cached
+
+
+def pushed(root, tmp_path):
+    """Push the data to a new remote, and remove them here; return the remote's file of an MD5 as a function."""
+    dvc(root, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    dvc(root, "push")
+    remove(root, "data/digits", ".dvc/cache")
+    return partial(object_below, tmp_path / "shelf")
+
+
+def object_below(folder, md5):
+    return folder / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def replace_content(file, content):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        file.chmod(0o644)
+    file.write_bytes(content)
+    file.chmod(0o444)  # as DVC leaves its files: it trusts what is read-only
+
+
+def pin(root, md5):
+    text = (root / "data.dvc").read_text()
+    (root / "data.dvc").write_text(text.replace(dvc_data.pinned(root, "digits"), md5))
+
+
+@pytest.mark.parametrize("where", ["cache", "remote"])
+def test_a_listing_that_leads_out_of_the_data_set_is_refused_and_nothing_is_written(project, tmp_path, where):
+    content = b"not one of the data set's files"
+    md5 = hashlib.md5(content).hexdigest()
+    listing = json.dumps([{"md5": md5, "relpath": "../../../outside"}]).encode()
+    version = f"{hashlib.md5(listing).hexdigest()}.dir"
+    shelf = pushed(project, tmp_path)
+    at = shelf if where == "remote" else partial(object_below, project / ".dvc" / "cache")
+    replace_content(at(md5), content)
+    replace_content(at(version), listing)
+    pin(project, version)
+    with pytest.raises(
+        PedigreeError, match=rf"^the listing of data {version} names \.\./\.\./\.\./outside, which is"
+    ):
+        project_data.bring(project, SET, accept=False)
+    assert not list(tmp_path.rglob("outside"))
+    assert not (project / "data" / "digits").exists()
+    assert where == "cache" or not files_below(project / ".dvc" / "cache")
+
+
+@pytest.mark.parametrize("what", ["file", pytest.param("listing", marks=pytest.mark.long)])
+def test_what_was_altered_in_the_remote_stays_neither_in_the_cache_nor_in_data(project, tmp_path, what):
+    listing, one = dvc_data.pinned(project, "digits"), hashlib.md5(b"one").hexdigest()
+    shelf = pushed(project, tmp_path)
+    if what == "file":
+        replace_content(shelf(one), b"eno")
+    else:
+        replace_content(shelf(listing), shelf(listing).read_bytes().replace(b"train/1", b"train/0"))
+    altered = {"file": r"train/1\.png", "listing": "its listing"}[what]
+    with pytest.raises(
+        PedigreeError, match=rf"remote has other content .* files of data {listing} \({altered}\): do not use it"
+    ):
+        project_data.bring(project, SET, accept=False)
+    cache = partial(object_below, project / ".dvc" / "cache")
+    assert not cache(one if what == "file" else listing).exists()
+    assert not (project / "data" / "digits").exists()
+
+
+def test_a_file_that_was_altered_in_the_cache_is_not_written_to_data(project):
+    remove(project, "data/digits")
+    replace_content(object_below(project / ".dvc" / "cache", hashlib.md5(b"one").hexdigest()), b"eno")
+    with pytest.raises(PedigreeError, match=r"are damaged in DVC's cache \(train/1\.png\): copy them from another"):
+        project_data.bring(project, SET, accept=False)
+    assert not (project / "data" / "digits").exists()
 
 
 @pytest.mark.parametrize("empty", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -276,7 +372,7 @@ def test_one_data_set_that_cannot_be_had_keeps_no_other_from_coming(project):
 @pytest.mark.long
 def test_the_one_pin_of_earlier_versions_is_rejected_until_each_data_set_has_its_own(project):
     before = entries(project)
-    (project / "data.dvc").write_text("outs:\n- md5: abc.dir\n  nfiles: 1\n  path: data\n")
+    (project / "data.dvc").write_text(f"outs:\n- md5: {PIN}\n  nfiles: 1\n  path: data\n")
     with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one, .* `pedigree data --accept`"):
         list(project_data.bring_all(project, ["digits"], accept=False))
     with pytest.raises(PedigreeError, match=r"^data\.dvc pins all of data/ as one"):

@@ -1,5 +1,6 @@
 """A model more: its section, its data and its pin are there together, or nothing is."""
 
+import os
 import shutil
 import subprocess
 
@@ -42,6 +43,7 @@ models:
 # The end.
 other: 1
 """
+PIN = f"{'ab' * 16}.dir"
 PROFILE = """\
 task: image_classification
 train:
@@ -202,13 +204,34 @@ def test_a_folder_without_files_and_data_that_are_there_or_pinned_are_rejected(p
     with pytest.raises(PedigreeError, match=r"^data/xrays already exists: choose another name, or move it away"):
         new_model.plan(project, "xrays", "digits", folder, None)
     (project / "data" / "xrays").rmdir()
-    (project / "data.dvc").write_text("outs:\n- md5: abc.dir\n  nfiles: 1\n  path: data/xrays\n")
+    (project / "data.dvc").write_text(f"outs:\n- md5: {PIN}\n  nfiles: 1\n  path: data/xrays\n")
     with pytest.raises(PedigreeError, match=r"^data\.dvc already pins data/xrays: choose another name$"):
         new_model.plan(project, "xrays", "digits", folder, None)
 
 
+def test_a_folder_with_links_out_of_it_is_rejected_before_it_is_copied(project, folder):
+    lung = folder / "train" / "lung"
+    (lung / "passwd.png").symlink_to("/etc/passwd")
+    os.mkfifo(lung / "pipe.png")
+    said = r"train/lung/passwd\.png \(a link to /etc/passwd\), train/lung/pipe\.png \(a named pipe\): remove them"
+    with pytest.raises(PedigreeError, match=said):
+        new_model.plan(project, "xrays", "digits", folder, None)
+
+
+@pytest.mark.long
+def test_a_folder_may_be_named_by_a_link_and_links_inside_it_become_copies(project, folder):
+    lung = folder / "train" / "lung"
+    (lung / "2.png").symlink_to("1.png")
+    (lung / "3.png").symlink_to(lung / "1.png")
+    (folder.parent / "a link").symlink_to(folder)
+    new_model.add(new_model.plan(project, "xrays", "digits", folder.parent / "a link", None), {})
+    copies = list((project / "data" / "xrays" / "train" / "lung").iterdir())
+    assert {file.name: file.read_bytes() for file in copies} == dict.fromkeys(("1.png", "2.png", "3.png"), b"one")
+    assert not any(file.is_symlink() for file in copies)
+
+
 def test_when_dvc_rejects_the_data_nothing_is_left_behind_and_other_pins_stay(project, folder):
-    (project / "data.dvc").write_text("outs:\n- md5: abc.dir\n  nfiles: 1\n  path: data/mine\n")
+    (project / "data.dvc").write_text(f"outs:\n- md5: {PIN}\n  nfiles: 1\n  path: data/mine\n")
     (folder / ".dvcignore").write_text("*.tmp")
     before = visible(project)
     assert "path: data/mine" in before["data.dvc"].decode()

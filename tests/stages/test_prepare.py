@@ -96,20 +96,32 @@ def test_a_linked_class_is_neither_trained_on_nor_pinned(model, tmp_path):
 def test_broken_entries_are_rejected_and_the_rest_is_prepared_and_known_by_its_hash(model):
     before = dvc_data.hash_of(model.raw, model.root)
     folder = model.raw / "train" / "0"
-    os.mkfifo(folder / "pipe.png")
     (folder / "gone.png").symlink_to("nowhere")
     (folder / os.fsdecode(b"caf\xe9.png")).touch()
     manifest = prepared(model).manifest
     assert manifest.raw == before
-    assert len(manifest.rejected) == 3
+    assert len(manifest.rejected) == 2
 
 
 def test_broken_entries_are_named_when_data_are_pinned(model):
-    os.mkfifo(model.raw / "train" / "0" / "pipe.png")
+    (model.raw / "train" / "0" / "gone.png").symlink_to("nowhere")
     before = (model.root / "data.dvc").read_text()
-    with pytest.raises(PedigreeError, match=r"DVC cannot pin data/digits/train/0/pipe\.png \(a named pipe"):
+    with pytest.raises(PedigreeError, match=r"digits: DVC cannot pin train/0/gone\.png \(a link to nothing"):
         dvc_data.add(model.root, "digits")
     assert (model.root / "data.dvc").read_text() == before
+
+
+@pytest.mark.parametrize("inside_dvc", [pytest.param(True, marks=pytest.mark.long), False])
+def test_links_to_files_elsewhere_and_pipes_end_the_stage_before_anything_is_read(model, tmp_path, inside_dvc):
+    (tmp_path / "secret.png").write_text("secret")
+    (model.raw / "train" / "0" / "link.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(model.raw / "train" / "0" / "pipe.png")
+    if not inside_dvc:
+        (model.root / ".dvc").rename(model.root / "away")
+    named = rf"train/0/link\.png \(a link to {tmp_path}/secret\.png\), train/0/pipe\.png \(a named pipe\)"
+    with pytest.raises(PedigreeError, match=rf"digits may hold only its own files, not {named}: remove them"):
+        prepared(model)
+    assert not (model.build / "prepared").exists()
 
 
 def test_a_file_that_dvcignore_keeps_out_of_the_pin_is_not_trained_on(model):

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.datasets.download import download
+from components.errors import PedigreeError
 
 DIGITS_TRAIN = 400
 """The number of training images of each digit, the first of 500 in the file's order; the rest is for testing."""
+LARGEST = 100_000_000
+"""Maximum bytes of a file of CIFAR-10's archive, of which the largest has 31 million."""
 
 
 def digits(folder: Path) -> None:
@@ -57,16 +60,21 @@ def convert_cifar10(archive: Path, folder: Path) -> None:
     """Write the images of an archive in the format of cifar-10-python.tar.gz.
 
     Raises:
+        PedigreeError: a batch is missing, or is not a file of at most 100 MB; or a class is not a word.
         pickle.UnpicklingError: a batch contains anything but plain values and arrays.
     """
     from torchvision.datasets import CIFAR10
 
     with tarfile.open(archive, "r:gz") as tar:
-        names: list[str] = _load(tar, CIFAR10.meta["filename"])[CIFAR10.meta["key"]]
+        names: list[str] = _load(archive, tar, CIFAR10.meta["filename"])[CIFAR10.meta["key"]]
+        if not all(name.isalpha() for name in names):  # they become folders
+            raise PedigreeError(
+                f"{archive} has classes that are not words: it is not CIFAR-10: remove it and try again"
+            )
         for split, batches in (("train", CIFAR10.train_list), ("test", CIFAR10.test_list)):
             index = 0
             for file, _ in batches:
-                batch = _load(tar, file)
+                batch = _load(archive, tar, file)
                 images = batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # (N, H, W, C)
                 for image, label in zip(images, batch["labels"], strict=True):
                     _save(image, folder / split / names[label] / f"{index:05d}.png")
@@ -78,12 +86,18 @@ def _save(image: NDArray[np.uint8], path: Path) -> None:
     Image.fromarray(image).save(path)
 
 
-def _load(tar: tarfile.TarFile, file: str) -> Any:
+def _load(archive: Path, tar: tarfile.TarFile, file: str) -> Any:
     from torchvision.datasets import CIFAR10
 
-    member = tar.extractfile(f"{CIFAR10.base_folder}/{file}")
-    assert member is not None, f"{file} is not a file"
-    return _ArrayUnpickler(member, encoding="latin1").load()  # Python 2 wrote the batches
+    name = f"{CIFAR10.base_folder}/{file}"
+    member = tar.getmember(name) if name in tar.getnames() else None
+    opened = tar.extractfile(member) if member and member.isreg() and member.size <= LARGEST else None
+    if opened is None:
+        raise PedigreeError(
+            f"{archive}: {name} is missing, or is not a file of at most {LARGEST:,} bytes: it is not CIFAR-10: "
+            "remove it and try again"
+        )
+    return _ArrayUnpickler(opened, encoding="latin1").load()  # Python 2 wrote the batches
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -18,7 +18,7 @@ No person spoke these clips. eSpeak NG did (GPL-3.0, https://github.com/espeak-n
 espeakng-loader: ten words in 48 voices, each in four accents. They show that everything works; how well a network
 understands people they do not show.
 """
-LARGEST_MEMBER, MOST_BYTES, MOST_MEMBERS = 100_000_000, 10_000_000_000, 200_000
+LARGEST_MEMBER, MOST_BYTES, MOST_MEMBERS, LONGEST_NAME = 100_000_000, 10_000_000_000, 200_000, 200
 """Limits for the archive of Speech Commands, which has 105,835 clips and 3.4 GB, with recordings of up to 3 MB."""
 
 
@@ -89,7 +89,9 @@ def _members(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     total = 0
     for number, member in enumerate(tar):
         total += member.size
-        if member.size > LARGEST_MEMBER or total > MOST_BYTES or number >= MOST_MEMBERS:
-            raise PedigreeError(f"{archive}: {member.name} is not part of Speech Commands: download it again")
+        large = member.size > LARGEST_MEMBER or total > MOST_BYTES or number >= MOST_MEMBERS
+        if large or len(member.name) > LONGEST_NAME:
+            name = member.name[:LONGEST_NAME]
+            raise PedigreeError(f"{archive}: {name} is not part of Speech Commands: download it again")
         if member.isreg() and not PurePosixPath(member.name).name.startswith("."):
             yield member

@@ -88,12 +88,14 @@ def dumped(value) -> bytes:
     return file.getvalue()
 
 
-def archive(path: Path, members: dict[str, bytes]) -> Path:
+def archive(path: Path, members: dict[str, bytes], *others: tarfile.TarInfo) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+        for info in others:
+            tar.addfile(info)
     return path
 
 
@@ -138,6 +140,32 @@ def test_a_batch_that_would_run_code_is_rejected(tmp_path, members):
     with pytest.raises(pickle.UnpicklingError, match="is not part of an array"):
         data.convert_cifar10(archive(tmp_path / "a.tar.gz", members), tmp_path / "raw")
     assert not (tmp_path / "trapped").exists()
+
+
+def test_classes_that_would_be_folders_elsewhere_are_rejected(tmp_path, members):
+    names = ["../../outside", *CLASSES[1:]]
+    members["batches.meta"] = dumped({"label_names": names})
+    with pytest.raises(PedigreeError, match="has classes that are not words: it is not CIFAR-10: remove it"):
+        data.convert_cifar10(archive(tmp_path / "a.tar.gz", members), tmp_path / "raw")
+    assert not list(tmp_path.rglob("outside"))
+
+
+@pytest.mark.parametrize("kind", ["missing", "link", "hard link", "device", "large"])
+def test_a_batch_that_is_missing_or_is_not_a_file_of_its_size_is_rejected(tmp_path, members, monkeypatch, kind):
+    kinds = {"link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE}
+    others = []
+    if kind == "large":
+        monkeypatch.setattr(data, "LARGEST", 1000)
+    else:
+        del members["data_batch_1"]
+    if kind in kinds:
+        others = [tarfile.TarInfo("cifar-10-batches-py/data_batch_1")]
+        others[0].type, others[0].linkname = kinds[kind], "/etc/passwd"
+    path = archive(tmp_path / "a.tar.gz", members, *others)
+    with pytest.raises(
+        PedigreeError, match=r"data_batch_1 is missing, or is not a file of at most .* it is not CIFAR"
+    ):
+        data.convert_cifar10(path, tmp_path / "raw")
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import hashlib
+import stat
 import threading
 import urllib.request
 import zipfile
@@ -206,6 +207,33 @@ def test_wikitext2_keeps_every_byte_under_the_names_that_preparation_takes(tmp_p
     (tmp_path / "out").mkdir()
     manifest = prepare.prepare(raw, tmp_path / "out", values(prepare=tokenizer("word")))
     assert (manifest.rejected, manifest.splits["test"].samples) == ([], 1 + 4 + 1 + 9)
+
+
+def test_of_an_archive_only_the_three_parts_are_written_wherever_other_members_would_go(tmp_path):
+    path, raw = archive(tmp_path / "a.zip", MEMBERS), tmp_path / "raw"
+    raw.mkdir()
+    link = zipfile.ZipInfo("wikitext-2/link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "a") as file:
+        for name in ("../outside", "/outside", "wikitext-2/../../outside", "n" * 60_000, link):
+            file.writestr(name, "/etc/passwd")
+        for number in range(2000):
+            file.writestr(f"wikitext-2/{number}", "")
+    data.convert_wikitext2(path, raw)
+    assert sorted(file.name for file in raw.iterdir()) == ["test.txt", "train.txt", "valid.txt"]
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_part_that_is_a_link_is_written_as_text_and_followed_nowhere(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in MEMBERS:
+            link = zipfile.ZipInfo(name)
+            link.external_attr = (stat.S_IFLNK | 0o777) << 16
+            file.writestr(link, "/etc/passwd")
+    data.convert_wikitext2(path, tmp_path)
+    assert (tmp_path / "train.txt").read_text() == "/etc/passwd"
+    assert not (tmp_path / "train.txt").is_symlink()
 
 
 @pytest.mark.parametrize("name", list(MEMBERS))

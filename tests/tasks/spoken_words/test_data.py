@@ -158,7 +158,7 @@ def test_the_archive_becomes_the_layout_that_preparation_reads(tmp_path, members
     assert decode(sound, 16_000, 0.25, 1, 1).any()
 
 
-@pytest.mark.parametrize("name", ["../outside.wav", "yes/../../outside.wav"])
+@pytest.mark.parametrize("name", ["../outside.wav", "yes/../../outside.wav", "./../outside.wav"])
 def test_an_archive_that_would_write_outside_the_folder_is_not_extracted(tmp_path, name):
     path = archive(tmp_path / "a.tar.gz", {name: b"x"})
     with pytest.raises(PedigreeError, match=r"a\.tar\.gz: .*outside.*: download it again"):
@@ -174,12 +174,32 @@ def test_a_member_with_an_absolute_path_lies_inside_the_folder(tmp_path):
 def test_links_and_devices_in_an_archive_are_left_out(tmp_path):
     path = tmp_path / "a.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
-        for name, kind in (("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("pipe", tarfile.FIFOTYPE)):
-            info = tarfile.TarInfo(f"yes/{name}.wav")
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE):
+            info = tarfile.TarInfo(f"yes/{kind.decode()}.wav")
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
     data.extract(path, tmp_path / "raw")
     assert not list(tmp_path.rglob("*.wav"))
+
+
+def test_a_file_below_a_link_to_a_folder_elsewhere_is_written_inside_the_folder(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        link = tarfile.TarInfo("yes")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "elsewhere")
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("yes/inside.wav"))
+    data.extract(path, tmp_path / "raw")
+    assert (tmp_path / "raw" / "yes" / "inside.wav").is_file()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_name_that_no_file_can_have_is_not_part_of_the_archive(tmp_path):
+    path = archive(tmp_path / "a.tar.gz", {"yes/" + "n" * 100_000: b"x"})
+    with pytest.raises(PedigreeError, match=r"yes/n{196} is not part of Speech Commands: download it again"):
+        data.extract(path, tmp_path / "raw")
+    assert not list(tmp_path.rglob("n*"))
 
 
 def test_an_archive_that_holds_more_than_the_real_one_is_not_extracted(tmp_path, members, monkeypatch):
