@@ -39,7 +39,7 @@ if "RAY_ADDRESS" not in os.environ:
     # Without a token here, Ray would write one into the home folder for all clusters of this user.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    if "RAY_USE_TLS" not in os.environ:
+    if "RAY_USE_TLS" not in os.environ and "ray" not in sys.modules:  # a worker has read these settings
         os.environ.update(ray_folder.certificate())
     # The autoscaler's figures are the only port that answers without a token. No setting closes it, but at a port
     # that does not exist Ray goes on without it (ray/autoscaler/v2/monitor.py).
