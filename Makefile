@@ -31,7 +31,7 @@ test-long: .venv/installed ## the tests that take minutes each: a team's servers
 chaos: .venv/installed ## inject faults and write docs/reliability.md; ROWS="fuzz" selects some
 	python -m tests.chaos $(ROWS)
 
-check: .venv/installed ## lint, types, the one-way imports, known vulnerabilities
+check: .venv/installed ## lint, types, one-way imports, vulnerabilities; AUDIT=required fails if they are not checked
 	ruff check .
 	ruff format --check .
 	mypy
@@ -67,7 +67,7 @@ endif
 .venv/installed: requirements.lock pyproject.toml
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock | $(BIN)/python -m pip install --quiet --require-hashes -r /dev/stdin
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
 	echo $(CURDIR) > $@

@@ -24,11 +24,20 @@ def audit(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+UNREACHABLE = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+
+
 def test_without_a_network_the_audit_says_that_it_was_skipped():
-    closed = "http://127.0.0.1:9"
-    done = audit(HTTPS_PROXY=closed, https_proxy=closed)
+    done = audit(**UNREACHABLE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("pip-audit: no network, skipped (requests.exceptions.ProxyError")
+
+
+@pytest.mark.long
+def test_an_audit_that_is_required_fails_without_a_network():
+    done = audit(**UNREACHABLE, AUDIT="required")
+    assert done.returncode == 1
+    assert done.stderr.startswith("pip-audit: no network (requests.exceptions.ProxyError")
 
 
 def test_a_failure_that_is_not_the_networks_fails_the_check():

@@ -1,6 +1,7 @@
 """The Ray cluster that trainings run on: the one at RAY_ADDRESS, or a local one of our own.
 
-The local cluster listens on 127.0.0.1 only, requires a token of this process, and leaves no processes behind.
+The local cluster listens on 127.0.0.1 only, requires a token and a key of this process, has its files and sockets
+in a folder that no other account can enter, and leaves neither processes nor files behind.
 """
 
 import atexit
@@ -14,9 +15,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+
+from components.adapters import ray_folder
 
 # Ray reads these when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -36,16 +39,20 @@ if "RAY_ADDRESS" not in os.environ:
     # Without a token here, Ray would write one into the home folder for all clusters of this user.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "RAY_USE_TLS" not in os.environ and "ray" not in sys.modules:  # a worker has read these settings
+        os.environ.update(ray_folder.certificate())
+    # The autoscaler's figures are the only port that answers without a token. No setting closes it, but at a port
+    # that does not exist Ray goes on without it (ray/autoscaler/v2/monitor.py).
+    os.environ["AUTOSCALER_METRIC_PORT"] = "65536"
 
 import psutil
 import ray
 import ray.exceptions
-from ray._common.utils import get_default_system_temp_dir
 from ray.train.torch import TorchConfig
 
 from components.adapters.ray_controller import MeetInAFile
 from components.errors import PedigreeError
-from components.runtime import processes, surroundings
+from components.runtime import processes
 from components.runtime.processes import Process
 
 logging.getLogger("ray").setLevel(logging.WARNING)
@@ -69,9 +76,17 @@ def connect() -> float:
 
 
 _CONNECTING = threading.Lock()
-# Ray's own exit hook, registered earlier and so run later, cleans up only a completed start. Taking the lock at
-# exit waits for a start in progress and prevents a new one.
-atexit.register(_CONNECTING.acquire, timeout=20)
+
+
+@atexit.register
+def _end() -> None:
+    """End our Ray before its folder is removed. Taking the lock waits for a start in progress and prevents another.
+
+    Ray's own exit hook, registered earlier and so run later, cleans up only a completed start, and no folder.
+    """
+    _CONNECTING.acquire(timeout=20)
+    ray.shutdown()
+    ray_folder.remove()
 
 
 def _connect() -> None:
@@ -83,7 +98,7 @@ def _connect() -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": environment} | _this_python(),
-            _temp_dir=_short_folder(),
+            _temp_dir=str(ray_folder.sessions()) if ours() else None,
         )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         if ours():
@@ -144,37 +159,6 @@ def share(hosts: Sequence[int], workers: int) -> int:
     """
     fits = (cpus for cpus in range(max(hosts, default=0), 0, -1) if sum(host // cpus for host in hosts) >= workers)
     return next(fits, 0)
-
-
-LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-"""Most bytes in the path of a Unix socket."""
-_BELOW = len("/ray/session_2026-11-29_11-28-43_770505_4194304/sockets/plasma_store")
-"""Bytes of such a path below the folder for temporary files."""
-_SHORT = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - a folder of our own below one of them
-
-
-def _short_folder() -> str | None:
-    """Return a folder for Ray's sessions, or None if its usual one can hold the sockets or is not on this machine.
-
-    Raises:
-        PedigreeError: there is no other folder.
-    """
-    if not ours():
-        return None
-    usual = Path(get_default_system_temp_dir())
-    if len(os.fsencode(usual)) + _BELOW <= LONGEST_SOCKET and surroundings.writable(usual / "ray"):
-        return None
-    for folder in (each / f"ray-{os.getuid()}" for each in _SHORT):
-        with suppress(OSError):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            # All may write to the folder above, and so could have made this one, or a link.
-            mine = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
-            if mine and surroundings.writable(folder):
-                return str(folder)
-    raise PedigreeError(
-        f"Ray cannot put its sockets below {usual}, which is not writable, or so long that their paths would have "
-        f"more than {LONGEST_SOCKET} bytes: set RAY_TMPDIR to a short, writable folder"
-    )
 
 
 def _this_python() -> dict[str, str]:

@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 OWN = ("127.0.0.1", "localhost", "::1")
@@ -15,8 +16,7 @@ OWN = ("127.0.0.1", "localhost", "::1")
 HOME = Path("build", ".home")
 """Below the project's folder: the home folder of a user that has none."""
 SITE_CACHE = Path("build", ".dvc-site-cache")
-"""Below the project's folder: DVC's locks and indices where its usual folder is not writable."""
-_USUAL_SITE_CACHE = Path("/var/tmp/dvc/repo")  # noqa: S108 - DVC's own choice (dvc/dirs.py)
+"""Below the project's folder: DVC's locks and indices."""
 _FAILING = ("", "strict", "surrogateescape")
 """Error handlers with which a stream raises an error at characters that its encoding lacks."""
 
@@ -27,7 +27,7 @@ def settle() -> None:
     _reach_own_servers()
     _have_user()
     _start_ray_without_uv()
-    _let_dvc_write()
+    _have_dvc_write_here()
     _print_what_can_be_printed()
 
 
@@ -77,19 +77,24 @@ def _start_ray_without_uv() -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 
-def _let_dvc_write() -> None:
-    """Give DVC a folder in the project if /var/tmp is not writable; it would fail to open a database there.
+def _have_dvc_write_here() -> None:
+    """Give DVC a folder in the project, unless the user has chosen one.
 
+    In its usual one, /var/tmp/dvc, every account may replace files, among them databases whose values DVC
+    unpickles. The folder is made here, because DVC would let every account write to it (dvc/repo/__init__.py,
+    `site_cache_dir`).
     DVC prefers the environment variable to a setting in its configuration, so such a setting is looked for here.
     """
     project = _project()
-    if project is None or "DVC_SITE_CACHE_DIR" in os.environ or writable(_USUAL_SITE_CACHE):
+    if project is None or "DVC_SITE_CACHE_DIR" in os.environ:
         return
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/"), ".config"))
     for file in (project / ".dvc/config.local", project / ".dvc/config", settings / "dvc/config"):
         if file.is_file() and re.search(r"(?m)^\s*site_cache_dir\s*=", file.read_text(errors="replace")):
             return
-    os.environ["DVC_SITE_CACHE_DIR"] = str(project / SITE_CACHE)
+    with suppress(OSError):  # the project is read-only
+        (project / SITE_CACHE / "repo").mkdir(parents=True, exist_ok=True)
+        os.environ["DVC_SITE_CACHE_DIR"] = str(project / SITE_CACHE)
 
 
 def _print_what_can_be_printed() -> None:
@@ -109,9 +114,3 @@ def _project() -> Path | None:
     except FileNotFoundError:  # it was deleted, which the command itself reports
         return None
     return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").is_file()), None)
-
-
-def writable(folder: Path) -> bool:
-    """Return whether a folder can be written to, or else created."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

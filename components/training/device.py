@@ -3,10 +3,11 @@
 import math
 import os
 import shutil
+import stat
 import sysconfig
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -78,15 +79,38 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
     reduce-overhead). Torch does not compile recurrent layers, and compiles nothing from the ninth shape on.
 
     Raises:
-        PedigreeError: a compiler or Python's headers are missing.
+        PedigreeError: a compiler or Python's headers are missing, or others can write to torch's cache.
     """
     if not can_compile():
         raise PedigreeError(
             "train.compile needs a C++ compiler and Python's headers: install them (g++ and python3-dev on "
             "Debian), or set train.compile to false"
         )
+    _expect_own_cache()
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))
+
+
+def _expect_own_cache() -> None:
+    """Make the folder from which torch.compile runs the code of earlier trainings, if it is missing.
+
+    Torch would use one that another account has put there: its name below /tmp is known. Some of its caches are
+    there even if TORCHINDUCTOR_CACHE_DIR names another folder (torch/_inductor/codecache.py, `_HEADER_DIR`).
+
+    Raises:
+        PedigreeError: it is another account's, or a link, or everyone can write to it.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # as slow as torch.compile's own import
+
+    folder = Path(default_cache_dir())
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
+        raise PedigreeError(
+            f"train.compile would run code from {folder}, to which others can write: remove it, set TMPDIR to a "
+            "folder of your own, or set train.compile to false"
+        )
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

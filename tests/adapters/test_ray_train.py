@@ -392,20 +392,21 @@ def test_rays_own_text_on_a_shortage_of_memory_has_the_figures_that_are_read_fro
 SESSION = """
 from components.adapters import ray_cluster
 ray_cluster.connect()
-print(ray_cluster.ray._private.worker._global_node.get_session_dir_path())
+session = ray_cluster.ray._private.worker._global_node.get_session_dir_path()
+print(session, oct(ray_cluster.ray_folder.sessions().parent.stat().st_mode & 0o777))
 """
 
 
 @pytest.mark.parametrize(
-    ("length", "place"),
+    ("length", "expected"),
     [
-        (60, "short"),
+        (60, "/tmp"),
         pytest.param(20, "usual", marks=pytest.mark.long),
-        pytest.param(0, "short", marks=pytest.mark.long),
+        pytest.param(0, "/tmp", marks=pytest.mark.long),
     ],
 )
-def test_ray_starts_though_the_folder_for_temporary_files_is_too_long_for_sockets_or_no_folder(
-    length, place, monkeypatch
+def test_ray_has_a_private_folder_while_it_runs_even_if_the_one_for_temporary_files_is_long_or_a_file(
+    length, expected, monkeypatch
 ):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with tempfile.TemporaryDirectory(dir="/tmp") as above:
@@ -424,23 +425,8 @@ def test_ray_starts_though_the_folder_for_temporary_files_is_too_long_for_socket
             timeout=120,
             check=False,
         )
-        expected = folder / "ray" if place == "usual" else Path(f"/tmp/ray-{os.getuid()}")
-        assert done.stdout.startswith(f"{expected}/session_"), done.stderr
-
-
-def test_where_no_folder_is_short_enough_for_rays_sockets_the_remedy_is_said(tmp_path, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(ray_cluster, "_SHORT", (tmp_path / "file",))
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("a" * 60)))
-    with pytest.raises(PedigreeError, match=r"^Ray cannot put its sockets below .*: set RAY_TMPDIR to a short"):
-        ray_cluster._short_folder()
-
-
-def test_a_link_where_rays_folder_would_be_is_not_followed(tmp_path, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    (tmp_path / "planted").mkdir()
-    (tmp_path / f"ray-{os.getuid()}").symlink_to(tmp_path / "planted")
-    monkeypatch.setattr(ray_cluster, "_SHORT", (tmp_path, tmp_path / "planted"))
-    monkeypatch.setenv("RAY_TMPDIR", "/" + "a" * 60)
-    assert ray_cluster._short_folder() == str(tmp_path / "planted" / f"ray-{os.getuid()}")
+        session, _, mode = done.stdout.strip().partition(" ")
+        assert mode == "0o700", done.stderr
+        private = Path(session).parents[1]
+        assert str(private.parent) == (str(folder) if expected == "usual" else expected)
+        assert not private.exists()

@@ -1,5 +1,6 @@
 """What people see who open MLflow's pages for the first time: training runs, and the score before all else."""
 
+import urllib.error
 import urllib.request
 
 import pytest
@@ -62,6 +63,15 @@ def test_an_html_artifact_is_served_as_it_was_logged(address, three, store):
     url = f"{address}/get-artifact?run_uuid={three.ids[0]}&path=report.html"
     with urllib.request.urlopen(url) as answer:
         assert answer.read().decode() == report
+
+
+def test_the_pages_store_no_file_that_somebody_sends_for_no_run(address, store):
+    for api in ("api", "ajax-api"):
+        url = f"{address}/{api}/2.0/mlflow-artifacts/artifacts/sent"
+        request = urllib.request.Request(url, data=b"a file", method="PUT")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(request)
+    assert not (store / "mlartifacts").exists()
 
 
 def test_an_experiment_made_earlier_opens_its_training_runs_once_a_run_was_started(address, store, page):

@@ -55,6 +55,7 @@ class Host:
             "RAY_ADDRESS": f"{self.head}:{PORT}",
             "RAY_AUTH_MODE": "token",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",  # whatever this process has set for a cluster of its own
+            "RAY_USE_TLS": "0",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
         }

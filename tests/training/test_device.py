@@ -1,5 +1,7 @@
 """What a sample costs and what the device can give."""
 
+import tempfile
+
 import pytest
 import torch
 from torch import nn
@@ -39,6 +41,22 @@ def test_a_recurrent_layer_costs_on_a_gpu_what_it_costs_here(directions):
     weights = [tuple(each.shape) for each in layer.parameters()]
     here = device.flops(lambda: layer(x))
     assert device._gate_flops_cudnn(tuple(x.shape), weights) == pytest.approx(here, rel=0.01)
+
+
+@pytest.mark.parametrize("others", ["a folder of all", "a link"])
+def test_code_that_others_could_have_compiled_does_not_run(others, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    device._expect_own_cache()
+    (made,) = tmp_path.iterdir()
+    assert made.stat().st_mode & 0o777 == 0o700
+    device._expect_own_cache()
+    if others == "a link":
+        made.rename(tmp_path / "away")
+        made.symlink_to(tmp_path / "away")
+    else:
+        made.chmod(0o777)
+    with pytest.raises(PedigreeError, match=r"^train\.compile would run code from .*, to which others can write"):
+        device._expect_own_cache()
 
 
 @pytest.mark.long
