@@ -21,6 +21,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from components.adapters import git
 from components.adapters.mlflow_store import expect_absent, spaced
 from components.contracts import Kind, Served
 from components.errors import DamagedError, PedigreeError, first_line
@@ -51,9 +52,9 @@ _RUN_VERSION = "version"
 """Tag of a run: the last version that Pedigree registered from it, as `<name>/<version>`."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
 _SERVED = Path(__file__).with_name("served_model.py")
-_NO_BYTECODE = "_" * 240
-"""End of the name under which a version stores `served_model.py`, which MLflow loads with Python's own loader. That
-prefers bytecode in `__pycache__`, in a file whose name would here be longer than file systems allow: 255 bytes."""
+_STORED_AS = f"{_SERVED.stem:_<240}.py"
+"""Name of `served_model.py` in a version. MLflow loads it with Python's own loader, which prefers bytecode: here,
+from a file in `__pycache__` whose name has 256 bytes, one more than file systems allow."""
 _SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
 """Distributions that every served model imports."""
 
@@ -113,7 +114,7 @@ def register(
     ):
         info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=shutil.copy(_SERVED, Path(scratch, f"{_SERVED.stem}{_NO_BYTECODE}.py")),
+            python_model=shutil.copy(_SERVED, Path(scratch, _STORED_AS)),
             artifacts={part: str(path) for part, path in parts.items()},
             code_paths=[str(path) for path in _sealed_source(Path(scratch, "source"))],
             signature=_signature(served),
@@ -129,9 +130,13 @@ def register(
 def _sealed_source(folder: Path) -> list[Path]:
     """Copy the source of `components` into a new folder, with the hash of each file; return what is in the folder.
 
-    `served_model.py` imports only what has such a hash.
+    `served_model.py` imports only what has such a hash. Files that may hold secrets are not copied.
     """
-    shutil.copytree(_COMPONENTS, folder / _COMPONENTS.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in filter(Path.is_file, _COMPONENTS.rglob("*")):
+        name = path.relative_to(_COMPONENTS.parent)
+        if "__pycache__" not in name.parts and not git.may_hold_secrets(name.as_posix()):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
     files.seal(folder)
     return sorted(folder.iterdir())
 

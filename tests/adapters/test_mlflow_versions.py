@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from components.adapters import mlflow_versions
+from components.adapters import mlflow_store, mlflow_versions
 from components.runtime import files
 from tests.running import python
 
@@ -100,6 +100,24 @@ def test_a_process_that_runs_one_versions_code_runs_no_bytecode_beside_it_and_re
     assert loaded(tmp_path, other) == [f"loaded with {other}/code/components"]
 
 
+@pytest.mark.long
+def test_mlflows_own_commands_run_no_bytecode_that_was_put_into_the_store(chain, tmp_path):
+    project, canary = tmp_path / "project", tmp_path / "canary"
+    shutil.copytree(chain.root, project, ignore=shutil.ignore_patterns(".prefect"))
+    canary.mkdir()
+    mlflow_store.connect(project)  # which makes the copy's database name the copy's files
+    mlflow_store.connect(chain.root)
+    for version in (project / "mlruns" / "digits" / "models").glob("*/artifacts"):
+        plant(version, canary)
+        (example,) = version.glob(mlflow_versions.REQUEST)
+    asked = ["-m", "models:/digits@champion", "--env-manager", "local", "-i", str(example), "-t", "json"]
+    env = {"MLFLOW_TRACKING_URI": mlflow_store.store_beside(project), "PYTHONPATH": ""}
+    for command in (["-m", "mlflow", "models", "predict", *asked], ["-P", "-c", LOAD, asked[1]]):
+        done = python(tmp_path, 200, *command, **env)
+        assert "probabilities" in done.stdout or "loaded with" in done.stdout, done.stdout + done.stderr
+    assert not list(canary.iterdir())
+
+
 def test_a_module_that_was_changed_or_added_after_registration_is_refused_before_it_runs(versions, monkeypatch):
     version, *_ = versions
     (script,) = version.glob("*.py")
@@ -133,3 +151,14 @@ def test_a_process_that_has_imported_a_checkout_refuses_a_version_of_other_code(
     code = f"import components.models\n{LOAD}"
     done = subprocess.run([sys.executable, "-c", code, str(other)], capture_output=True, text=True, check=False)
     assert "whose code differs from that of the version" in done.stdout, done.stderr
+
+
+def test_a_version_contains_no_file_beside_its_modules_that_may_hold_secrets(tmp_path, monkeypatch):
+    source = tmp_path / "components"
+    for name in ("__init__.py", "secret/__init__.py", "words.json", "prod.env", ".aws/config", "__pycache__/a.pyc"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("")
+    monkeypatch.setattr(mlflow_versions, "_COMPONENTS", source)
+    assert mlflow_versions._sealed_source(tmp_path / "copy")
+    stored = {path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*")}
+    assert stored == {f"components/{name}" for name in ("__init__.py", "secret/__init__.py", "words.json")}
