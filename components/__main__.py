@@ -11,7 +11,7 @@ from components import models
 from components.errors import DEBUG, last_sentence
 from components.models import STAGES
 from components.params import nearest
-from components.runtime import interrupts, surroundings
+from components.runtime import addresses, interrupts, surroundings
 
 USAGE = f"usage: python -m components MODEL {'|'.join(STAGES)} [--debug]"
 
@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("pedigree").setLevel(logging.INFO)
     try:
+        addresses.expect_valid_environment()
         with interrupts.interruptible():
             run_stage(words[0], words[1], Path.cwd())
     except KeyboardInterrupt:

@@ -8,15 +8,20 @@ DEBUG = "PEDIGREE_DEBUG"
 
 
 class PedigreeError(Exception):
-    """A problem that the user can solve. Its text is shown with any credentials in URLs removed."""
+    """A problem that the user can solve. Its text is shown without what may be secret in the URLs in it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(without_login(text))
 
 
 def without_login(text: str) -> str:
-    """Return a text with `user:password@` removed from the URLs in it."""
-    return re.sub(r"(?<=://)[^/?#\s]+@", "", text)
+    """Return a text with `user:password@` and queries, which may hold a token, removed from the URLs in it.
+
+    This takes URLs that can be parsed: `addresses.expect_valid` refuses others before they get into a text.
+    """
+    text = re.sub(r"(?<=://)[^/?#\s]+@", "", text)
+    # In errors of Python's HTTP clients, a URL is only its path: `url: /path?token=…`.
+    return re.sub(r"(://[^\s?'\"]+|(?<=\burl: )/[^\s?'\"]*)\?[^\s'\")]+", r"\1", text)
 
 
 class DamagedError(PedigreeError):

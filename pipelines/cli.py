@@ -334,6 +334,7 @@ def main() -> None:
     surroundings.settle()
     output.keep_writable()
     try:
+        addresses.expect_valid_environment()
         with interrupts.interruptible():
             app()
     except Exception as error:

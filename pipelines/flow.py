@@ -82,6 +82,7 @@ def build(name: str, root: Path) -> Flow[..., Result]:
     def run(**sections: Any) -> Result:
         surroundings.settle()
         output.keep_writable()
+        addresses.expect_valid_environment()
         given = {section: value.model_dump(by_alias=True) for section, value in sections.items()}
         model = replace(usual, params=usual.task.params.model_validate(given))
         logging.getLogger("pedigree").setLevel(logging.INFO)  # a worker runs this in a new process

@@ -19,7 +19,7 @@ from components.adapters import mlflow_store, mlflow_versions
 from components.registry import promote as promotions
 from components.registry import trace as ancestry
 from components.registry.trace import HERE, REMOTE, Ancestor
-from components.trust import gate, lineage, old_versions
+from components.trust import gate, old_versions
 from components.trust.lineage import Change
 
 if TYPE_CHECKING:  # importing what trains and predicts takes seconds
@@ -53,10 +53,10 @@ def verify(root: Path, address: str | None) -> bool:
     true = True
     for version in [mlflow_versions.find(address)] if address else mlflow_versions.versions():
         name = f"{version.name} version {version.version}"
-        if lineage.TAG not in version.tags:
+        checks = check.verify(version, root)
+        if not checks:
             _console.print(f"{name}: registered without a lineage")
             continue
-        checks = check.verify(version, root)
         states = Counter(each.state for each in checks)
         _console.print(f"{name}: {', '.join(f'{count} {state}' for state, count in states.items())}")
         table = Table("entry", "state", "found", box=SIMPLE, pad_edge=False)

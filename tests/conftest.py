@@ -31,6 +31,9 @@ from pipelines import prefect_yaml
 from tests.running import python
 
 ROOT = Path(__file__).parents[1]
+CANARY = "canary-38d1f0"
+"""A secret of each test's environment and of the address of the project's git remote, which no file may contain."""
+os.environ["PEDIGREE_TESTS_TOKEN"] = CANARY
 BF16 = pytest.mark.skipif(
     device.precision_on(torch.device("cpu"), "auto") != "bf16", reason="this processor has no bf16"
 )
@@ -104,6 +107,8 @@ def make_project(folder: Path) -> Path:
         shutil.copyfile(ROOT / name, folder / name)
     dvc_data.add(folder, *MODELS)
     commit(folder, "A small project")
+    remote = ["remote", "add", "origin", f"https://ann:{CANARY}@git.example/project.git"]
+    subprocess.run(["git", *remote], cwd=folder, check=True)
     return folder
 
 
@@ -211,3 +216,9 @@ def chain_of(project: Path) -> Callable[[str], Chain]:
 def chain(chain_of: Callable[[str], Chain]) -> Chain:
     """The chain of digits, for what is the same whatever the model."""
     return chain_of("digits")
+
+
+def with_secrets(folder: Path) -> list[Path]:
+    """Return the files below a folder that contain `CANARY`, but for git's own settings."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path != folder / ".git" / "config"]
+    return [path for path in files if CANARY.encode() in path.read_bytes()]

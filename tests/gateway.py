@@ -83,6 +83,8 @@ def gateway(
         def do_POST(self) -> None:
             self.answer()
 
+        do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - as http.server calls them
+
         def say(self, code: int, text: bytes, kind: str = "text/html") -> None:
             self.send_response(code)
             self.send_header("content-type", kind)

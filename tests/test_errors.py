@@ -22,6 +22,7 @@ from components.errors import last_sentence
             "MLflow returned an error (PERM",
         ),
         (MlflowException("http://ann:word@host is away\nmore"), "(http://host is away): check it"),
+        (MlflowException("url: /a?token=word, http://host/a?word"), "(url: /a http://host/a): check it"),
         (OperationalError("select", {}, Exception("locked")), "the database returned an error (("),
         (httpx.ConnectError("refused"), "Prefect's server returned an error (refused)"),
     ],

@@ -11,12 +11,21 @@ from components.adapters import dvc_listing
 from components.adapters.dvc_data import progress, repo_of
 from components.datasets import raw_files
 from components.errors import DamagedError, PedigreeError
+from components.runtime import addresses
 
 
 def has_remote(root: Path) -> bool:
-    """Return whether DVC has a default remote to pull from."""
+    """Return whether DVC has a default remote to pull from.
+
+    Raises:
+        PedigreeError: its address cannot be parsed.
+    """
     with repo_of(root) as repo:
-        return "remote" in repo.config["core"]
+        name = repo.config["core"].get("remote")
+        address = repo.config["remote"].get(name, {}).get("url", "")
+    if "://" in address:  # otherwise it is a folder
+        addresses.expect_valid(address, f"the address of DVC's remote {name}")
+    return name is not None
 
 
 def holds(root: Path, md5: str | None, below: str = "") -> bool:

@@ -7,11 +7,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 
 from components.errors import PedigreeError
 from components.runtime import files
@@ -23,6 +25,19 @@ OUTPUTS = ("dvc.lock",)
 """Files that runs write themselves, so that their changes are no changes to a run's inputs."""
 LARGEST = 1_000_000
 """Size in bytes up to which the content of a new file is recorded; of larger files only name and hash are."""
+SECRET = (
+    *("*.pem", "*.key", "*.p8", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.keytab", "*.ppk", "*.ovpn"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*_rsa", "*_dsa", "*_ecdsa", "*_ed25519"),
+    *(".env", ".env.*", "*.env", "*.env.*", ".envrc", ".netrc", "_netrc", ".pypirc", ".npmrc", ".htpasswd"),
+    *(".pgpass", ".my.cnf", ".git-credentials", ".boto", ".s3cfg", ".dockercfg", "kaggle.json", "kubeconfig*"),
+    *("*credential*", "*secret*", "*service-account*", "*service_account*", "*.tfvars", "*.tfstate"),
+    *(".aws", ".azure", ".docker", ".gcloud", ".gnupg", ".kube", ".ssh", "config.local*"),
+    "*.ipynb",
+)
+"""Names, in lower case, of files and folders that may hold secrets, after those that Gitrob looks for
+(https://github.com/michenriksen/gitrob) and with notebooks, whose output may. Only name and hash are recorded."""
+_PRIVATE_KEY = "-----BEGIN[ A-Z0-9_-]{0,100}PRIVATE KEY"
+"""First line of a private key in a file of any name: RFC 7468, and the labels of OpenSSL, OpenSSH and PGP."""
 # So that `git apply` can read the diff, and none of the user's programs run, whatever git's configuration.
 _PLAIN = (
     "--no-color",
@@ -55,6 +70,10 @@ class Tree:
     """40 hexadecimal digits; `NONE` without git, for example in a downloaded archive."""
     diff: bytes
     """Uncommitted changes and new files in the format of `git apply`; empty if there are none."""
+    new: tuple[str, ...] = ()
+    """The new files in the diff."""
+    secret: tuple[str, ...] = ()
+    """Files that may hold secrets, new or changed, of which the diff has only name and hash."""
 
 
 def tree(root: Path) -> Tree:
@@ -88,29 +107,74 @@ def tree(root: Path) -> Tree:
         new, large = _new_files(root, own)
         changes(*_EXACT, "add", "--ignore-errors", "--update", ".")
         # --remove passes over files that are gone again.
-        changes(
-            *_EXACT, "update-index", "--add", "--remove", "-z", "--stdin", stdin=b"\0".join(map(os.fsencode, new))
-        )
+        changes(*_EXACT, "update-index", "--add", "--remove", "-z", "--stdin", stdin=_joined(new))
         excluded = [f":(exclude){name}" for name in OUTPUTS]
-        diff = changes("diff", "--cached", "--binary", "--full-index", *_PLAIN, "HEAD", "--", ".", *excluded)
-    return Tree(commit.decode().strip(), large + diff)
+        staged = partial(changes, "diff", "--cached", *_PLAIN)
+        # Paths from `root`, as those of new files are; a renamed file with both its names.
+        names = partial(staged, "--relative", "--name-only", "--no-renames", "-z")
+        paths = ("HEAD", "--", ".", *excluded)
+        named = [name for name in _split(names(*paths)) + large if may_hold_secrets(name)]
+        with_key = [name for name in _split(names("--text", f"-G{_PRIVATE_KEY}", *paths)) if not _is_code(name)]
+        secret = sorted({*named, *with_key})
+        if secret:
+            from_stdin = ("--pathspec-from-file=-", "--pathspec-file-nul")
+            changes("--literal-pathspecs", "reset", "--quiet", *from_stdin, "HEAD", stdin=_joined(secret))
+        diff = staged("--binary", "--full-index", *paths)
+        lines = b"".join(_line(root, name, name in new or name in large) for name in sorted({*large, *secret}))
+    recorded = tuple(name for name in new if name not in secret)
+    return Tree(commit.decode().strip(), lines + diff, recorded, tuple(secret))
 
 
-def _new_files(root: Path, environment: Mapping[str, str]) -> tuple[list[str], bytes]:
-    """Return the new files whose content is recorded, and lines for the others, which `git apply` ignores."""
+def may_hold_secrets(name: str) -> bool:
+    """Return whether a file's path says that it may hold secrets. Python modules are code, whatever their name."""
+    parts = PurePosixPath(name.lower()).parts
+    return not _is_code(name) and any(fnmatchcase(part, pattern) for part in parts for pattern in SECRET)
+
+
+def _is_code(name: str) -> bool:
+    return name.endswith(".py")
+
+
+def _line(root: Path, name: str, is_new: bool) -> bytes:
+    """Return a line for a file that is not in the diff, which `git apply` ignores."""
+    shown = re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", name)
+    try:
+        state, digest = "new" if is_new else "changed", f" sha256 {files.sha256(root / name)}"
+    except OSError:
+        state, digest = "deleted", ""
+    return os.fsencode(f"{state} {_LEFT_OUT}{shown}{digest}\n")
+
+
+_LEFT_OUT = "file, not kept here: "
+
+
+def left_out(diff: bytes) -> list[str]:
+    """Return the files that a diff from `tree` names without their content."""
+    lines = (re.fullmatch(rf"\w+ {_LEFT_OUT}(.+?)(?: sha256 \w+)?", line) for line in os.fsdecode(diff).split("\n"))
+    return [line[1] for line in takewhile(bool, lines) if line]
+
+
+def _joined(names: Sequence[str]) -> bytes:
+    return b"\0".join(map(os.fsencode, names))
+
+
+def _split(names: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in names.split(b"\0") if name]
+
+
+def _new_files(root: Path, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return the new files of at most `LARGEST` bytes, and the larger ones."""
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", ".", environment=environment) or b""
-    recorded, lines = [], b""
-    for name in map(os.fsdecode, filter(None, listed.split(b"\0"))):
+    small: list[str] = []
+    large: list[str] = []
+    for name in _split(listed):
         path = root / name
         # git lists a nested repository as a folder, and a file may be gone again.
         if path.is_symlink() or not path.is_file() or not os.access(path, os.R_OK):
             continue
         with suppress(FileNotFoundError):
-            if path.stat().st_size <= LARGEST:
-                recorded.append(name)
-            else:
-                lines += os.fsencode(f"new file, not kept here: {name} sha256 {files.sha256(path)}\n")
-    return recorded, lines
+            (small if path.stat().st_size <= LARGEST else large).append(name)
+    return small, large
 
 
 def has(root: Path, commit: str) -> bool:
@@ -157,7 +221,7 @@ def changed(root: Path, folder: str, old: str, new: str | None = None) -> list[s
     """
     commits = [old, new] if new else [old]
     listed = _git(root, "diff", "--name-only", "-z", *_PLAIN, "--end-of-options", *commits, "--", folder) or b""
-    return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+    return _split(listed)
 
 
 def user(root: Path) -> str:

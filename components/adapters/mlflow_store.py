@@ -35,6 +35,8 @@ def connect(root: Path) -> None:
     """
     configured = os.environ.get("MLFLOW_TRACKING_URI")
     uri = _with_login_in_environment(configured) if configured else store_beside(root)
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        os.environ["MLFLOW_REGISTRY_URI"] = _with_login_in_environment(registry)
     mlflow.set_tracking_uri(uri)
     if not configured:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # set by MLflow just now; only the user should set it

@@ -21,6 +21,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, ParamSchema, ParamSpec, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from components.adapters import git
 from components.adapters.mlflow_store import expect_absent, spaced
 from components.contracts import Kind, Served
 from components.errors import DamagedError, PedigreeError, first_line
@@ -47,7 +48,13 @@ FILES, RECORDS = "files", "records"
 """Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
 """File of a version in which MLflow stores the example as a request to its server."""
+_RUN_VERSION = "version"
+"""Tag of a run: the last version that Pedigree registered from it, as `<name>/<version>`."""
 _COMPONENTS = Path(__file__).resolve().parents[1]
+_SERVED = Path(__file__).with_name("served_model.py")
+_STORED_AS = f"{_SERVED.stem:_<240}.py"
+"""Name of `served_model.py` in a version. MLflow loads it with Python's own loader, which prefers bytecode: here,
+from a file in `__pycache__` whose name has 256 bytes, one more than file systems allow."""
 _SERVING = ("mlflow", "torch", "numpy", "safetensors", "pydantic", "ruamel.yaml")
 """Distributions that every served model imports."""
 
@@ -75,6 +82,8 @@ class Version:
     tags: dict[str, str]
     records: tuple[str, ...] = ()
     """Keys of its records, except for their own hash."""
+    recorded: bool = False
+    """Whether it has a record at all."""
 
 
 def register(
@@ -99,12 +108,15 @@ def register(
         records: Tags of the version that only programs read.
     """
     _delete_unregistered(run_id)
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    with (
+        tempfile.TemporaryDirectory(prefix="pedigree-") as scratch,
+        mlflow.start_run(run_id=run_id, log_system_metrics=False),
+    ):
         info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(Path(__file__).with_name("served_model.py")),
+            python_model=shutil.copy(_SERVED, Path(scratch, _STORED_AS)),
             artifacts={part: str(path) for part, path in parts.items()},
-            code_paths=[str(_COMPONENTS)],
+            code_paths=[str(path) for path in _sealed_source(Path(scratch, "source"))],
             signature=_signature(served),
             input_example=pd.DataFrame([served.example]) if served.inputs else None,
             pip_requirements=[_requirement(name) for name in (*_SERVING, *served.requirements)],
@@ -113,6 +125,20 @@ def register(
     # With its tags, as MLflow takes long to add them one by one.
     created = mlflow.register_model(info.model_uri, name, tags=_tags(tags, records))
     return _with_hashes(Version(name, int(created.version), run_id, {}), tags, records)
+
+
+def _sealed_source(folder: Path) -> list[Path]:
+    """Copy the source of `components` into a new folder, with the hash of each file; return what is in the folder.
+
+    `served_model.py` imports only what has such a hash. Files that may hold secrets are not copied.
+    """
+    for path in filter(Path.is_file, _COMPONENTS.rglob("*")):
+        name = path.relative_to(_COMPONENTS.parent)
+        if "__pycache__" not in name.parts and not git.may_hold_secrets(name.as_posix()):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+    files.seal(folder)
+    return sorted(folder.iterdir())
 
 
 def _requirement(name: str) -> str:
@@ -131,13 +157,15 @@ def tag_version(version: Version, tags: Mapping[str, str], records: Mapping[str,
 
 def _with_hashes(version: Version, tags: Mapping[str, str], records: Mapping[str, str]) -> Version:
     """Add the hashes of a version's files and records; return it with all its tags and records."""
-    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:  # fetched, as MLflow adds files of its own
-        hashes = {FILES: _digest(fetch(version, Path(scratch)))}
+    # Fetched, as MLflow adds files of its own; and checked, if an interrupted registration got this far.
+    fetched = fetch if FILES in version.tags else _download
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
+        hashes = {FILES: _digest(fetched(version, Path(scratch)))}
     hashes[RECORDS] = lineage.digest({**records, **hashes})
     _set_tags(version, _tags({}, hashes))
-    MlflowClient().set_tag(version.run_id, "version", f"{version.name}/{version.version}")
+    MlflowClient().set_tag(version.run_id, _RUN_VERSION, f"{version.name}/{version.version}")
     all_tags = {**version.tags, **tags, **records, **hashes}
-    return Version(version.name, version.version, version.run_id, all_tags, (*records, FILES))
+    return Version(version.name, version.version, version.run_id, all_tags, (*records, FILES), recorded=True)
 
 
 def _tags(tags: Mapping[str, str], records: Mapping[str, str]) -> dict[str, str]:
@@ -178,17 +206,42 @@ def _digest(folder: Path) -> str:
 
 
 def expect_intact(version: Version) -> None:
-    """Check a version's records against their hash, which a version registered by hand does not have.
+    """Check a version's records against their hash, which only a version registered by hand may lack.
 
     Raises:
-        DamagedError: the records are damaged.
+        DamagedError: the records are damaged, or their hash is missing.
     """
     expected = version.tags.get(RECORDS)
+    if expected is None and _is_ours(version):
+        raise _unhashed(version)
     if expected and expected != lineage.digest({key: version.tags.get(key) for key in version.records}):
         raise DamagedError(
             f"the tags of {version.name} version {version.version} in MLflow's database are damaged: restore an "
             "older copy of the database, or train again"
         )
+
+
+def _is_ours(version: Version) -> bool:
+    """Return whether Pedigree registered a version: it has a record, or else its run names it.
+
+    Without both, `fetch` still recognizes the version by the code in it.
+    """
+    if version.recorded or not version.run_id:
+        return version.recorded
+    try:
+        run = MlflowClient().get_run(version.run_id)
+    except MlflowException as error:
+        expect_absent(error)
+        return False
+    return bool(run.data.tags.get(_RUN_VERSION) == f"{version.name}/{version.version}")
+
+
+def _unhashed(version: Version) -> DamagedError:
+    return DamagedError(
+        f"{version.name} version {version.version} lacks the hashes that Pedigree recorded in its tags, so nothing "
+        "shows that it is what was registered: restore an older copy of MLflow's database, or run the command that "
+        "registers it again"
+    )
 
 
 def _signature(served: Served) -> ModelSignature:
@@ -250,29 +303,56 @@ def fetch(version: Version, to: Path) -> Path:
     """Fetch all files of a version into the folder `to`; return the folder that MLflow can load.
 
     Raises:
-        DamagedError: they differ from those that were registered.
+        DamagedError: they differ from those that were registered, or it has lost the hash that would show it.
         PedigreeError: they are no longer in the store.
     """
     expect_intact(version)
+    folder = _download(version, to)
+    expected = version.tags.get(FILES)
+    if expected is None and (folder / "code" / _COMPONENTS.name / "adapters" / _SERVED.name).exists():
+        raise _unhashed(version)
+    if expected is not None and expected != _digest(folder):
+        raise _changed(version)
+    return folder
+
+
+def check(version: Version) -> None:
+    """Fetch a version's files only to check them; raises as `fetch` does."""
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
+        fetch(version, Path(scratch))
+
+
+def _download(version: Version, to: Path) -> Path:
+    """Download a version's files into a new folder in `to`, without bytecode; raises as `fetch` does."""
+    to.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="version-", dir=to))
+    address = f"models:/{version.name}/{version.version}"
     try:
-        folder = Path(
-            mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(to))
-        )
+        downloaded = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
+        while folder.exists():  # MLflow's threads may still be writing there
+            shutil.rmtree(folder, ignore_errors=True)
+        if getattr(error, "error_code", None) == _INVALID:
+            raise _changed(version, f" ({first_line(error)})") from None
         raise PedigreeError(
             f"the files of {version.name} version {version.version} cannot be read from MLflow's store "
             f"({first_line(error)}): check whether they were deleted"
         ) from None
     # Programs that load a version directly from the store, such as MLflow's, leave bytecode there.
-    for bytecode in list(folder.rglob("__pycache__")):
+    for bytecode in list(downloaded.rglob("__pycache__")):
         shutil.rmtree(bytecode)
-    expected = version.tags.get(FILES)
-    if expected is not None and expected != _digest(folder):
-        raise DamagedError(
-            f"the files of {version.name} version {version.version} in MLflow's store differ from those that were "
-            "registered: restore them from a copy of the store, or train again"
-        )
-    return folder
+    return downloaded
+
+
+_INVALID = "INVALID_PARAMETER_VALUE"
+"""MLflow's code of an error about files that it does not read, such as a link that leaves the version's folder."""
+
+
+def _changed(version: Version, reason: str = "") -> DamagedError:
+    return DamagedError(
+        f"the files of {version.name} version {version.version} in MLflow's store differ from those that were "
+        f"registered{reason}: restore them from a copy of the store, or train again"
+    )
 
 
 def promote(version: Version, who: str, why: str, back: bool = False) -> None:
@@ -375,7 +455,7 @@ def _version(found: ModelVersion) -> Version:
     tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
     records = [key.removeprefix(_RECORD) for key in found.tags if key.startswith(_RECORD)]
     hashed = tuple(key for key in records if key not in {RECORDS, DONE})
-    return Version(found.name, int(found.version), found.run_id or "", tags, hashed)
+    return Version(found.name, int(found.version), found.run_id or "", tags, hashed, recorded=bool(records))
 
 
 def versions() -> list[Version]:

@@ -1,8 +1,11 @@
 """The model as MLflow loads it ("models from code"): no pickle, only this file, `components` and the weights."""
 
+import hashlib
+import sys
 from functools import partial
+from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import mlflow
@@ -10,10 +13,11 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-import components
-
 ERROR = "error"
 """Column of an answer with the reason of a rejected row; only present if a row of the request was rejected."""
+_CODE = Path(__file__).absolute().with_name("code")
+"""The version's own source. While a version is logged, this file is elsewhere and has no source beside it."""
+_HASHES = _CODE / "SHA256SUMS"
 
 
 class ServedModel(PythonModel):
@@ -69,6 +73,43 @@ class ServedModel(PythonModel):
         return pd.DataFrame(table, dtype=object)  # else pandas replaces missing values by NaN, which is not JSON
 
 
+class _Registered(SourceFileLoader):
+    """Loads a module from its source, where Python would prefer bytecode, if it is what was registered."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile a module's source.
+
+        Raises:
+            MlflowException: it was changed or added after registration.
+        """
+        path = self.get_filename(fullname)
+        source = self.get_data(path)
+        name = Path(path).relative_to(_CODE).as_posix()
+        if f"{hashlib.sha256(source).hexdigest()}  {name}" not in _HASHES.read_text(encoding="utf-8").splitlines():
+            raise MlflowException.invalid_parameter_value(
+                f"{path} was changed or added after the version was registered: restore the version's files from a "
+                "copy of the store, or train again"
+            )
+        return self.source_to_code(source, path)
+
+
+def _finder(folder: str) -> FileFinder:
+    if not _of_version(folder):
+        raise ImportError(folder)  # as an entry of sys.path_hooks says that the folder is none of its own
+    return FileFinder(folder, (_Registered, [".py"]))
+
+
+def _of_version(folder: str) -> bool:
+    return Path(folder).absolute().is_relative_to(_CODE)
+
+
+def _import_what_was_registered() -> None:
+    """Import modules of the version's source by `_Registered` only: no bytecode, no compiled extension."""
+    sys.path_hooks.insert(0, _finder)
+    for folder in filter(_of_version, list(sys.path_importer_cache)):
+        del sys.path_importer_cache[folder]
+
+
 def _expect_own_code() -> None:
     """Check that `components` in this process is the version's own source.
 
@@ -77,13 +118,14 @@ def _expect_own_code() -> None:
     Raises:
         MlflowException: it is other source, which would answer instead.
     """
-    own, loaded = Path(__file__).with_name("code") / "components", _folder(components)
-    # While a version is logged, this file lies in a checkout and has no source beside it.
+    import components
+
+    own, loaded = _CODE / "components", _folder(components)
     if own.is_dir() and own.resolve() != loaded.resolve() and _source(own) != _source(loaded):
         raise MlflowException.invalid_parameter_value(
             f"this process has imported `components` from {loaded}, whose code differs from that of the version in "
-            f"{Path(__file__).parent}: load each version in a process of its own, before `components` is imported, "
-            "or use `pedigree predict` or `pedigree serve`"
+            f"{_CODE.parent}: load each version in a process of its own, before `components` is imported, or use "
+            "`pedigree predict` or `pedigree serve`"
         )
 
 
@@ -97,4 +139,6 @@ def _source(package: Path) -> dict[str, bytes]:
     return {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*.py")}
 
 
+if _CODE.is_dir():
+    _import_what_was_registered()
 mlflow.models.set_model(ServedModel())

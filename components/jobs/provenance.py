@@ -1,5 +1,6 @@
 """The provenance of a training: recorded when it starts, written as the model's lineage when it ends."""
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +9,15 @@ from pydantic import BaseModel, ConfigDict
 
 from components.adapters import dvc_data, git, mlflow_runs
 from components.contracts import Event, Manifest
+from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.runtime import files
 from components.training.model_files import Saved
 from components.trust import imports, lineage
 from components.trust.imports import Imported
 from components.trust.lineage import NONE, Code, Data, Lineage, Machine, Runs, Source
+
+log = logging.getLogger("pedigree.provenance")
 
 _LOADED = imports.hashes()
 """The hash of each module's source at the time it was imported."""
@@ -89,6 +93,12 @@ def write(
 def _code(root: Path) -> tuple[Code, bytes]:
     """Return the identity of the code, and its uncommitted changes in the format of `git apply`."""
     tree, lock = git.tree(root), root / "requirements.lock"
+    if count := len(tree.secret):
+        what = "1 file that may hold secrets is" if count == 1 else f"{count} files that may hold secrets are"
+        log.warning("%s recorded by name and hash only: %s", what, raw_files.listed(tree.secret))
+    if count := len(tree.new):
+        what = "1 new file is" if count == 1 else f"{count} new files are"
+        log.info("%s stored with the run in %s: %s", what, lineage.DIFF, raw_files.listed(tree.new))
     return Code(
         commit=tree.commit,
         dirty=bool(tree.diff),

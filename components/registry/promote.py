@@ -12,9 +12,10 @@ def promote(address: str, why: str, root: Path) -> Version:
     """Make a version the champion, regardless of the gate; record who did so, when and why.
 
     Raises:
-        PedigreeError: there is no such version, or it is already the champion.
+        PedigreeError: there is no such version, it is damaged, or it is already the champion.
     """
     version = mlflow_versions.find(address)
+    mlflow_versions.check(version)
     with mlflow_versions.changing(version.name):
         champion = mlflow_versions.version_at(version.name, mlflow_versions.CHAMPION)
         if champion and champion.version == version.version:
@@ -27,7 +28,7 @@ def rollback(name: str, why: str, root: Path) -> Version:
     """Make the champion's predecessor the champion again.
 
     Raises:
-        PedigreeError: there is no champion, or it has no predecessor.
+        PedigreeError: there is no champion, or it has no predecessor, or that is damaged.
     """
     with mlflow_versions.changing(name):
         return _rolled_back(name, why, root)
@@ -45,6 +46,7 @@ def _rolled_back(name: str, why: str, root: Path) -> Version:
             f'`pedigree promote {name} VERSION --why "…"`'
         )
     version = versions[stack[-1]]
+    mlflow_versions.check(version)
     mlflow_versions.promote(version, git.user(root), why, back=True)
     return version
 

@@ -14,6 +14,7 @@ from typing import Any
 from components import models
 from components.adapters import git, mlflow_store, mlflow_versions
 from components.adapters.mlflow_versions import Version, VersionFiles
+from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.jobs import sources
 from components.params import FILE
@@ -111,6 +112,8 @@ def _source(
     diff = saved.model / lineage.DIFF
     changes = diff.read_bytes() if diff.is_file() else b""
     description = f"commit {commit[:12]}{' with its uncommitted changes' if changes else ''}"
+    if missing := git.left_out(changes):
+        description += f", which lack the content of {raw_files.listed(missing)}"
     with git.worktree(root, commit, changes, saved.model.parent / "code") as folder:
         yield folder, description
 

@@ -37,12 +37,12 @@ def lineage_of(version: Version) -> Lineage:
     Raises:
         PedigreeError: it has no lineage, because it was registered by hand, or its lineage is damaged.
     """
+    mlflow_versions.expect_intact(version)
     text, name = version.tags.get(lineage.TAG), f"{version.name} version {version.version}"
     if text is None:
         raise PedigreeError(
             f"{name} was registered without a lineage: only `pedigree run` and `dvc repro` write one"
         )
-    mlflow_versions.expect_intact(version)
     return lineage.parse(text, f"the lineage of {name}")
 
 

@@ -37,11 +37,9 @@ class Check:
 
 
 def verify(version: Version, root: Path) -> list[Check]:
-    """Check all entries of a version's lineage.
-
-    Raises:
-        PedigreeError: it was registered without a lineage.
-    """
+    """Check all entries of a version's lineage; a version that was registered without one has none to check."""
+    if lineage.TAG not in version.tags:
+        return list(_without_lineage(version))
     try:
         ancestry = trace.lineage_of(version)
     except DamagedError as error:
@@ -66,6 +64,16 @@ def verify(version: Version, root: Path) -> list[Check]:
         *(_source(key, source, root) for key, source in ancestry.sources.items()),
         _run(ancestry),
     ]
+
+
+def _without_lineage(version: Version) -> Iterator[Check]:
+    """Check whether a version was registered by hand, or has lost its records."""
+    try:
+        mlflow_versions.check(version)
+    except DamagedError as error:
+        yield Check("records", "contradicted", str(error))
+    except PedigreeError:  # its files are gone, and it claims nothing
+        return
 
 
 def _equal(entry: str, claimed: str, found: str, where: str) -> Check:

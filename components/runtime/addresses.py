@@ -1,4 +1,4 @@
-"""The addresses of this checkout's servers, all on 127.0.0.1.
+"""The addresses of this checkout's servers, all on 127.0.0.1, and the check of those that the environment names.
 
 Ports are options and environment variables, so that two people can work on one machine. While `pedigree up` or
 `pedigree ui` runs, a file in build/ contains its addresses for other commands of the checkout and for links.
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from components.errors import PedigreeError
 
@@ -84,6 +85,61 @@ def _published(root: Path) -> dict[str, Any]:
         return found if presence.lives(root, processes.Process.model_validate(found["process"])) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+NAMED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "RAY_ADDRESS")
+"""Environment variables that contain addresses, besides those of proxies."""
+_PROFILES = ("databricks", "databricks-uc", "uc")
+"""Schemes of MLflow's addresses that name a profile, and neither a host nor a login."""
+
+
+def expect_valid_environment() -> None:
+    """Check the addresses in this process's environment.
+
+    Raises:
+        PedigreeError: one of them cannot be parsed; it does not show the address.
+    """
+    for name, value in os.environ.items():
+        proxy = name.lower().endswith("_proxy") and name.lower() != "no_proxy"
+        if value and (proxy or name in NAMED):
+            expect_valid(value, f"the environment variable {name}", is_server=True, is_proxy=proxy)
+
+
+def expect_valid(address: str, what: str, is_server: bool = False, is_proxy: bool = False) -> None:
+    """Check that an address can be parsed, so that a login in it is found and removed before it is shown.
+
+    Libraries show parts of an address that they cannot parse, or all of it.
+
+    Args:
+        address: The address.
+        what: What has the address, for the error.
+        is_server: Whether it is a server's, which has no query: the client would append its own.
+        is_proxy: Whether it is a proxy's, which may have a login without a scheme.
+
+    Raises:
+        PedigreeError: it cannot; the address is not shown.
+    """
+    if address.partition(":")[0] not in _PROFILES and not _valid(address, is_server, is_proxy):
+        raise PedigreeError(
+            f"{what} is not a valid address (not shown here, as it may hold a password): write "
+            "scheme://user:password@host:port, without a query, and in the password %40 for @, %2F for / and so on"
+        )
+
+
+def _valid(address: str, is_server: bool, is_proxy: bool) -> bool:
+    has_scheme = "://" in address
+    try:
+        parts = urlsplit(address if has_scheme else f"//{address}")
+        _ = parts.port
+    except ValueError:  # a port that is not a number, or a bracket that is not closed
+        return False
+    if not address.isprintable() or " " in parts.netloc:
+        return False
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}" and (":" in parts.netloc or not has_scheme):
+        return False  # after a / in the password, the rest of it passes for a path
+    if parts.scheme in ("http", "https"):
+        return bool(parts.hostname) and not (is_server and (parts.query or parts.fragment))
+    return has_scheme or is_proxy or "@" not in parts.netloc
 
 
 def _chosen(port: Port) -> int:

@@ -4,12 +4,16 @@ Each entry point calls `settle` first. Everything is set in `os.environ`, so tha
 the user has set stays as it is.
 """
 
+import logging
 import os
 import pwd
 import re
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from components.errors import without_login
 
 OWN = ("127.0.0.1", "localhost", "::1")
 """Hosts of the product's own servers."""
@@ -29,6 +33,7 @@ def settle() -> None:
     _start_ray_without_uv()
     _have_dvc_write_here()
     _print_what_can_be_printed()
+    _log_without_logins()
 
 
 def _have_standard_streams() -> None:
@@ -105,6 +110,21 @@ def _print_what_can_be_printed() -> None:
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
     if encoding and errors in _FAILING:  # for children that are other programs, such as Prefect's server
         os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"
+
+
+def _log_without_logins() -> None:
+    """Remove credentials in URLs from our own log lines, which may quote a library's error."""
+    logging.setLogRecordFactory(_record)
+
+
+_USUAL_RECORD = logging.getLogRecordFactory()
+
+
+def _record(*arguments: Any, **keywords: Any) -> logging.LogRecord:
+    record = _USUAL_RECORD(*arguments, **keywords)
+    if record.name.partition(".")[0] == "pedigree":
+        record.msg, record.args = without_login(record.getMessage()), ()
+    return record
 
 
 def _project() -> Path | None:

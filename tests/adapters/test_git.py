@@ -7,6 +7,7 @@ import pytest
 
 from components.adapters import git
 from components.errors import PedigreeError
+from components.runtime import files
 
 
 def run(folder, *arguments):
@@ -203,6 +204,81 @@ def test_a_large_new_file_is_named_with_its_hash_and_not_kept(repository, tmp_pa
     folder = applied(repository, diff, tmp_path)
     assert (folder / "model.py").read_text() == "layers = 3\n"
     assert not (folder / "large.bin").exists()
+
+
+KEY = f"-----BEGIN {'EC'} PRIVATE KEY-----\nCANARY\n"
+"""In two parts, as this file would otherwise be one that holds a key."""
+SECRETS = (
+    *("prod.env", ".env", "sub/.env.production", "key.pem", "Server.KEY", "id_rsa", "id_ed25519", "deploy_rsa"),
+    *(
+        ".netrc",
+        "_netrc",
+        ".pypirc",
+        ".npmrc",
+        ".htpasswd",
+        ".pgpass",
+        ".git-credentials",
+        "kaggle.json",
+        "a.ipynb",
+    ),
+    *("aws_credentials.csv", "client_secret.json", "secrets/a.yaml", "my-service-account.json", "x.tfvars"),
+    *("sub/.aws/config", ".ssh/config", ".kube/config", ".docker/config.json", ".gnupg/x", ".dvc/config.local2"),
+    *("store.jks", "store.p12", "store.pfx", "store.kdbx", "host.keytab", "putty.ppk", ".envrc"),
+)
+
+
+def write(folder, name, content):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(content)
+
+
+def test_of_new_files_that_may_hold_secrets_the_difference_has_name_and_hash_only(repository, tmp_path):
+    for name in SECRETS:
+        write(repository, name, "CANARY")
+    write(repository, "note.txt", f"a key:\n{KEY}")
+    write(repository, "secrets.py", "layers = 4\n")  # a module is code, and needed to train again
+    write(repository, "token.json", "layers: 4\n")
+    run(repository, "add", "prod.env")  # a staged file is no less new
+    tree = git.tree(repository)
+    assert tree.secret == tuple(sorted([*SECRETS, "note.txt"]))
+    assert tree.new == ("secrets.py", "token.json")
+    assert b"CANARY" not in tree.diff
+    assert f"new file, not kept here: key.pem sha256 {files.sha256(repository / 'key.pem')}\n".encode() in tree.diff
+    folder = applied(repository, tree.diff, tmp_path)
+    assert (folder / "secrets.py").read_text() == "layers = 4\n"
+    assert not (folder / "key.pem").exists()
+    assert git.left_out(tree.diff) == list(tree.secret)
+
+
+def test_of_changed_files_that_may_hold_secrets_the_difference_has_name_and_hash_only(repository, tmp_path):
+    names = ["prod.env", "sub/key.pem", "note.txt", "gone.key", "[a]*.pem"]
+    for name in names:
+        write(repository, name, "old CANARY\n")
+    run(repository, "add", ".")
+    run(repository, "commit", "-qm", "second")
+    for name in names:
+        write(repository, name, KEY if name == "note.txt" else "new CANARY\n")
+    (repository / "gone.key").unlink()
+    write(repository, "model.py", "layers = 3\n")
+    before = run(repository, "status", "--porcelain")
+    tree = git.tree(repository)
+    assert tree.secret == tuple(sorted(names))
+    assert tree.new == ()
+    assert b"CANARY" not in tree.diff
+    assert b"deleted file, not kept here: gone.key\n" in tree.diff
+    assert (applied(repository, tree.diff, tmp_path) / "model.py").read_text() == "layers = 3\n"
+    assert run(repository, "status", "--porcelain") == before
+    inner = git.tree(repository / "sub")
+    assert (inner.secret, b"CANARY" in inner.diff) == (("key.pem",), False)
+
+
+def test_a_name_with_a_line_break_adds_no_line_to_the_difference(repository, tmp_path):
+    write(repository, "a\nb.pem", "CANARY")
+    write(repository, "large\n+++ b", "0" * (git.LARGEST + 1))
+    write(repository, "model.py", "layers = 3\n")
+    tree = git.tree(repository)
+    assert git.left_out(tree.diff) == ["a\\x0ab.pem", "large\\x0a+++ b"]
+    assert (applied(repository, tree.diff, tmp_path) / "model.py").read_text() == "layers = 3\n"
 
 
 def test_another_repository_inside_is_passed_over(repository):

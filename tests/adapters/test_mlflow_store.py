@@ -1,5 +1,7 @@
 """MLflow's store is asked with MLflow's own client, and what is wrong with it is a sentence."""
 
+import base64
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -10,14 +12,21 @@ from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.runtime.processes import environment
 from pipelines.children import Children
+from tests.conftest import CANARY, with_secrets
 from tests.gateway import LOGIN_PAGE, certificate, gateway
-from tests.running import free_ports
+from tests.running import PEDIGREE, free_ports, python
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def store(tmp_path_factory):
+    """The folder of an MLflow server."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="module")
+def server(store):
     """The address of an MLflow server."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    folder = store
     (port,) = free_ports(1)
     address = f"http://127.0.0.1:{port}"
     env = environment(
@@ -100,3 +109,27 @@ def test_a_database_of_a_newer_mlflow_is_named_as_such_and_not_as_out_of_date(tm
 def change(file, statement):
     with closing(sqlite3.connect(file)) as database, database:
         return database.execute(statement).fetchone()
+
+
+@pytest.mark.long
+def test_no_secret_gets_from_a_run_into_its_store_its_files_or_its_output(project, store, server, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("build", "mlflow.db", ".prefect"))
+    for name in ("prod.env", "notes.ipynb", ".aws/credentials"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text(CANARY)
+    login = base64.b64encode(f"ann:{CANARY}".encode()).decode()
+    with gateway(server, need=("authorization", f"Basic {login}")) as address:
+        variables = {
+            "MLFLOW_TRACKING_URI": address.replace("://", f"://ann:{CANARY}@"),
+            "AWS_SECRET_ACCESS_KEY": CANARY,
+            "https_proxy": f"http://ann:{CANARY}@proxy.example:3128",
+        }
+        done = python(copy, 400, *PEDIGREE, "run", "digits", **variables)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert "3 files that may hold secrets are recorded by name and hash only: .aws/credentials, notes" in printed
+    assert CANARY not in printed
+    for name in ("prod.env", "notes.ipynb", ".aws/credentials"):
+        (copy / name).unlink()
+    assert with_secrets(copy) == with_secrets(store) == []

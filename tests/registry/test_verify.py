@@ -3,12 +3,18 @@
 import json
 import shutil
 import sqlite3
+import tempfile
 from collections import Counter
+from contextlib import closing
 
 import pytest
+from mlflow import MlflowClient
 
 from components.adapters import mlflow_store, mlflow_versions
+from components.errors import DamagedError, PedigreeError
+from components.registry import promote, trace
 from components.registry.verify import verify
+from components.stages import evaluate, register
 from pipelines import versions
 
 
@@ -76,6 +82,63 @@ def test_an_edited_lineage_is_a_contradiction(copy):
             [json.dumps(edited)],
         )
     assert contradicted(copy) == {"records"}
+
+
+LOSSES = {
+    "one hash": "delete from model_version_tags where key = 'mlflow.pedigree.files'",
+    "both hashes": "delete from model_version_tags where key = 'mlflow.pedigree.records'",
+    "all records": "delete from model_version_tags where key like 'mlflow.pedigree.%'",
+    "all tags": "delete from model_version_tags",
+    "its run, too": "delete from tags where key = 'version'",
+}
+"""What a version may lose in MLflow's database, one after the other."""
+
+
+def test_a_version_that_lost_its_hashes_is_damaged_whatever_else_it_lost_and_its_code_does_not_run(
+    chain, copy, tmp_path
+):
+    (code,) = (copy / "mlruns" / "digits" / "models").glob(
+        f"{mlflow_source('digits')}/**/code/components/training/model_files.py"
+    )
+    code.write_text("raise RuntimeError('changed code ran')\n")
+    outcomes = evaluate.read_outcomes(chain.evaluated.folder)
+    for lost, statement in LOSSES.items():
+        with closing(sqlite3.connect(copy / "mlflow.db")) as database, database:
+            database.execute(statement)
+        version = mlflow_versions.find("digits")
+        with pytest.raises(
+            DamagedError, match="are damaged: restore" if lost == "one hash" else "lacks the hashes"
+        ):
+            mlflow_versions.fetch(version, tmp_path / "fetched")  # before it answers, is served or trains again
+        with pytest.raises(DamagedError):
+            promote.promote("digits/1", "again", copy)
+        scratch = tmp_path / lost
+        assert register._champion(chain.model, chain.prepared, version, outcomes, scratch).outcomes is None
+        with pytest.raises(PedigreeError if lost == "its run, too" else DamagedError):
+            trace.trace("digits", copy)
+        assert states(copy) == {"records": "contradicted"}
+    assert not versions.verify(copy, None)
+
+
+def mlflow_source(name):
+    """Return the id of the champion's files in the store."""
+    return MlflowClient().get_model_version_by_alias(name, "champion").source.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_a_folder_of_a_version_that_became_a_link_is_a_change_and_leaves_no_copy(
+    copy, tmp_path, monkeypatch, where
+):
+    (folder,) = (copy / "mlruns" / "digits" / "models").glob(f"{mlflow_source('digits')}/**/components/stages")
+    target = folder.with_name("elsewhere") if where == "inside" else tmp_path / "elsewhere"
+    folder.rename(target)
+    folder.symlink_to(target)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(DamagedError, match=r"^the files of digits version 1 .* differ from those that were regist"):
+        mlflow_versions.check(mlflow_versions.find("digits"))
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_changed_prepared_array_is_a_contradiction(copy):

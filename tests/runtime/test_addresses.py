@@ -1,12 +1,16 @@
 """Which addresses the commands of a checkout use: those that it serves, or else those that a person chose."""
 
+import gc
+import os
 import subprocess
 import sys
 
 import pytest
 
+from components import __main__ as stage
 from components.errors import PedigreeError
 from components.runtime import addresses
+from pipelines import cli, output
 from tests.conftest import ROOT
 
 PREFECT, MLFLOW = "http://127.0.0.1:4300", "http://127.0.0.1:5100"
@@ -56,3 +60,84 @@ def test_links_lead_to_the_port_of_the_environment_and_a_wrong_one_is_a_sentence
         monkeypatch.setenv("PEDIGREE_MLFLOW_PORT", wrong)
         with pytest.raises(PedigreeError, match=r"PEDIGREE_MLFLOW_PORT is .*: set it to a port, 1 to 65535"):
             addresses.mlflow(tmp_path)
+
+
+MALFORMED = (
+    "http://host/?token=CANARY",
+    "http://host/api#CANARY",
+    "http:/bob:CANARY@host",
+    "//bob:CANARY@host",
+    "http://bob:pw CANARY@host",
+    "http://bob:pw\tCANARY@host",
+    "http://bob:p/w#CANARY@host",
+    "http://bob:p/CANARY@host",
+    "http://bob:1/CANARY@host",
+    "http://bob:1?CANARY@host",
+    "http://bob:CANARY@host:port",
+    "http://[bob:CANARY@host",
+    "postgresql://bob:p/CANARY@host/mlflow",
+)
+NAMES = (*addresses.NAMED, "http_proxy", "ALL_PROXY")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """The environment without addresses, for a test to change; other lasting effects of commands are left out."""
+    before = dict(os.environ)
+    for name in [*addresses.NAMED, *(name for name in before if name.lower().endswith("_proxy"))]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(output, "keep_writable", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["pedigree", "list"])
+    yield monkeypatch
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("address", MALFORMED)
+def test_an_address_that_cannot_be_parsed_is_refused_and_never_shown(environment, capfd, name, address):
+    environment.setenv(name, address)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert stage.main(["digits", "train"]) == 1
+    printed = "".join(capfd.readouterr())
+    assert printed.count(f"error: the environment variable {name} is not a valid address (not shown here") == 2
+    assert "CANARY" not in printed
+    assert "pw" not in printed.replace("password", "")
+
+
+@pytest.mark.parametrize("name", addresses.NAMED)
+def test_an_address_with_a_login_but_no_scheme_is_refused_but_for_a_proxys(environment, name):
+    environment.setenv("https_proxy", "bob:CANARY@host:3128")
+    addresses.expect_valid_environment()
+    environment.setenv(name, "bob:CANARY@host")
+    with pytest.raises(
+        PedigreeError, match=rf"^the environment variable {name} is not a valid address(?!.*CANARY)"
+    ):
+        addresses.expect_valid_environment()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "auto",
+            "127.0.0.1:6379",
+            "[::1]:6379",
+            "ray://host:10001",
+            "databricks",
+            "databricks://me:prefix",
+            "uc:me",
+        ),
+        *("sqlite:////home/ann/My files/a@b/mlflow.db", "file:///tmp/mlruns", "./mlruns", "socks5://proxy:1080"),
+        *(
+            "postgresql://bob:p%40w@db:5432/mlflow?sslmode=require",
+            "http://bob:p%2Fw@host:5000/team/",
+            "https://host",
+        ),
+        *("http://bob:p@w@host:5000", "s3://bucket/a@b"),
+    ],
+)
+def test_an_address_that_can_be_parsed_is_used(address):
+    addresses.expect_valid(address, "it", is_server=True)

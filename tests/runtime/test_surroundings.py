@@ -1,6 +1,7 @@
 """The product works where the surroundings lack what its tools take for granted."""
 
 import http.server
+import logging
 import os
 import subprocess
 import sys
@@ -66,6 +67,13 @@ def page():
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
+
+
+def test_our_log_lines_show_no_login_of_an_address_that_a_library_quotes(environment, caplog):
+    surroundings.settle()
+    surroundings.settle()
+    logging.getLogger("pedigree.mlflow").warning("no answer from %s", "http://ann:CANARY@host/a?token=CANARY")
+    assert caplog.messages == ["no answer from http://host/a"]
 
 
 ASK = """

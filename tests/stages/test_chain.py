@@ -15,6 +15,7 @@ from components.adapters import mlflow_runs
 from components.errors import PedigreeError
 from components.stages import evaluate, prepare, register, train
 from components.training import model_files
+from tests.conftest import with_secrets
 
 
 def changed(chain, **train_params):
@@ -42,6 +43,10 @@ def test_every_stage_can_be_resumed_from_its_files(chain):
     assert prepare.load(chain.prepared.folder) == chain.prepared
     assert train.load(chain.trained.folder) == chain.trained
     assert evaluate.load(chain.evaluated.folder) == chain.evaluated
+
+
+def test_no_file_has_a_secret_of_the_environment_or_of_the_address_of_gits_remote(chain):
+    assert with_secrets(chain.root) == []
 
 
 def test_another_seed_gives_other_weights(chain, tmp_path):
