@@ -3,15 +3,20 @@
 import errno
 import re
 
+from components.display import printable
+
 DEBUG = "PEDIGREE_DEBUG"
 """Environment variable that shows tracebacks, as --debug does."""
 
 
 class PedigreeError(Exception):
-    """A problem that the user can solve. Its text is shown with any credentials in URLs removed."""
+    """A problem that the user can solve.
+
+    Its text has no credentials in URLs, and no control characters, which a file name in it may contain.
+    """
 
     def __init__(self, text: str) -> None:
-        super().__init__(without_login(text))
+        super().__init__(printable(without_login(text)))
 
 
 def without_login(text: str) -> str:
@@ -37,7 +42,7 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _STORAGE:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{_STORAGE[error.errno]}; earlier results are untouched."
+        return printable(f"{where}{_STORAGE[error.errno]}; earlier results are untouched.")
     return None
 
 
@@ -59,11 +64,11 @@ def last_sentence(error: BaseException) -> str | None:
     remedy = "and run the same command again (with --debug for more)"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}: check it {remedy}"
+        return printable(f"{where}{error.strerror}: check it {remedy}")
     tool = _TOOLS.get(type(error).__module__.partition(".")[0])
     if tool is None:
         return None
-    return without_login(f"{tool} returned an error ({first_line(error)}): check it {remedy}")
+    return printable(without_login(f"{tool} returned an error ({first_line(error)}): check it {remedy}"))
 
 
 def first_line(error: BaseException) -> str:

@@ -4,12 +4,18 @@ Each entry point calls `settle` first. Everything is set in `os.environ`, so tha
 the user has set stays as it is.
 """
 
+import logging
 import os
 import pwd
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+from components.display import printable
+
+LOGGER = "pedigree"
+"""Name of the logger above all of ours."""
 OWN = ("127.0.0.1", "localhost", "::1")
 """Hosts of the product's own servers."""
 HOME = Path("build", ".home")
@@ -29,6 +35,7 @@ def settle() -> None:
     _start_ray_without_uv()
     _let_dvc_write()
     _print_what_can_be_printed()
+    _log_what_can_be_printed()
 
 
 def _have_standard_streams() -> None:
@@ -100,6 +107,22 @@ def _print_what_can_be_printed() -> None:
     encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
     if encoding and errors in _FAILING:  # for children that are other programs, such as Prefect's server
         os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"
+
+
+def _log_what_can_be_printed() -> None:
+    """Escape control characters in our log lines, before a terminal, a file or Prefect's handlers get them."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "escapes", False):
+        return
+
+    def escaped(name: str, *arguments: Any, **options: Any) -> logging.LogRecord:
+        record = make(name, *arguments, **options)
+        if name.partition(".")[0] == LOGGER:
+            record.msg, record.args = printable(record.getMessage()), ()
+        return record
+
+    escaped.escapes = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(escaped)
 
 
 def _project() -> Path | None:
