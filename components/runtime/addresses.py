@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.display import brief
 from components.errors import PedigreeError
 
 FILE = Path("build", "addresses.json")
@@ -89,5 +90,7 @@ def _published(root: Path) -> dict[str, Any]:
 def _chosen(port: Port) -> int:
     value = os.environ.get(port.variable) or str(port.default)
     if not value.isdecimal() or not 1 <= int(value) <= 65535:
-        raise PedigreeError(f"the environment variable {port.variable} is {value!r}: set it to a port, 1 to 65535")
+        raise PedigreeError(
+            f"the environment variable {port.variable} is {brief(value)}: set it to a port, 1 to 65535"
+        )
     return int(value)
