@@ -2,6 +2,7 @@
 
 import errno
 import re
+import traceback
 
 from components.display import printable
 
@@ -69,6 +70,14 @@ def last_sentence(error: BaseException) -> str | None:
     if tool is None:
         return None
     return printable(without_login(f"{tool} returned an error ({first_line(error)}): check it {remedy}"))
+
+
+def report(error: BaseException, debug: bool) -> str:
+    """Return what to print of an error that ends the process: a sentence, or its traceback if only that helps."""
+    text = last_sentence(error)
+    if text is None or debug:
+        return printable(without_login("".join(traceback.format_exception(error)))).rstrip()
+    return f"error: {text}"
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from components import models
-from components.errors import DEBUG, PedigreeError, last_sentence
+from components.errors import DEBUG, PedigreeError, report
 from components.runtime import addresses, interrupts, surroundings
 from pipelines import output
 
@@ -337,10 +337,7 @@ def main() -> None:
         with interrupts.interruptible():
             app()
     except Exception as error:
-        text = last_sentence(error)
-        if text is None or os.environ.get(DEBUG):
-            raise
-        output.echo(f"error: {text}", err=True)
+        output.echo(report(error, bool(os.environ.get(DEBUG))), err=True)
         sys.exit(1)
     finally:
         gc.freeze()  # else the exiting interpreter traverses all objects of torch and the rest (docs/profile.md)

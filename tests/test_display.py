@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.adapters.mlflow_store import for_pages
 from components.display import LONGEST_VALUE, brief, markdown, printable, printable_name
-from components.errors import PedigreeError, last_sentence
+from components.errors import PedigreeError, last_sentence, report
 from components.runtime import surroundings
 
 ORDINARY = [
@@ -61,6 +61,11 @@ def test_no_error_brings_control_characters_to_a_terminal():
     for code in (errno.ENOSPC, errno.EIO):
         sentence = last_sentence(OSError(code, "what the system says", "data/\x1b[2J.png"))
         assert sentence.startswith("data/\\x1b[2J.png: ")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_no_traceback_brings_control_characters_to_a_terminal(debug):
+    assert report(ValueError("a\x1b[2J"), debug) == "ValueError: a\\x1b[2J"
 
 
 def test_log_lines_of_ours_have_their_control_characters_escaped_and_others_their_arguments(caplog):
