@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -119,6 +121,14 @@ def test_mlflows_page_of_a_version_shows_verdict_and_reasons_as_text(chain, addr
         expect_literally(page, REASON, *(rule.found for rule in RULES), f"by Ann Author: {NAMES[5]}")
 
 
+def shown_at(api: str) -> list[UUID]:
+    """Show results in Prefect's pages as a flow does; return the ids of the artifacts."""
+    registered = Registered("others", 1, (), REASON, [vars(rule) for rule in RULES])
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        steps.show(registered, METRICS, NAMES[0])
+        return [each.id for each in client.read_artifacts()]
+
+
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """The addresses of Prefect's pages of what a flow run with such class names shows."""
@@ -136,10 +146,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
         )
     try:
         awaited(f"{url}/api/health", server, folder / "server.log")
-        registered = Registered("others", 1, (), REASON, [vars(rule) for rule in RULES])
-        with temporary_settings({PREFECT_API_URL: f"{url}/api"}), get_client(sync_client=True) as client:
-            steps.show(registered, METRICS, NAMES[0])
-            ids = [each.id for each in client.read_artifacts()]
+        with ThreadPoolExecutor(1) as thread:  # the browser's loop runs in this one, and Prefect would wait for it
+            ids = thread.submit(shown_at, f"{url}/api").result()
         yield [f"{url}/artifacts/artifact/{each}" for each in ids]
     finally:
         processes.end(processes.tree(server.pid))
@@ -153,6 +161,7 @@ def test_prefects_pages_of_results_show_names_from_data_as_text(artifacts, page)
             page.goto(address)
             expect(page.get_by_role("cell").first).to_be_attached()
             seen += page.inner_text("body")
+    assert len(artifacts) == 2
     assert REASON in seen
     assert NAMES[0] in seen
     for rule in RULES:

@@ -434,7 +434,7 @@ def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_sta
     (tmp_path / names[1]).write_text("bad")
     assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "table", debug=False)
     printed = capsys.readouterr()
-    assert "\\x1b[2J\\n.png  \\u202ea :cat: [red]" in printed.out
+    assert "\\x1b[2J\\n.png   \\u202ea :cat: [red] \n" in printed.out
     assert "\x1b" not in printed.out
     assert printed.err == "bad\\x1b[2J: it is bad; send another\n"
     assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "json", debug=False)

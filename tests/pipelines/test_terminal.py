@@ -23,7 +23,7 @@ def test_a_table_is_as_wide_as_its_escaped_cells():
     head, _, row = printed(table)
     assert "\\x1b[2Jgroup" in head
     assert "[bold]loss" in head
-    assert row == "\\x1b[31mcat\\u202e  :cat: [red]"
+    assert row == "\\x1b[31mcat\\u202e   :cat: [red]"
 
 
 def test_a_line_is_printed_literally():
