@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from components import models
-from components.errors import DEBUG, last_sentence
+from components.errors import DEBUG, report
 from components.models import STAGES
 from components.params import nearest
 from components.runtime import addresses, interrupts, surroundings
@@ -41,10 +41,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return interrupts.INTERRUPTED
     except Exception as error:
-        text = last_sentence(error)
-        if text is None or debug:
-            raise
-        print(f"error: {text}", file=sys.stderr)
+        print(report(error, debug), file=sys.stderr)
         return 1
     finally:
         gc.freeze()  # otherwise the exiting interpreter traverses all objects of torch, as in pipelines/cli.py

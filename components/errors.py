@@ -2,16 +2,23 @@
 
 import errno
 import re
+import traceback
+
+from components.display import printable
 
 DEBUG = "PEDIGREE_DEBUG"
 """Environment variable that shows tracebacks, as --debug does."""
 
 
 class PedigreeError(Exception):
-    """A problem that the user can solve. Its text is shown without what may be secret in the URLs in it."""
+    """A problem that the user can solve.
+
+    Its text has nothing that may be secret in the URLs in it, and no control characters, which a file name in it may
+    contain.
+    """
 
     def __init__(self, text: str) -> None:
-        super().__init__(without_login(text))
+        super().__init__(printable(without_login(text)))
 
 
 def without_login(text: str) -> str:
@@ -42,7 +49,7 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _STORAGE:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{_STORAGE[error.errno]}; earlier results are untouched."
+        return printable(f"{where}{_STORAGE[error.errno]}; earlier results are untouched.")
     return None
 
 
@@ -64,11 +71,19 @@ def last_sentence(error: BaseException) -> str | None:
     remedy = "and run the same command again (with --debug for more)"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}: check it {remedy}"
+        return printable(f"{where}{error.strerror}: check it {remedy}")
     tool = _TOOLS.get(type(error).__module__.partition(".")[0])
     if tool is None:
         return None
-    return without_login(f"{tool} returned an error ({first_line(error)}): check it {remedy}")
+    return printable(without_login(f"{tool} returned an error ({first_line(error)}): check it {remedy}"))
+
+
+def report(error: BaseException, debug: bool) -> str:
+    """Return what to print of an error that ends the process: a sentence, or its traceback if only that helps."""
+    text = last_sentence(error)
+    if text is None or debug:
+        return printable(without_login("".join(traceback.format_exception(error)))).rstrip()
+    return f"error: {text}"
 
 
 def first_line(error: BaseException) -> str:

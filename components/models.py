@@ -8,6 +8,7 @@ from typing import Any
 
 from components import params, tasks
 from components.contracts import Task
+from components.display import brief
 from components.errors import PedigreeError
 from components.params import FILE, TaskParams, Values, nearest
 from components.runtime import files
@@ -127,8 +128,8 @@ def _listed(values: Values, name: str) -> Listed:
     task = str(section["task"])
     if task not in tasks.names():
         raise PedigreeError(
-            f"{values.location((*path, 'task'))}: there is no task {task}{nearest(task, tasks.names())}: the tasks "
-            f"are {choices}"
+            f"{values.location((*path, 'task'))}: there is no task {brief(task)}{nearest(task, tasks.names())}: "
+            f"the tasks are {choices}"
         )
     data = str(section.get("data", name))
     expect_name(data, values.location((*path, "data")), "data set")
@@ -143,8 +144,8 @@ def expect_name(name: str, where: str, what: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise PedigreeError(
-            f"{where}: {name!r} cannot name a {what}: use lower-case letters, digits and single hyphens, starting "
-            "with a letter"
+            f"{where}: {brief(name)} cannot name a {what}: use lower-case letters, digits and single hyphens, "
+            "starting with a letter"
         )
     if what == "model" and name in RESERVED:
         raise PedigreeError(f"{where}: {name} cannot name a model, as {BUILD}/{name} is reserved: rename it")
@@ -165,7 +166,8 @@ def chosen(values: Values, wanted: Iterable[str]) -> list[Listed]:
     for name in wanted:
         if name not in by_name:
             raise PedigreeError(
-                f"there is no model {name!r}{nearest(name, by_name)}: the models of {FILE} are {', '.join(by_name)}"
+                f"there is no model {brief(name)}{nearest(name, by_name)}: the models of {FILE} are "
+                f"{', '.join(by_name)}"
             )
     return [by_name[name] for name in wanted] or list(by_name.values())
 

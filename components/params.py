@@ -13,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from components.display import brief
 from components.errors import PedigreeError
 
 FILE = "params.yaml"
@@ -385,7 +386,7 @@ def assignment(text: str, root: tuple[str, ...]) -> Values:
     try:
         tree: Any = YAML(typ="safe").load(value)
     except (YAMLError, ValueError, LookupError, RecursionError):  # such as an invalid date or endless brackets
-        raise PedigreeError(f"--set {text}: {value!r} is not a YAML value: quote it") from None
+        raise PedigreeError(f"--set {text}: {brief(value)} is not a YAML value: quote it") from None
     path = (*root, *key.strip().split("."))
     for part in reversed(path):
         tree = {part: tree}
@@ -454,7 +455,7 @@ def _problem(model: type[BaseModel], root: tuple[str, ...], details: Any) -> tup
 
 
 def _short(value: Any) -> str:
-    return "{…}" if isinstance(value, Mapping) else repr(value)
+    return "{…}" if isinstance(value, Mapping) else brief(value)
 
 
 def _keys(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:

@@ -13,11 +13,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import typer
-
 from components.errors import PedigreeError
 from components.runtime import processes
 from components.runtime.processes import Process
+from pipelines import output
 
 log = logging.getLogger("pedigree.up")
 
@@ -158,7 +157,7 @@ class Children:
                 look()
                 time.sleep(0.5)
         except KeyboardInterrupt:
-            typer.echo("stopping")
+            output.echo("stopping")
 
 
 def _ended(what: str, child: _Child) -> PedigreeError:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import typer
 from rich.filesize import decimal
 
 from components import models, tasks
@@ -17,7 +16,7 @@ from components.project import clean as project_clean
 from components.project.clean import Removable
 from components.runtime import presence
 from components.trust import imports
-from pipelines import runs
+from pipelines import output, runs
 from pipelines.crashed import YOUNG
 
 log = logging.getLogger("pedigree.clean")
@@ -35,7 +34,7 @@ def clean(root: Path, dry_run: bool, interrupted: bool) -> None:
         PedigreeError: MLflow does not answer, so what versions need is unknown; or a file is not valid YAML.
     """
     if not (root / "build").is_dir():
-        typer.echo("Nothing to remove: there is no build/ here.")
+        output.echo("Nothing to remove: there is no build/ here.")
         return
     mlflow_store.connect(root)
     if not dry_run:
@@ -52,13 +51,13 @@ def clean(root: Path, dry_run: bool, interrupted: bool) -> None:
         path = item.path.relative_to(root)
         if dry_run or project_clean.remove(item, root):
             removed.append(size)
-            typer.echo(f"{item.what:<20} {decimal(size):>10}  {path}")
+            output.echo(f"{item.what:<20} {decimal(size):>10}  {path}")
         else:
-            typer.echo(f"{item.what:<20} {'kept':>10}  {path}, in use by a process")
+            output.echo(f"{item.what:<20} {'kept':>10}  {path}, in use by a process")
     count = f"{len(removed)} {'item' if len(removed) == 1 else 'items'}"
-    typer.echo(f"{'Would remove' if dry_run else 'Removed'} {count}, {decimal(sum(removed))}.")
+    output.echo(f"{'Would remove' if dry_run else 'Removed'} {count}, {decimal(sum(removed))}.")
     if resumable := [] if interrupted else project_clean.without_inner([each for each in items if each.resumable]):
-        typer.echo(
+        output.echo(
             f"Kept {len(resumable)} interrupted {'item' if len(resumable) == 1 else 'items'} "
             f"({decimal(sum(project_clean.freed(resumable)))}) that the same command would resume: --interrupted "
             "removes them, too."

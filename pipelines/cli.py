@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from components import models
-from components.errors import DEBUG, PedigreeError, last_sentence
+from components.errors import DEBUG, PedigreeError, report
 from components.runtime import addresses, interrupts, surroundings
 from pipelines import output
 
@@ -80,15 +80,15 @@ def data(
         if len(wanted) != 1 or accept or public:
             raise typer.BadParameter("--resplit takes exactly one model, and no other option")
         for message in resplit.draw_anew(root, wanted[0]):
-            typer.echo(message)
+            output.echo(message)
     elif public is None:
         for message in project_data.bring_all(root, wanted, accept, everything):
-            typer.echo(message)
+            output.echo(message)
     elif len(wanted) != 1 or accept:
         raise typer.BadParameter("--fetch takes exactly one model and pins the data itself: leave out --accept")
     else:
         (data_set,) = project_data.of_models(models.chosen(models.read(root), wanted))
-        typer.echo(project_data.fetch(root, data_set, public, root / models.BUILD / models.DOWNLOADS))
+        output.echo(project_data.fetch(root, data_set, public, root / models.BUILD / models.DOWNLOADS))
 
 
 @app.command()
@@ -338,10 +338,7 @@ def main() -> None:
         with interrupts.interruptible():
             app()
     except Exception as error:
-        text = last_sentence(error)
-        if text is None or os.environ.get(DEBUG):
-            raise
-        typer.echo(f"error: {text}", err=True)
+        output.echo(report(error, bool(os.environ.get(DEBUG))), err=True)
         sys.exit(1)
     finally:
         gc.freeze()  # else the exiting interpreter traverses all objects of torch and the rest (docs/profile.md)

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import typer
-
 import components
 from components import models
 from components.adapters import dvc_stages
 from components.errors import PedigreeError
 from components.runtime import files
-from pipelines import prefect_yaml
+from pipelines import output, prefect_yaml
 
 Check = Callable[[Path], list[str]]
 """Returns a sentence for each problem."""
@@ -58,7 +56,7 @@ def doctor(root: Path, fix: bool) -> bool:
         files.write_text(root / prefect_yaml.FILE, prefect_yaml.text(root, models.listed(models.read(root))))
     problems = [sentence for check in CHECKS for sentence in check(root)]
     for sentence in problems:
-        typer.echo(sentence)
+        output.echo(sentence)
     if not problems:
-        typer.echo("No problems found.")
+        output.echo("No problems found.")
     return not problems

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from components.project import listing
+from pipelines import terminal
 
 
 def show(root: Path) -> None:
@@ -20,5 +19,5 @@ def show(root: Path) -> None:
     for column in ("model", "task", "data", "champion"):
         table.add_column(column)
     for row in listing.rows(root):
-        table.add_row(*(Text(cell) for cell in (row.name, row.task, row.data, row.champion)))
-    Console(width=240, highlight=False).print(table)  # wide, so that each row stays on one line in a pipe
+        table.add_row(row.name, row.task, row.data, row.champion)
+    terminal.console(width=240).print(table)  # wide, so that each row stays on one line in a pipe

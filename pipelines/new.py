@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import typer
-
 from components.project import new_model
-from pipelines import prefect_yaml
+from pipelines import output, prefect_yaml
 
 
 def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> None:
@@ -16,7 +14,7 @@ def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> 
     """
     plan = new_model.plan(root, name, like, folder, profile)
     new_model.add(plan, {prefect_yaml.FILE: prefect_yaml.text(root, plan.listed)})
-    typer.echo(
+    output.echo(
         f"added {name} to params.yaml and prefect.yaml, and pinned data/{name} in data.dvc: commit these files"
     )
-    typer.echo(f"train it with `pedigree run {name}`; restart a running `pedigree up` to add its deployment")
+    output.echo(f"train it with `pedigree run {name}`; restart a running `pedigree up` to add its deployment")

@@ -1,9 +1,18 @@
-"""Standard output and error that a process can always write to."""
+"""What commands print: on streams that a process can always write to, with control characters escaped."""
 
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
+
+import typer
+
+from components.display import printable
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a line, on standard error if `err`."""
+    typer.echo(printable(text), err=err)  # noqa: TID251 - escaped
 
 
 def keep_writable() -> None:

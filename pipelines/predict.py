@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
-from rich.text import Text
 
 from components import params
 from components.adapters import mlflow_store, mlflow_versions, version_process
 from components.contracts import RejectedFile
+from components.display import printable_name
 from components.errors import PedigreeError
 from components.registry import predict as predictions
 from components.registry.predict import Answer
+from pipelines import terminal
 
 Form = Literal["json", "table"]
 SHOWN = 5
@@ -53,18 +54,17 @@ def predict(
         inputs = predictions.files(names, here)
         rejected, table = 0, Table(box=SIMPLE, pad_edge=False)
         with _bar(form) as bar:
-            for each in bar.track(
-                predictions.answers(model, inputs, here), total=len(inputs), description=version.name
-            ):
+            name = escape(printable_name(version.name))
+            for each in bar.track(predictions.answers(model, inputs, here), total=len(inputs), description=name):
                 if isinstance(each, RejectedFile):
                     rejected += 1
-                    bar.console.print(f"{each.file}: {each.reason}", markup=False, highlight=False, soft_wrap=True)
+                    bar.console.print(f"{printable_name(each.file)}: {each.reason}", soft_wrap=True)
                 elif form == "json":
                     print(json.dumps({"file": each.file, **each.columns}, default=_base64), flush=True)
                 else:
                     _add(table, each)
         if table.rows:
-            Console(highlight=False).print(table)
+            terminal.console().print(table)
     return not rejected
 
 
@@ -73,15 +73,15 @@ def _bar(form: Form) -> Progress:
     lines = form == "json" and sys.stdout.isatty()
     hidden = lines or not sys.stderr.isatty()
     # Predictions bypass rich, which would redirect them to standard error.
-    return Progress(console=Console(stderr=True), transient=True, disable=hidden, redirect_stdout=False)
+    return Progress(console=terminal.console(stderr=True), transient=True, disable=hidden, redirect_stdout=False)
 
 
 def _add(table: Table, answer: Answer) -> None:
-    row = {"file": answer.file, **answer.columns}
+    row = {"file": printable_name(answer.file), **answer.columns}
     if not table.columns:
         for name in row:
             table.add_column(name)
-    table.add_row(*(Text(_cell(value)) for value in row.values()))  # Text: brackets are not markup
+    table.add_row(*map(_cell, row.values()))
 
 
 def _base64(value: bytes) -> str:

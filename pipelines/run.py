@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from components import models
 from components.errors import DEBUG, PedigreeError, sentence
 from components.models import Model
 from components.params import Values, nearest
 from components.runtime import addresses
-from pipelines import server
+from pipelines import server, terminal
 
 
 def run(root: Path, names: list[str], task: str | None, profile: str | None, settings: list[str]) -> None:
@@ -131,7 +129,7 @@ def _quiet_known_errors() -> None:
 def _show(outcomes: list[_Outcome]) -> None:
     from components.adapters import mlflow_store
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal.console(soft_wrap=True)
     table = Table(box=SIMPLE, pad_edge=False)
     for column in ("model", "version", "test", "against the champion", "seconds"):
         table.add_column(column)
@@ -139,7 +137,7 @@ def _show(outcomes: list[_Outcome]) -> None:
         stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
         rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
         cells = (o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", rules, stages)
-        table.add_row(*(Text(cell) for cell in cells))  # Text: brackets are not markup
+        table.add_row(*cells)
     console.print(table)
     for o in outcomes:
         console.print(f"{o.name} runs     {o.runs_url}")
@@ -147,4 +145,4 @@ def _show(outcomes: list[_Outcome]) -> None:
     if not mlflow_store.is_server() and not addresses.serves_mlflow(Path.cwd()):
         console.print("Start `pedigree ui` to open these pages.")
     for o in outcomes:
-        console.print(Text(f"{o.name}: {o.score} ({o.version}, {o.role})"))
+        console.print(f"{o.name}: {o.score} ({o.version}, {o.role})")

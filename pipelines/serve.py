@@ -4,10 +4,9 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import typer
-
 from components.adapters import mlflow_store, mlflow_versions
 from components.runtime import presence, processes
+from pipelines import output
 from pipelines.children import Children, expect_free
 
 
@@ -33,8 +32,8 @@ def serve(root: Path, address: str, port: int) -> None:
         command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
         children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
         children.wait()
-        typer.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
+        output.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
         request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"
-        typer.echo(f"  curl {url}/invocations {request}")
-        typer.echo("Press Ctrl-C to stop.")
+        output.echo(f"  curl {url}/invocations {request}")
+        output.echo("Press Ctrl-C to stop.")
         children.watch()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +20,7 @@ from components import models
 from components.adapters import dvc_data, mlflow_pages, mlflow_runs
 from components.contracts import Evaluated, Event, Prepared, Registered, Trained
 from components.datasets import raw_files
+from components.display import markdown
 from components.errors import PedigreeError
 from components.models import Model
 from components.runtime import files, locks
@@ -117,13 +118,7 @@ def register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eval
         registered = register_stage.load(out)
     except PedigreeError:  # the stage had not finished
         registered = register_stage.register(model, prepared, trained, evaluated, out)
-    table = [{"metric": f"test/{metric}", "value": value} for metric, value in evaluated.metrics.items()]
-    description = "\n\n".join(filter(None, [registered.reason, prepared.manifest.note]))
-    create_table_artifact(table, key=f"{model.name}-result", description=description)
-    create_table_artifact(
-        [{name: rule[name] for name in ("rule", "found", "passed")} for rule in registered.verdict],
-        key=f"{model.name}-verdict",
-    )
+    show(registered, evaluated.metrics, prepared.manifest.note)
     create_link_artifact(mlflow_runs.run_url(trained.run_id), key=f"{model.name}-run", link_text="MLflow run")
     create_link_artifact(
         mlflow_pages.version_url(registered.name, registered.version),
@@ -131,3 +126,15 @@ def register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eval
         link_text=f"{registered.name} version {registered.version}",
     )
     return registered
+
+
+def show(registered: Registered, metrics: Mapping[str, float], note: str) -> None:
+    """Show metrics and verdict as tables; Prefect's pages take descriptions and cells for Markdown."""
+    rows = [{"metric": markdown(f"test/{name}"), "value": value} for name, value in metrics.items()]
+    description = "\n\n".join(markdown(text) for text in (registered.reason, note) if text)
+    create_table_artifact(rows, key=f"{registered.name}-result", description=description)
+    verdict = [
+        {"rule": markdown(str(rule["rule"])), "found": markdown(str(rule["found"])), "passed": rule["passed"]}
+        for rule in registered.verdict
+    ]
+    create_table_artifact(verdict, key=f"{registered.name}-verdict")

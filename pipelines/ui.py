@@ -3,10 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-import typer
-
 from components.adapters import mlflow_store
 from components.runtime import addresses, presence, processes
+from pipelines import output
 from pipelines.children import Children, expect_free, host_and_port
 
 
@@ -25,8 +24,8 @@ def ui(root: Path, port: int) -> None:
         start(children, address)
         children.wait()
         with addresses.published(root, address):
-            typer.echo(f"MLflow       {address}")
-            typer.echo("Press Ctrl-C to stop.")
+            output.echo(f"MLflow       {address}")
+            output.echo("Press Ctrl-C to stop.")
             children.watch()
 
 

@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
-import typer
-
 from components import models
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.runtime import addresses, locks, processes
-from pipelines import crashed, server, ui
+from pipelines import crashed, output, server, ui
 from pipelines.children import Children, expect_free, host_and_port
 
 EVERY_SECONDS = 10.0
@@ -59,11 +57,11 @@ def _up(root: Path, prefect: str, mlflow: str) -> None:
             server.set_up()
             crashed.clean_up_own_server(root)  # before anything new is started
             children.start("the deployments", ["-m", "pipelines.deployments"])
-            typer.echo(f"Prefect      {prefect}")
-            typer.echo(f"MLflow       {mlflow}")
+            output.echo(f"Prefect      {prefect}")
+            output.echo(f"MLflow       {mlflow}")
             for name in models.names(root):
-                typer.echo(f"deployment   prefect deployment run '{name}/local' --watch")
-            typer.echo("Press Ctrl-C to stop all of it.")
+                output.echo(f"deployment   prefect deployment run '{name}/local' --watch")
+            output.echo("Press Ctrl-C to stop all of it.")
             children.watch(_Checks(root, children))
 
 

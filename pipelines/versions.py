@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from components import models
 from components.adapters import mlflow_store, mlflow_versions
+from components.display import printable
 from components.registry import promote as promotions
 from components.registry import trace as ancestry
 from components.registry.trace import HERE, REMOTE, Ancestor
 from components.trust import gate, old_versions
 from components.trust.lineage import Change
+from pipelines import output, terminal
 
 if TYPE_CHECKING:  # importing what trains and predicts takes seconds
     from components.registry import compare
 
 # Wide enough for full hashes, even in a narrow terminal or a pipe.
-_console = Console(width=240, highlight=False)
+_console = terminal.console(width=240)
 
 
 def trace(root: Path, version: str | None, data: str | None) -> None:
@@ -61,7 +61,7 @@ def verify(root: Path, address: str | None) -> bool:
         _console.print(f"{name}: {', '.join(f'{count} {state}' for state, count in states.items())}")
         table = Table("entry", "state", "found", box=SIMPLE, pad_edge=False)
         for each in checks:
-            table.add_row(Text(each.entry), Text(each.state, _COLOURS[each.state]), Text(each.found))
+            table.add_row(each.entry, Text(each.state, _COLOURS[each.state]), each.found)
         _console.print(table)
         true = true and not states["contradicted"]
     return true
@@ -71,7 +71,7 @@ _COLOURS = {"holds": "green", "gone": "yellow", "contradicted": "bold red", "not
 
 
 def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
-    label = Text.assemble((ancestor.what, "bold"), "  ", ancestor.which)
+    label = Text.assemble((ancestor.what, "bold"), "  ", printable(ancestor.which))
     if ancestor.where:
         label.append(f"  {ancestor.where}", "green" if ancestor.where in (HERE, REMOTE) else "red")
     tree = above.add(label) if above else Tree(label)
@@ -89,7 +89,8 @@ def reproduce(root: Path, version: str, here: bool) -> bool:
     name = f"{result.version.name} version {result.version.version}"
     word = ("identical", "bold green") if result.identical else ("differs", "bold red")
     weights = "bitwise identical" if result.identical else "different"
-    _console.print(Text.assemble(word, f": {name} trained again with {result.code}; the weights are {weights}"))
+    again_with = printable(f": {name} trained again with {result.code}; the weights are {weights}")
+    _console.print(Text.assemble(word, again_with))
     _table(["changed", "then", "now"], result.changes)
     _console.print("{}: {}, now {}".format(*result.score))
     if not result.identical and not result.changes:
@@ -110,7 +111,7 @@ def _table(head: Sequence[str], changes: Sequence[Change]) -> None:
     if changes:
         table = Table(*head, box=SIMPLE, pad_edge=False)
         for change in changes:
-            table.add_row(*map(Text, change))
+            table.add_row(*change)
         _console.print(table)
 
 
@@ -151,7 +152,7 @@ def diff(root: Path, old: str, new: str) -> None:
 def _disputes(names: Sequence[str], disputes: Sequence[compare.Dispute]) -> None:
     table = Table("sample", "class", *names, box=SIMPLE, pad_edge=False)
     for each in disputes[:DISPUTES]:
-        table.add_row(Text(each.sample), Text(each.label), f"{each.old:.4g}", f"{each.new:.4g}")
+        table.add_row(each.sample, each.label, f"{each.old:.4g}", f"{each.new:.4g}")
     most = f", of which these {DISPUTES} differ most" if len(disputes) > DISPUTES else ""
     _console.print(f"They disagree on {len(disputes)} samples{most}{':' if disputes else '.'}")
     if disputes:
@@ -193,7 +194,7 @@ def power(root: Path, name: str) -> None:
         table = Table("kind", "group", "samples", "loss", box=SIMPLE, pad_edge=False)
         for each in found.groups:
             loss = "too few samples" if each.loss is None else f"{each.loss:.3g}"
-            table.add_row(Text(each.kind), Text(each.name), f"{each.samples}", loss)
+            table.add_row(each.kind, each.name, f"{each.samples}", loss)
         _console.print(table)
 
 
@@ -201,11 +202,11 @@ def promote(root: Path, name: str, version: int, why: str) -> None:
     """Make a version the champion."""
     mlflow_store.connect(root)
     champion = promotions.promote(f"{name}/{version}", why, root)
-    typer.echo(f"{name} version {champion.version} is now the champion")
+    output.echo(f"{name} version {champion.version} is now the champion")
 
 
 def rollback(root: Path, name: str, why: str) -> None:
     """Make the champion's predecessor the champion again."""
     mlflow_store.connect(root)
     champion = promotions.rollback(name, why, root)
-    typer.echo(f"{name} version {champion.version} is the champion again")
+    output.echo(f"{name} version {champion.version} is the champion again")

@@ -33,7 +33,7 @@ def test_two_models_share_a_data_set_and_one_without_a_name_has_its_models(tmp_p
     [
         (
             "models:\n  digits:\n    task: image_clasification\n",
-            r"params\.yaml:3: there is no task image_clasification; did you mean image_classification\?: the",
+            r"params\.yaml:3: there is no task 'image_clasification'; did you mean image_classification\?: the",
         ),
         (
             "models:\n  digits:\n    data: d\n",

@@ -29,6 +29,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from components.adapters import dvc_listing
 from components.datasets import raw_files
+from components.display import printable_name
 from components.errors import PedigreeError
 from components.runtime import files, locks, presence, processes
 from components.runtime.background import in_thread
@@ -172,7 +173,7 @@ class _Ignore:
     def walk(self, fs: Any, path: Any, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
         for root, folders, names in self.dvcignore.walk(fs, path, **options):
             below = Path(root).relative_to(self.folder)
-            paths = {name: raw_files.printable((below / name).as_posix()) for name in names}
+            paths = {name: printable_name((below / name).as_posix()) for name in names}
             yield root, folders, [name for name in names if paths[name] not in self.unreadable]
 
     def find(self, fs: Any, path: Any) -> Iterator[str]:

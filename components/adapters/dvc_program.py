@@ -14,6 +14,7 @@ from pathlib import Path
 
 from components import models
 from components.adapters import dvc_data
+from components.display import printable
 from components.errors import PedigreeError, last_sentence
 from components.runtime import files, interrupts, processes, surroundings
 
@@ -62,7 +63,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return interrupts.INTERRUPTED
     except (PedigreeError, OSError) as error:
-        print(f"error: {last_sentence(error) or error}", file=sys.stderr)
+        print(printable(f"error: {last_sentence(error) or error}"), file=sys.stderr)
         return 1
 
 

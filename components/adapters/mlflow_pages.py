@@ -28,6 +28,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_USER,
 )
 
+from components import display
 from components.adapters.mlflow_store import base
 from components.trust.lineage import NONE
 
@@ -165,11 +166,12 @@ def description(score: str, reason: str, *parts: str) -> str:
     """Return the description of a run or version in Markdown: score and verdict first, as MLflow folds the rest.
 
     Args:
-        score: The score as text.
-        reason: The outcome of the verdict, in one sentence.
-        parts: Further paragraphs; empty ones are omitted.
+        score: The score as plain text.
+        reason: The outcome of the verdict, in one sentence of plain text.
+        parts: Further paragraphs in Markdown; empty ones are omitted.
     """
-    return "\n\n".join(filter(None, (f"**{score}** · {reason}", *parts)))
+    first = f"**{display.markdown(score)}** · {display.markdown(reason)}"
+    return "\n\n".join(filter(None, (first, *parts)))
 
 
 def _now() -> int:

@@ -23,8 +23,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
+from components import display
 from components.adapters import mlflow_moved, mlflow_pages
-from components.adapters.mlflow_store import SQLITE, expect_absent, metric_name, spaced
+from components.adapters.mlflow_store import SQLITE, expect_absent, for_pages, metric_name
 from components.contracts import Manifest
 from components.errors import PedigreeError
 from components.params import flat
@@ -77,7 +78,7 @@ def start_run(
     experiment_id = run_experiment.experiment_id
     run_id = _run_of(client, experiment_id, job)
     if run_id is None:
-        note = {MLFLOW_RUN_NOTE: manifest.note} if manifest.note else {}
+        note = {MLFLOW_RUN_NOTE: for_pages(display.markdown(manifest.note))} if manifest.note else {}
         created = client.create_run(experiment_id, run_name=name, tags={JOB: job, **note, **tags})
         run_id = str(created.info.run_id)
     mlflow_pages.reserve_score(run_id)
@@ -343,5 +344,5 @@ def has_run(run_id: str) -> bool:
 
 
 def describe_run(run_id: str, text: str) -> None:
-    """Set the markdown description on a run's page, replacing the note from its start."""
-    tag_run(run_id, {MLFLOW_RUN_NOTE: spaced(text)})
+    """Set the Markdown description on a run's page, replacing the note from its start."""
+    tag_run(run_id, {MLFLOW_RUN_NOTE: for_pages(text)})

@@ -195,6 +195,15 @@ def metric_name(name: str) -> str:
     return "/".join(part if part.strip(".") else "_" * len(part) for part in parts)[:LONGEST_NAME] or "_"
 
 
-def spaced(markdown: str) -> str:
-    """Separate the columns of Markdown tables with no-break spaces, as MLflow's pages show them without a gap."""
-    return markdown.replace(" | ", "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE} | ")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+"""A character escaped by a backslash in Markdown."""
+
+
+def for_pages(markdown: str) -> str:
+    """Return Markdown as MLflow's pages need it.
+
+    They show tables without a gap between columns, which no-break spaces widen; and their converter (showdown in
+    MLflow 3.17) does not know all escapes of CommonMark, so each becomes a reference to the character.
+    """
+    referring = _ESCAPE.sub(lambda found: f"&#{ord(found.group(1))};", markdown)
+    return referring.replace(" | ", "\N{NO-BREAK SPACE}\N{NO-BREAK SPACE} | ")

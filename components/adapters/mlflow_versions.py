@@ -22,8 +22,9 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, ParamSch
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from components.adapters import git
-from components.adapters.mlflow_store import expect_absent, spaced
+from components.adapters.mlflow_store import expect_absent, for_pages
 from components.contracts import Kind, Served
+from components.display import brief
 from components.errors import DamagedError, PedigreeError, first_line
 from components.runtime import files, locks
 from components.trust import lineage
@@ -424,7 +425,7 @@ def find(address: str) -> Version:
     match = re.fullmatch(r"(?:models:/)?([^/@]+)(?:/(\d+)|@(.+))?", address)
     if not match:
         raise PedigreeError(
-            f"{address!r} names no version: write models:/<name>/<version> or models:/<name>@<alias>"
+            f"{brief(address)} names no version: write models:/<name>/<version> or models:/<name>@<alias>"
         )
     name, number, alias = match.group(1), match.group(2), match.group(3) or CHAMPION
     client = MlflowClient()
@@ -465,8 +466,8 @@ def versions() -> list[Version]:
 
 
 def set_description(version: Version, text: str) -> None:
-    """Set the markdown description on a version's page."""
-    MlflowClient().update_model_version(version.name, str(version.version), description=spaced(text))
+    """Set the Markdown description on a version's page."""
+    MlflowClient().update_model_version(version.name, str(version.version), description=for_pages(text))
 
 
 def set_alias(version: Version, alias: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from components.contracts import RejectedFile
+from components.display import printable_name
 from components.errors import PedigreeError
 
 SYSTEM_NAMES = frozenset(
@@ -89,7 +90,7 @@ def survey(folder: Path) -> Files:
         elif what := _foreign(entry, own):
             foreign.append(f"{printable(name)} ({what})")
         elif reason := _reason(name, entry):
-            rejected.append(RejectedFile(file=printable(name), reason=reason))
+            rejected.append(RejectedFile(file=printable_name(name), reason=reason))
         elif not is_folder and all(map(shown, path.parts)):
             readable.append(name)
     if links:
@@ -102,11 +103,6 @@ def survey(folder: Path) -> Files:
             "into place"
         )
     return Files(frozenset(readable), tuple(sorted(rejected, key=lambda each: each.file)))
-
-
-def printable(name: str) -> str:
-    """Return a file name with bytes that are not UTF-8 replaced."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _walk(folder: Path, below: PurePath) -> Iterator[tuple[PurePath, "os.DirEntry[str]"]]:

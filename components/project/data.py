@@ -12,6 +12,7 @@ from components.adapters import dvc_cache, dvc_data
 from components.adapters.dvc_data import DATA, PIN, Version
 from components.contracts import Task
 from components.datasets import raw_files
+from components.display import brief
 from components.errors import PedigreeError
 from components.models import Listed
 from components.params import nearest
@@ -195,7 +196,7 @@ def _public(task: Task[Any, Any], name: str) -> Callable[[Path, Path], None]:
         return task.public_data[name]
     choices = ", ".join(task.public_data)
     raise PedigreeError(
-        f"the task {task.name} has no public data set {name!r}{nearest(name, task.public_data)}: "
+        f"the task {task.name} has no public data set {brief(name)}{nearest(name, task.public_data)}: "
         + (f"choose one of {choices}" if choices else f"put the files in {DATA}/<name>/ yourself")
     )
 

@@ -106,7 +106,7 @@ def _answered(model: Answering, column: FileColumn, reads: Iterable[_Read]) -> I
 def _read(name: str, here: Path, binary: bool) -> _Read | RejectedFile:
     try:
         data = _content(name, here)
-        return _Read(_printable(name), data if binary else _text(data))
+        return _Read(_encodable(name), data if binary else _text(data))
     except Unusable as reason:
         return _rejection(name, str(reason))
     except OSError as error:
@@ -148,9 +148,9 @@ def _unreadable(error: OSError) -> str:
 
 
 def _rejection(file: str, reason: str) -> RejectedFile:
-    return RejectedFile(file=_printable(file), reason=" ".join(reason.split()))  # on one line
+    return RejectedFile(file=_encodable(file), reason=" ".join(reason.split()))  # on one line
 
 
-def _printable(name: str) -> str:
-    """Return a printable name, with bytes that are not UTF-8 escaped by backslashes."""
+def _encodable(name: str) -> str:
+    """Return a name that JSON can hold, with bytes that are not UTF-8 escaped by backslashes."""
     return name.encode(errors="backslashreplace").decode()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from components.display import brief
 from components.errors import PedigreeError
 
 FILE = Path("build", "addresses.json")
@@ -145,5 +146,7 @@ def _valid(address: str, is_server: bool, is_proxy: bool) -> bool:
 def _chosen(port: Port) -> int:
     value = os.environ.get(port.variable) or str(port.default)
     if not value.isdecimal() or not 1 <= int(value) <= 65535:
-        raise PedigreeError(f"the environment variable {port.variable} is {value!r}: set it to a port, 1 to 65535")
+        raise PedigreeError(
+            f"the environment variable {port.variable} is {brief(value)}: set it to a port, 1 to 65535"
+        )
     return int(value)

@@ -13,8 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from components.display import printable
 from components.errors import without_login
 
+LOGGER = "pedigree"
+"""Name of the logger above all of ours."""
 OWN = ("127.0.0.1", "localhost", "::1")
 """Hosts of the product's own servers."""
 HOME = Path("build", ".home")
@@ -33,7 +36,7 @@ def settle() -> None:
     _start_ray_without_uv()
     _have_dvc_write_here()
     _print_what_can_be_printed()
-    _log_without_logins()
+    _log_what_can_be_shown()
 
 
 def _have_standard_streams() -> None:
@@ -112,18 +115,18 @@ def _print_what_can_be_printed() -> None:
         os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"
 
 
-def _log_without_logins() -> None:
-    """Remove credentials in URLs from our own log lines, which may quote a library's error."""
+def _log_what_can_be_shown() -> None:
+    """Escape control characters and remove credentials in URLs in our log lines, which may quote data and errors."""
     logging.setLogRecordFactory(_record)
 
 
 _USUAL_RECORD = logging.getLogRecordFactory()
 
 
-def _record(*arguments: Any, **keywords: Any) -> logging.LogRecord:
-    record = _USUAL_RECORD(*arguments, **keywords)
-    if record.name.partition(".")[0] == "pedigree":
-        record.msg, record.args = without_login(record.getMessage()), ()
+def _record(name: str, *arguments: Any, **options: Any) -> logging.LogRecord:
+    record = _USUAL_RECORD(name, *arguments, **options)
+    if name.partition(".")[0] == LOGGER:
+        record.msg, record.args = printable(without_login(record.getMessage())), ()
     return record
 
 

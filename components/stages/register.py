@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components import display
 from components.adapters import (
     dvc_cache,
     dvc_data,
@@ -59,7 +60,7 @@ def register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eval
 
 
 def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Evaluated, out: Path) -> Registered:
-    name, note = model.name, prepared.manifest.note
+    name, note = model.name, display.markdown(prepared.manifest.note)
     ancestry = lineage.read(trained.folder)
     version = mlflow_versions.interrupted(trained.run_id, name)
     rules: Sequence[Rule]
@@ -97,7 +98,7 @@ def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eva
         mlflow_versions.promote(version, "the gate", reason)
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
-    files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": note})
+    files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": prepared.manifest.note})
     mlflow_runs.finish(trained.run_id)
     mlflow_versions.mark_complete(version)
     return registered

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from components.adapters import git, mlflow_pages, mlflow_runs, mlflow_store
 from components.contracts import Event, Prepared, Trained
+from components.display import brief
 from components.errors import PedigreeError
 from components.jobs import job, launch, provenance, sources
 from components.jobs.fit import fit
@@ -65,7 +66,7 @@ def train(
     files.check_seal(prepared.folder, "prepare")
     if params.train.best_metric not in task.better:
         raise PedigreeError(
-            f"train.best_metric {params.train.best_metric!r} is not a validation metric: use one of "
+            f"train.best_metric {brief(params.train.best_metric)} is not a validation metric: use one of "
             f"{', '.join(task.better)}"
         )
     identified = sources.identify(params, root)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.contracts import Task
+from components.display import brief
 from components.errors import PedigreeError
 from components.params import nearest
 
@@ -22,7 +23,7 @@ def load(name: str) -> Task[Any, Any]:
     """
     if name not in names():
         raise PedigreeError(
-            f"there is no task {name!r}{nearest(name, names())}: the tasks are {', '.join(names())}"
+            f"there is no task {brief(name)}{nearest(name, names())}: the tasks are {', '.join(names())}"
         )
     task = importlib.import_module(f"components.tasks.{name}").TASK
     assert isinstance(task, Task)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from components.display import brief
 from components.errors import PedigreeError
 
 LOST = "\ufffd"
@@ -44,7 +45,9 @@ def ends(text: str, pieces: Sequence[str]) -> NDArray[np.int64]:
         fits = ((n, _before_spaces(text, position - n, piece)) for n in range(least, most + 1))
         between, end = next(((n, end) for n, end in fits if end is not None), (0, None))
         if end is None:
-            raise PedigreeError(f"its tokens are not those of the test text: {piece!r} is not where it should be")
+            raise PedigreeError(
+                f"its tokens are not those of the test text: {brief(piece)} is not where it should be"
+            )
         spread(between)
         found.append(end)
         position = end - len(piece)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TextIO
 
 from components.datasets.ingest import Unusable, not_pointer
-from components.datasets.raw_files import SPLITS, listed, printable, split_of, visible
+from components.datasets.raw_files import SPLITS, listed, split_of, visible
+from components.display import printable_name
 from components.errors import PedigreeError
 from components.text.params import TextPrepareParams
 
@@ -143,7 +144,7 @@ def _visible(raw: Path) -> Iterator[Path]:
 def strays(raw: Path, texts: Mapping[str, Text]) -> list[str]:
     """Return the printable names of what is in the raw folder and in no split, such as folders."""
     used = {piece.file.name for text in texts.values() for piece in text.pieces}
-    return sorted(printable(name) for name, _ in visible(raw) if name not in used)
+    return sorted(printable_name(name) for name, _ in visible(raw) if name not in used)
 
 
 def _by_split(files: Sequence[Path]) -> dict[str, Path]:

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console  # noqa: TID251 - shows a model's name and numbers
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 

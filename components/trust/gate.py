@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import nctdtrinc
 
+from components import display
 from components.contracts import Outcomes, Score
 from components.params import GateParams
 from components.trust import intervals
@@ -267,6 +268,9 @@ def _lost(loss: float, score: Score) -> str:
 
 
 def markdown(rules: Sequence[Rule]) -> str:
-    """Return the verdict as a markdown table."""
-    rows = ((rule.rule, rule.found, "passed" if rule.passed else "**failed**") for rule in rules)
+    """Return the verdict as a Markdown table."""
+    rows = (
+        (display.markdown(rule.rule), display.markdown(rule.found), "passed" if rule.passed else "**failed**")
+        for rule in rules
+    )
     return table(("rule", "found", ""), rows)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from components import display
 from components.contracts import Manifest
 from components.errors import PedigreeError
 from components.params import flat
@@ -113,24 +114,25 @@ class Lineage(_Part):
         }
 
     def markdown(self) -> str:
-        """Return the ancestry as a markdown table with abbreviated hashes."""
+        """Return the ancestry as a Markdown table with abbreviated hashes."""
         data, code, runs = self.data, self.code, self.runs
+        pinned = "" if data.pinned != NONE else ", not pinned"
         began = "".join(f"{each}; then " for each in self.machine.earlier)
         machine = f"{began}{self.machine.device}, {self.machine.world} worker(s), Python {self.machine.python}"
         rows = (
-            (
-                "data",
-                f"{data.name or self.task}, {_short(data.raw)}" + ("" if data.pinned != NONE else ", not pinned"),
-            ),
+            ("data", f"{display.markdown(data.name or self.task)}, {_short(data.raw)}{pinned}"),
             ("prepared", _short(data.prepared)),
             ("test split", _short(data.test_split)),
             ("commit", _short(code.commit) + (f", **dirty**: see {DIFF}" if code.dirty else "")),
             ("source of components", _short(code.components)),
             ("lock", _short(code.lock)),
             ("params", f"{_short(self.params_sha256)}, seed {self.seed}"),
-            *((key, f"{source.exact}, {_short(source.sha256)}") for key, source in self.sources.items()),
-            ("machine", machine),
-            ("trained", self.started),
+            *(
+                (display.markdown(key), f"{display.markdown(source.exact)}, {_short(source.sha256)}")
+                for key, source in self.sources.items()
+            ),
+            ("machine", display.markdown(machine)),
+            ("trained", display.markdown(self.started)),
             ("MLflow run", _quoted(runs.mlflow)),
             ("Ray run", _quoted(runs.ray)),
             ("Prefect flow run", _quoted(runs.prefect)),

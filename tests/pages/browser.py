@@ -40,14 +40,14 @@ def mlflow_ui(root: Path, log: Path) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=root, stdout=out, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
-        _await(f"{address}/health", server, log)
+        awaited(f"{address}/health", server, log)
         yield address
     finally:
         processes.end(processes.tree(server.pid))
         server.wait()
 
 
-def _await(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+def awaited(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while True:
         try:

@@ -425,6 +425,22 @@ def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, m
     assert printed.err == "bad: it is bad; send another\n"
 
 
+def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_stay_exact_in_json(
+    chain, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake()))
+    names = ["\x1b[2J\n.png", "bad\x1b[2J"]
+    (tmp_path / names[0]).write_text("\u202ea :cat: [red]")
+    (tmp_path / names[1]).write_text("bad")
+    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "table", debug=False)
+    printed = capsys.readouterr()
+    assert "\\x1b[2J\\n.png   \\u202ea :cat: [red] \n" in printed.out
+    assert "\x1b" not in printed.out
+    assert printed.err == "bad\\x1b[2J: it is bad; send another\n"
+    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "json", debug=False)
+    assert json.loads(capsys.readouterr().out) == {"file": names[0], "answer": "\u202ea :cat: [red]"}
+
+
 def test_bytes_of_an_answer_are_base64_in_json_and_counted_in_a_table(chain, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=bytes.upper)))
     (tmp_path / "file").write_text("abc")

@@ -41,6 +41,12 @@ def test_what_was_read_is_written_the_same_again(tmp_path):
     assert (tmp_path / "outcomes.csv").read_bytes() == first
 
 
+def test_names_that_a_spreadsheet_takes_for_formulas_are_written_and_read_as_they_are(tmp_path):
+    names = ["=1+1", "+1", "-1", "@a", "\t=1", 'a,"b', "\x1b[2J"]
+    found = stored(tmp_path, Outcomes(names, {"correct": np.ones(7)}, clusters=names, groups={"class": names}))
+    assert (list(found.samples), list(found.clusters), list(found.groups["class"])) == (names, names, names)
+
+
 def test_a_row_a_sample_is_the_usual(tmp_path):
     found = stored(tmp_path, Outcomes(["a", "b"], {"correct": np.array([1.0, 0.0])}))
     assert found.sample is None

@@ -46,4 +46,4 @@ def test_a_dirty_tree_is_called_dirty_and_where_its_difference_lies():
 
 
 def test_a_devices_name_cannot_break_the_table():
-    assert "| machine | cpu / two cores, 2 worker(s), Python 3.11.7 |" in ancestry().markdown()
+    assert "| machine | cpu \\| two cores, 2 worker(s), Python 3.11.7 |" in ancestry().markdown()

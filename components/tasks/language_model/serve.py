@@ -1,6 +1,5 @@
 """The served language model: a text in, its continuation or its tokens' log-probabilities out."""
 
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 
 from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
 from components.datasets.ingest import Unusable, named, not_pointer
+from components.display import brief
 from components.errors import PedigreeError
 from components.params import nearest
 from components.requests import answer_rows
@@ -104,14 +104,14 @@ def _answer(continuation: str, pieces: list[str], log_probabilities: list[float]
 def _settings(given: Mapping[str, Any]) -> Settings:
     fields = Settings.model_fields
     problems = [
-        f"{reprlib.repr(name)} is unknown{nearest(str(name), fields) or ': leave it out'}"
+        f"{brief(name)} is unknown{nearest(str(name), fields) or ': leave it out'}"
         for name in given
         if name not in fields
     ]
     try:
         chosen = Settings.model_validate({name: given[name] for name in fields if name in given})
     except ValidationError as error:
-        problems += [f"{e['loc'][0]} = {reprlib.repr(e['input'])}: {e['msg']}" for e in error.errors()]
+        problems += [f"{e['loc'][0]} = {brief(e['input'])}: {e['msg']}" for e in error.errors()]
     if problems:
         raise PedigreeError(f"the request's params: {'; '.join(problems)}")
     return chosen

@@ -16,6 +16,7 @@ from components.classification.answers import answers
 from components.contracts import Manifest, Predict, Prepared, Row, Served, Sources
 from components.datasets import ingest
 from components.datasets.ingest import Unusable, sent
+from components.display import brief
 from components.requests import answer_rows
 from components.sound.decode import Samples, convert, decode
 from components.tasks.spoken_words.params import SpeechParams
@@ -94,7 +95,7 @@ def _absent(value: Any) -> bool:
 
 def _rate(rate: Any) -> int:
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer) or rate % 1:  # inf % 1 is NaN
-        raise Unusable(f"expected a whole number in the column rate and found {rate!r}")
+        raise Unusable(f"expected a whole number in the column rate and found {brief(rate)}")
     return int(rate)
 
 
