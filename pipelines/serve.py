@@ -10,6 +10,9 @@ from components.adapters import mlflow_store, mlflow_versions
 from components.runtime import presence, processes
 from pipelines.children import Children, expect_free
 
+SERVER = str(Path(mlflow_versions.__file__).with_name("scoring_server.py"))
+"""By its path: as a module it would bring this checkout's `components`."""
+
 
 def serve(root: Path, address: str, port: int) -> None:
     """Start the server, print its address and an example request, and wait.
@@ -30,8 +33,7 @@ def serve(root: Path, address: str, port: int) -> None:
     note = partial(presence.note, presence.notes(root, "serve"))
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, note) as children:
         folder = mlflow_versions.fetch(version, Path(scratch))
-        command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
-        children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
+        children.start(what, ["-P", SERVER, str(folder), str(port)], f"{url}/ping", Path(scratch))
         children.wait()
         typer.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
         request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"

@@ -1,12 +1,13 @@
 """`pedigree ui`: the MLflow UI of this checkout's runs and versions on 127.0.0.1, until Ctrl-C."""
 
+import os
 from functools import partial
 from pathlib import Path
 
 import typer
 
 from components.adapters import mlflow_store
-from components.runtime import addresses, presence, processes
+from components.runtime import addresses, login, presence, processes
 from pipelines.children import Children, expect_free, host_and_port
 
 
@@ -21,11 +22,13 @@ def ui(root: Path, port: int) -> None:
     expect_free(address, "the MLflow UI needs", "--port")
     mlflow_store.connect(root)
     note = partial(presence.note, presence.notes(root, "ui"))
-    with Children(processes.environment(), note) as children:
+    login.of(root)  # a file that others can read is reported here, and not in the server's traceback
+    with Children(processes.environment(**environment()), note) as children:
         start(children, address)
         children.wait()
         with addresses.published(root, address):
             typer.echo(f"MLflow       {address}")
+            typer.echo(f"login        user:password is in {login.FILE}")
             typer.echo("Press Ctrl-C to stop.")
             children.watch()
 
@@ -35,3 +38,24 @@ def start(children: Children, address: str) -> None:
     # One worker, which answers in threads: MLflow's default of four takes 6 s and 750 MB more.
     pages = ["-m", "mlflow", "ui", "--app-name", "pedigree", "--workers", "1", *host_and_port(address)]
     children.start("the MLflow UI", pages, f"{address}/health")
+
+
+HOSTS = ("127.0.0.1", "localhost", "[[]::1]")
+"""The names of this machine, as patterns of fnmatch. MLflow's own list has all private addresses, too."""
+
+
+def environment() -> dict[str, str]:
+    """Return MLflow's checks of hosts and origins, which are off or wider in some users' environments.
+
+    The names in MLFLOW_SERVER_ALLOWED_HOSTS, such as a proxy's, are accepted, too, and pages from there.
+    """
+    given = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "").split(",")
+    named = [name.strip() for name in given if name.strip()]
+    local = [f"{host}{port}" for host in HOSTS for port in ("", ":*")]
+    origins = [f"{scheme}://{name}" for name in named for scheme in ("https", "http")]
+    return {
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*local, *named]),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+        "MLFLOW_SERVER_X_FRAME_OPTIONS": "SAMEORIGIN",
+    }
