@@ -236,21 +236,17 @@ def client(api: str, its_login: str) -> dict[str, str]:
 @contextmanager
 def at(api: str, its_login: str | None = None) -> Iterator[None]:
     """Use the server at this address: one of our own with its login, another one as Prefect's settings say."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+    from prefect import settings as of_prefect
 
     if its_login:
-        updates: dict[Any, Any] = {
-            "api.url": api,
-            "api.auth_string": its_login,
-            "client.csrf_support_enabled": True,
-            "client.custom_headers": {},
-        }
+        updates: dict[str, Any] = dict(client(api, its_login))
     else:
-        updates = {PREFECT_API_URL: api}
-        ours = PREFECT_API_AUTH_STRING.value()
-        if ours and ours == login.read(Path.cwd()):  # from Prefect's profile, while `pedigree up` runs
-            updates[PREFECT_API_AUTH_STRING] = None
-    with temporary_settings(updates=updates):
+        updates = {"PREFECT_API_URL": api}
+        given = of_prefect.get_current_settings().api.auth_string
+        # Prefect's profile has the login of our own server while `pedigree up` runs.
+        if given and given.get_secret_value() == login.read(Path.cwd()):
+            updates["PREFECT_API_AUTH_STRING"] = None
+    with of_prefect.temporary_settings({getattr(of_prefect, name): value for name, value in updates.items()}):
         yield
 
 

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from components.adapters import mlflow_store
+from components.runtime import login
 from tests.pages.browser import chromium, mlflow_ui
 from tests.pages.runs import Three, make_three
 
@@ -34,9 +35,9 @@ def address(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Page]:
-    """A browser that has seen none of these pages before."""
-    with chromium() as page:
+def browser(store: Path) -> Iterator[Page]:
+    """A browser that has seen none of these pages before, and knows the login."""
+    with chromium(login.of(store)) as page:
         yield page
 
 
