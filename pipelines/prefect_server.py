@@ -25,12 +25,6 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from components.runtime import addresses, login
 
-HOSTS = ("127.0.0.1", "localhost", "[::1]")
-"""The names by which a browser on this machine, or at the other end of a tunnel, knows the server.
-
-If the owner of another name points it at 127.0.0.1 once a page is loaded (DNS rebinding), a browser takes that page
-for one of the server; only the name gives it away. Prefect has no setting for this.
-"""
 END_SECONDS = 20
 """Seconds in which the server may shut down by itself."""
 
@@ -89,8 +83,9 @@ def _guarded(address: str, its_login: str) -> Iterator[Settings]:
 
 
 def _checked(ephemeral: bool) -> TrustedHostMiddleware:
-    """Return Prefect's server, which rejects requests and WebSockets for another host."""
-    return TrustedHostMiddleware(create_app(ephemeral=ephemeral, final=True), HOSTS, www_redirect=False)
+    """Return Prefect's server behind a check of the host, for which Prefect has no setting."""
+    app = create_app(ephemeral=ephemeral, final=True)
+    return TrustedHostMiddleware(app, addresses.HOSTS, www_redirect=False)
 
 
 def _read_line() -> str:

@@ -70,15 +70,15 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
     """
     settings()
     check_proxies()
-    api, its_login = os.environ.get("PREFECT_API_URL"), None
-    if api and not answers(api):
+    api, up = os.environ.get("PREFECT_API_URL"), addresses.prefect(Path.cwd())
+    its_login = login.of(Path.cwd()) if up and (not api or api == f"{up}/api") else None
+    if api and not answers(api, its_login):
         raise PedigreeError(
             f"Prefect does not answer at {api}: start it with `pedigree up`, check Prefect's TLS and proxy "
             "settings, or unset PREFECT_API_URL to run without a server"
         )
-    if not api and (up := addresses.prefect(Path.cwd())):
-        its_login = login.of(Path.cwd())
-        api = f"{up}/api" if answers(f"{up}/api", its_login) else None
+    if not api and up and answers(f"{up}/api", its_login):
+        api = f"{up}/api"
     if api:
         checked = check()
         _check_home()
@@ -168,7 +168,7 @@ def _check_home() -> None:
     from prefect.settings import PREFECT_HOME
 
     home = PREFECT_HOME.value()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with files.new_beside(home / "room") as room:
         room.write_bytes(bytes(ROOM))
 

@@ -40,10 +40,6 @@ def start(children: Children, address: str) -> None:
     children.start("the MLflow UI", pages, f"{address}/health")
 
 
-HOSTS = ("127.0.0.1", "localhost", "[[]::1]")
-"""The names of this machine, as patterns of fnmatch. MLflow's own list has all private addresses, too."""
-
-
 def environment() -> dict[str, str]:
     """Return MLflow's checks of hosts and origins, which are off or wider in some users' environments.
 
@@ -51,7 +47,8 @@ def environment() -> dict[str, str]:
     """
     given = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "").split(",")
     named = [name.strip() for name in given if name.strip()]
-    local = [f"{host}{port}" for host in HOSTS for port in ("", ":*")]
+    # With any port, as patterns of fnmatch. MLflow's own list has all private addresses, too.
+    local = [*addresses.HOSTS, *(f"{host.replace('[', '[[]')}:*" for host in addresses.HOSTS)]
     origins = [f"{scheme}://{name}" for name in named for scheme in ("https", "http")]
     return {
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",

@@ -10,6 +10,8 @@ import sys
 
 import uvicorn
 from mlflow.pyfunc import scoring_server
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -42,19 +44,11 @@ def _bounded(app: ASGIApp) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
         try:
-            async with asyncio.timeout(SECONDS):
-                body = None if int(length) > LARGEST else await _body(receive)
-        except TimeoutError:
-            answer = PlainTextResponse(f"the request did not arrive within {SECONDS} s: send fewer rows", 408)
-            await answer(scope, receive, send)
+            messages = iter([{"type": "http.request", "body": await _body(Headers(scope=scope), receive)}])
+        except HTTPException as rejected:
+            await PlainTextResponse(rejected.detail, rejected.status_code)(scope, receive, send)
             return
-        if body is None:
-            answer = PlainTextResponse(f"the request is over {LARGEST >> 20} MiB: send fewer rows at a time", 413)
-            await answer(scope, receive, send)
-            return
-        messages = iter([{"type": "http.request", "body": bytes(body)}])
 
         async def again() -> Message:
             return next(messages, None) or await receive()
@@ -64,15 +58,29 @@ def _bounded(app: ASGIApp) -> ASGIApp:
     return bounded
 
 
-async def _body(receive: Receive) -> bytearray | None:
-    """Return a request's body, or None if it is too large."""
-    body = bytearray()
-    while len(body) <= LARGEST:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):  # nor has http.disconnect, after which nobody reads the answer
-            return body
-    return None
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        HTTPException: it is too large, or too slow, or of no type, for which MLflow's app returns 500.
+    """
+    too_large = HTTPException(413, f"the request is over {LARGEST >> 20} MiB: send fewer rows at a time")
+    if int(headers.get("content-length", 0)) > LARGEST:
+        raise too_large
+    body, more = bytearray(), True
+    try:
+        async with asyncio.timeout(SECONDS):
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)  # nor is there more after http.disconnect
+                if len(body) > LARGEST:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(408, f"the request did not arrive within {SECONDS} s: send fewer rows") from None
+    if body and "content-type" not in headers:
+        raise HTTPException(415, "the request has no content-type: send application/json")
+    return bytes(body)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@
 import os
 import secrets
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from components.errors import PedigreeError
-from components.runtime import files
+from components.runtime import files, locks
 
 FILE = Path(".prefect", "login")
 """Below the project's folder."""
+LOCK = Path("build", ".login.lock")
 USER = "pedigree"
 
 
@@ -28,7 +28,7 @@ def of(root: Path) -> str:
     Raises:
         PedigreeError: others can read or replace the file.
     """
-    return read(root) or _create(root / FILE) or of(root)
+    return read(root) or _create(root)
 
 
 def read(root: Path) -> str | None:
@@ -62,15 +62,16 @@ def _unsafe(file: Path, what: str) -> PedigreeError:
     return PedigreeError(f"{file}, the login of this checkout's servers, {what}: remove it for a new one")
 
 
-def _create(file: Path) -> str | None:
-    """Create the file with a new login, or return None if another process was first."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = new()
-    with files.new_beside(file) as fresh:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-            opened.write(f"{text}\n")
-        with suppress(FileExistsError):
-            os.link(fresh, file)  # unlike a rename, this replaces nothing
-            return text
-    return None
+def _create(root: Path) -> str:
+    """Create the file with a new login, unless another process just did, and return its login."""
+    with locks.alone(root / LOCK, "another start of a server"):
+        if found := read(root):
+            return found
+        file, text = root / FILE, new()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with files.new_beside(file) as fresh:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+                opened.write(f"{text}\n")
+            files.publish(fresh, file)
+        return text

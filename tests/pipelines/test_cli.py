@@ -315,9 +315,13 @@ def test_a_server_of_a_run_that_is_killed_ends_too(server_of_a_run):
         time.sleep(0.1)
 
 
-def test_no_server_is_started_where_up_runs_in_this_checkout(tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [None, "http://127.0.0.1:4300/api"])
+def test_no_server_is_started_where_up_runs_in_this_checkout(tmp_path, monkeypatch, named):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(server, "answers", lambda api, _: api == "http://127.0.0.1:4300/api")
+    if named:
+        monkeypatch.setenv("PREFECT_API_URL", named)
+    of_up = "http://127.0.0.1:4300/api", login.of(tmp_path)
+    monkeypatch.setattr(server, "answers", lambda *asked: asked == of_up)
     monkeypatch.setattr(server._Own, "begin", classmethod(lambda cls: pytest.fail("it is started")))
     with (
         addresses.published(tmp_path, "http://127.0.0.1:5100", "http://127.0.0.1:4300"),

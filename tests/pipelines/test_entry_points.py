@@ -253,7 +253,12 @@ def test_a_page_whose_name_was_rebound_to_this_machine_reaches_neither_server(it
 
 def test_the_names_of_this_machine_reach_both_servers_and_a_private_address_neither(its, ports):
     prefect, mlflow = ports
-    for host in ("127.0.0.1", "localhost:4200", "[::1]:4200"):  # the last two at the other end of a tunnel
+    for host in (
+        "127.0.0.1",
+        "localhost:4200",
+        "[::1]:4200",
+        "[::1]",
+    ):  # the last three at the other end of a tunnel
         headers = {"Host": host, "Authorization": running.basic(its.folder)}
         assert status(prefect, "/api/csrf-token?client=page", **headers) == 200
         assert status(mlflow, EXPERIMENTS, **headers) == 200
@@ -436,6 +441,13 @@ def test_prefects_own_commands_in_the_checkout_find_its_server(workspace, its, p
     said = run_in(workspace, "prefect", "config", "view")
     assert f"PREFECT_API_URL='http://127.0.0.1:{ports[0]}/api'" in said.stdout
     assert password(workspace) not in said.stdout
+
+
+def test_files_that_are_uploaded_to_mlflows_pages_are_none_of_the_commits(workspace):
+    assert (
+        subprocess.run(["git", "check-ignore", "-q", "mlartifacts/1/a.txt"], cwd=workspace, check=False).returncode
+        == 0
+    )
 
 
 def test_a_second_up_of_the_same_checkout_is_rejected_whatever_its_ports(workspace, up, ports, monkeypatch, capsys):
