@@ -1,4 +1,4 @@
-"""One server and one browser for all tests of pages, and three runs that differ in what people compare."""
+"""One server for all tests of pages, a browser for each module, and three runs that differ in what people compare."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +34,7 @@ def address(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a process can have one Playwright at a time
 def browser(store: Path) -> Iterator[Page]:
     """A browser that has seen none of these pages before, and knows the login."""
     with chromium(login.of(store)) as page:

@@ -561,16 +561,18 @@ FETCH = """async ([url, body]) => {
 }"""
 """Ask in every way that scripts have; a null is an answer that the page may not read, or none."""
 POST_FORM = """([url, body]) => new Promise(done => {
-    const frame = Object.assign(document.createElement("iframe"), {name: "answer", onload: done, onerror: done});
-    const form = Object.assign(document.createElement("form"),
-        {action: url, method: "POST", enctype: "text/plain", target: "answer"});
-    // Sent as name=value, which is the body with one more entry.
+    const frame = document.createElement("iframe"), form = document.createElement("form");
     const field = document.createElement("input");
+    // Sent as name=value, which is the body with one more entry.
     Object.assign(field, {name: body.slice(0, -1) + ', "x": "', value: '"}'});
+    Object.assign(form, {action: url, method: "POST", enctype: "text/plain", target: "answer"});
+    frame.name = "answer";
     form.append(field);
     document.body.append(frame, form);
+    const end = () => { frame.remove(); form.remove(); done(); };
+    frame.onload = end;
+    setTimeout(end, 5000);
     form.submit();
-    setTimeout(done, 5000);
 })"""
 
 
