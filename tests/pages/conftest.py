@@ -1,4 +1,4 @@
-"""One server for all tests of pages, a browser for each module, and three runs that differ in what people compare."""
+"""One server for all tests of pages, a browser for each module, and three runs that differ in what is compared."""
 
 from collections.abc import Iterator
 from pathlib import Path
