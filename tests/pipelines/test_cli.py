@@ -3,6 +3,7 @@
 import base64
 import http.client
 import http.server
+import os
 import re
 import shutil
 import socket
@@ -25,7 +26,7 @@ from components.datasets import arrays
 from components.errors import PedigreeError
 from components.runtime import addresses, login, processes
 from pipelines import cli, server
-from tests.conftest import run_in
+from tests.conftest import ROOT, run_in
 from tests.running import free_ports, pedigree
 
 
@@ -263,9 +264,12 @@ with server.connected(lambda: None, lambda: None):
 
 
 @pytest.fixture(scope="module")
-def server_of_a_run(workspace):
-    """A process that has started a server of its own, and that server's process and login."""
-    run = subprocess.Popen([sys.executable, "-c", STARTED], cwd=workspace, stdin=PIPE, stdout=PIPE, text=True)
+def server_of_a_run(tmp_path_factory):
+    """A process that has started a server of its own in an empty project, and that server's process and login."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen([sys.executable, "-c", STARTED], cwd=folder, env=env, stdin=PIPE, stdout=PIPE, text=True)
     its_login = run.stdout.readline().strip()
     assert its_login.startswith("pedigree:")
     (server,) = [
@@ -286,7 +290,7 @@ def asked(port: int, method: str, path: str, **headers: str) -> tuple[int, str |
 
 
 @pytest.mark.long
-def test_a_server_of_a_run_answers_that_run_alone_and_by_the_names_of_this_machine(workspace, server_of_a_run):
+def test_a_server_of_a_run_answers_that_run_alone_and_by_the_names_of_this_machine(server_of_a_run):
     run, server, its_login = server_of_a_run
     sockets = psutil.Process(server.pid).net_connections("tcp")
     (port,) = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
@@ -301,7 +305,7 @@ def test_a_server_of_a_run_answers_that_run_alone_and_by_the_names_of_this_machi
     for each in processes.tree(run.pid):
         process = psutil.Process(each.pid)
         assert password not in f"{process.cmdline()} {process.environ()}"
-    assert not (workspace / login.FILE).exists()
+    assert not (Path(psutil.Process(run.pid).cwd()) / login.FILE).exists()
 
 
 @pytest.mark.long
