@@ -5,6 +5,7 @@ This measures everything but training in a `pedigree run` of all models, a `dvc 
 """
 
 import argparse
+import base64
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +24,7 @@ from mlflow import MlflowClient
 
 from benchmarks import report
 from components.models import STAGES
+from components.runtime import login
 
 ROOT = Path(__file__).parents[1]
 PREFECT = "http://127.0.0.1:4200/api"
@@ -87,19 +90,24 @@ def of_runs(folder: Path, stages: list[float]) -> dict[str, dict[str, float]]:
     return found
 
 
-def request(path: str, body: dict[str, Any] | None = None) -> Any:
-    """Send a request to Prefect's server."""
-    message = urllib.request.Request(
-        f"{PREFECT}/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
-    )
+def request(folder: Path, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Send a request to Prefect's server of a project, with its login and a token against forged requests."""
+    headers = {
+        "content-type": "application/json",
+        "authorization": f"Basic {base64.b64encode(login.of(folder).encode()).decode()}",
+    }
+    if body is not None:
+        client = str(uuid.uuid4())
+        token = request(folder, f"csrf-token?client={client}")["token"]
+        headers |= {"prefect-csrf-client": client, "prefect-csrf-token": token}
+    data = None if body is None else json.dumps(body).encode()
+    message = urllib.request.Request(f"{PREFECT}/{path}", data, headers)
     return json.load(urllib.request.urlopen(message, timeout=10))
 
 
-def _training_artifacts(name: str) -> list[dict[str, Any]]:
+def _training_artifacts(folder: Path, name: str) -> list[dict[str, Any]]:
     """Return the progress artifacts of a model's trainings, including earlier runs; `data` is a percentage."""
-    return list(request("artifacts/filter", {"artifacts": {"key": {"any_": [f"{name}-training"]}}}))
+    return list(request(folder, "artifacts/filter", {"artifacts": {"key": {"any_": [f"{name}-training"]}}}))
 
 
 def deployments(folder: Path, names: list[str]) -> list[float]:
@@ -119,16 +127,18 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
             time.sleep(pause)
 
     def one(name: str) -> float:
-        before = [each["id"] for each in _training_artifacts(name)]
+        before = [each["id"] for each in _training_artifacts(folder, name)]
         started = time.monotonic()
         run(folder, [sys.executable, "-m", "prefect", "--no-prompt", "deployment", "run", f"{name}/local"])
-        wait(lambda: any(each["data"] for each in _training_artifacts(name) if each["id"] not in before), 0.1)
+        wait(
+            lambda: any(each["data"] for each in _training_artifacts(folder, name) if each["id"] not in before), 0.1
+        )
         seconds = time.monotonic() - started
-        wait(_all_completed, 1.0)  # otherwise the next flow would wait for this one
+        wait(lambda: _all_completed(folder), 1.0)  # otherwise the next flow would wait for this one
         return seconds
 
     try:
-        wait(lambda: all(_is_deployed(name) for name in names), 0.5)
+        wait(lambda: all(_is_deployed(folder, name) for name in names), 0.5)
         time.sleep(10)  # programs that are still starting would slow down the first flow
         return [one(name) for name in names]
     finally:
@@ -136,12 +146,12 @@ def deployments(folder: Path, names: list[str]) -> list[float]:
         up.wait(30)
 
 
-def _is_deployed(name: str) -> bool:
-    return bool(request(f"deployments/name/{name}/local"))
+def _is_deployed(folder: Path, name: str) -> bool:
+    return bool(request(folder, f"deployments/name/{name}/local"))
 
 
-def _all_completed() -> bool:
-    states = [each["state_type"] for each in request("flow_runs/filter", {})]
+def _all_completed(folder: Path) -> bool:
+    states = [each["state_type"] for each in request(folder, "flow_runs/filter", {})]
     if {"FAILED", "CRASHED", "CANCELLED"} & set(states):
         raise SystemExit(f"a flow did not complete: {states}")
     return all(state == "COMPLETED" for state in states)

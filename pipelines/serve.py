@@ -9,6 +9,9 @@ from components.runtime import presence, processes
 from pipelines import output
 from pipelines.children import Children, expect_free
 
+SERVER = str(Path(mlflow_versions.__file__).with_name("scoring_server.py"))
+"""By its path: as a module it would bring this checkout's `components`."""
+
 
 def serve(root: Path, address: str, port: int) -> None:
     """Start the server, print its address and an example request, and wait.
@@ -29,8 +32,7 @@ def serve(root: Path, address: str, port: int) -> None:
     note = partial(presence.note, presence.notes(root, "serve"))
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, note) as children:
         folder = mlflow_versions.fetch(version, Path(scratch))
-        command = ["-m", "mlflow", "models", "serve", "-m", str(folder), "--env-manager", "local"]
-        children.start(what, [*command, "-h", "127.0.0.1", "-p", str(port)], f"{url}/ping", Path(scratch))
+        children.start(what, ["-P", SERVER, str(folder), str(port)], f"{url}/ping", Path(scratch))
         children.wait()
         output.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
         request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"

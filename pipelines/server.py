@@ -11,20 +11,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from components.errors import PedigreeError
-from components.runtime import addresses, files
+from components.runtime import addresses, files, login
 
 T = TypeVar("T")
 
 log = logging.getLogger("pedigree.server")
 
 
-def answers(api: str) -> bool:
-    """Return whether a Prefect server answers at this API address.
+def answers(api: str, its_login: str | None = None) -> bool:
+    """Return whether a Prefect server answers at this API address, with this login if it is one of our own.
 
     Asks for what is needed later, with Prefect's own client and so with its headers, login and TLS settings. A
     server's /health needs no login, and a gateway may not pass it on.
@@ -38,7 +38,7 @@ def answers(api: str) -> bool:
 
     try:
         with (
-            at(api),
+            at(api, its_login),
             temporary_settings(updates={PREFECT_CLIENT_MAX_RETRIES: 0}),
             get_client(httpx_settings={"timeout": 5}, sync_client=True) as client,
         ):
@@ -70,18 +70,19 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
     """
     settings()
     check_proxies()
-    api = os.environ.get("PREFECT_API_URL")
-    if api and not answers(api):
+    api, up = os.environ.get("PREFECT_API_URL"), addresses.prefect(Path.cwd())
+    its_login = login.of(Path.cwd()) if up and (not api or api == f"{up}/api") else None
+    if api and not answers(api, its_login):
         raise PedigreeError(
             f"Prefect does not answer at {api}: start it with `pedigree up`, check Prefect's TLS and proxy "
             "settings, or unset PREFECT_API_URL to run without a server"
         )
-    if not api and (up := addresses.prefect(Path.cwd())) and answers(f"{up}/api"):
+    if not api and up and answers(f"{up}/api", its_login):
         api = f"{up}/api"
     if api:
         checked = check()
         _check_home()
-        with at(api):
+        with at(api, its_login):
             yield checked
         return
     own = _Own.begin()
@@ -93,7 +94,7 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
     own.wait()
     token = _OWN.set(True)
     try:
-        with at(own.api):
+        with at(own.api, own.login):
             yield checked
     finally:
         _OWN.reset(token)
@@ -111,13 +112,14 @@ class _Own:
 
     program: subprocess.Popen[bytes]
     api: str
+    login: str = field(default_factory=login.new, repr=False)
 
     @classmethod
     def begin(cls) -> "_Own":
         """Spawn a server; it ends at exit, after everything that still reports to it."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             program = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.temporary_server", f"{listening.fileno()}"],
+                [sys.executable, "-m", "pipelines.prefect_server", "socket", f"{listening.fileno()}"],
                 stdin=subprocess.PIPE,
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C must not reach it: we still report to it while we end
@@ -127,10 +129,10 @@ class _Own:
         return own
 
     def start(self) -> None:
-        """Make it start serving; until then it only imports."""
+        """Make it start serving; until then it only imports. Its login is in no argument and no environment."""
         assert self.program.stdin is not None
         with suppress(BrokenPipeError):  # it has ended, which `wait` reports
-            self.program.stdin.write(b"start\n")
+            self.program.stdin.write(f"{self.login}\n".encode())
             self.program.stdin.flush()
 
     def wait(self) -> None:
@@ -166,7 +168,7 @@ def _check_home() -> None:
     from prefect.settings import PREFECT_HOME
 
     home = PREFECT_HOME.value()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with files.new_beside(home / "room") as room:
         room.write_bytes(bytes(ROOM))
 
@@ -221,28 +223,51 @@ def check_proxies() -> None:
         ) from None
 
 
-@contextmanager
-def at(api: str) -> Iterator[None]:
-    """Use the server at this address."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def client(api: str, its_login: str) -> dict[str, str]:
+    """Return the environment of a client of one of our own servers, with nothing that another one needs."""
+    return {
+        "PREFECT_API_URL": api,
+        "PREFECT_API_AUTH_STRING": its_login,
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": "{}",
+    }
 
-    with temporary_settings(updates={PREFECT_API_URL: api}):
+
+@contextmanager
+def at(api: str, its_login: str | None = None) -> Iterator[None]:
+    """Use the server at this address: one of our own with its login, another one as Prefect's settings say."""
+    from prefect import settings as of_prefect
+
+    if its_login:
+        updates: dict[str, Any] = dict(client(api, its_login))
+    else:
+        updates = {"PREFECT_API_URL": api}
+        given = of_prefect.get_current_settings().api.auth_string
+        # Prefect's profile has the login of our own server while `pedigree up` runs.
+        if given and given.get_secret_value() == login.read(Path.cwd()):
+            updates["PREFECT_API_AUTH_STRING"] = None
+    with of_prefect.temporary_settings({getattr(of_prefect, name): value for name, value in updates.items()}):
         yield
 
 
 @contextmanager
-def in_profile(api: str) -> Iterator[None]:
-    """Make the `prefect` command in this checkout use the server at this address while the block runs.
+def in_profile(api: str, its_login: str) -> Iterator[None]:
+    """Make the `prefect` command in this checkout use this server while the block runs.
 
     It reads `.prefect/profiles.toml`, as set in pyproject.toml; `prefect config set` writes there, too.
     """
-    from prefect.settings import PREFECT_API_URL, update_current_profile
+    from prefect.settings import get_current_settings, update_current_profile
 
-    update_current_profile({PREFECT_API_URL: api})
+    profiles = get_current_settings().profiles_path
+    profiles.parent.mkdir(parents=True, exist_ok=True)
+    profiles.touch(mode=0o600)
+    profiles.chmod(0o600)  # it may have been created by hand
+    settings: dict[Any, Any] = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": its_login}
+    update_current_profile(settings)
     try:
         yield
     finally:
-        update_current_profile({PREFECT_API_URL: None})
+        update_current_profile(dict.fromkeys(settings))
 
 
 ACCELERATOR = "accelerator"

@@ -5,13 +5,14 @@ import time
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 from components import models
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
-from components.runtime import addresses, locks, processes
+from components.runtime import addresses, locks, login, processes
 from pipelines import crashed, output, server, ui
-from pipelines.children import Children, expect_free, host_and_port
+from pipelines.children import Children, expect_free
 
 EVERY_SECONDS = 10.0
 """Seconds between two checks for flows whose processes are gone."""
@@ -45,20 +46,25 @@ def _up(root: Path, prefect: str, mlflow: str) -> None:
     server.check_proxies()
     server.check_database()
     mlflow_store.connect(root)
-    api = f"{prefect}/api"
-    env = processes.environment(PREFECT_API_URL=api, PREFECT_UI_API_URL=api)
+    api, its_login = f"{prefect}/api", login.of(root)
+    env = processes.environment(**server.client(api, its_login), **ui.environment())
     with Children(env, partial(crashed.note_children, root)) as children:
         # Started in parallel, as each takes seconds.
-        serve = ["-m", "prefect", "server", "start", *host_and_port(prefect)]
+        serve = ["-m", "pipelines.prefect_server", str(urlsplit(prefect).port)]
         children.start("Prefect's server", serve, f"{api}/health")
         ui.start(children, mlflow)
         children.wait()
-        with server.at(api), server.in_profile(api), addresses.published(root, mlflow, prefect):
+        with (
+            server.at(api, its_login),
+            server.in_profile(api, its_login),
+            addresses.published(root, mlflow, prefect),
+        ):
             server.set_up()
             crashed.clean_up_own_server(root)  # before anything new is started
             children.start("the deployments", ["-m", "pipelines.deployments"])
             output.echo(f"Prefect      {prefect}")
             output.echo(f"MLflow       {mlflow}")
+            output.echo(f"login        user:password is in {login.FILE}")
             for name in models.names(root):
                 output.echo(f"deployment   prefect deployment run '{name}/local' --watch")
             output.echo("Press Ctrl-C to stop all of it.")

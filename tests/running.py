@@ -1,5 +1,6 @@
 """`pedigree up` in a project of a test's own, on ports of its own, and what people do with it."""
 
+import base64
 import json
 import os
 import signal
@@ -8,10 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from components.runtime import login
 
 PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
 """Not the installed command: this takes the code of the current folder."""
@@ -60,20 +64,29 @@ class Up:
 
     def api(self, path: str, body: dict | None = None, seconds: float = 60) -> object:
         """Ask Prefect's server, which may be down for a while."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.ports[0]}/api/{path}",
-            data=json.dumps(body or {}).encode(),
-            headers={"content-type": "application/json"},
-            method="GET" if body is None else "POST",
-        )
         end = time.monotonic() + seconds
         while True:
             try:
-                return json.load(urllib.request.urlopen(request, timeout=10))
+                token = {} if body is None else self.token()
+                return self._ask(path, body, token)
             except OSError:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.5)
+
+    def token(self) -> dict[str, str]:
+        """Return the headers that Prefect's server wants with what changes something, against forged requests."""
+        client = str(uuid.uuid4())
+        token = self._ask(f"csrf-token?client={client}", None, {})
+        return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": client}
+
+    def _ask(self, path: str, body: dict | None, headers: dict[str, str]) -> object:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports[0]}/api/{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json", "Authorization": basic(self.folder)} | headers,
+        )
+        return json.load(urllib.request.urlopen(request, timeout=10))
 
     def deployment(self, task: str, name: str = "local") -> dict:
         """Return what Prefect has of a model's deployment, once it is there, seconds after the servers."""
@@ -98,6 +111,11 @@ class Up:
     def log(self) -> str:
         """Return what it has printed."""
         return (self.folder / "up.log").read_text()
+
+
+def basic(folder: Path) -> str:
+    """Return the Authorization header that the servers of a project want."""
+    return f"Basic {base64.b64encode(login.of(folder).encode()).decode()}"
 
 
 @contextmanager

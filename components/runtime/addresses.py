@@ -28,6 +28,12 @@ class Port:
     default: int
 
 
+HOSTS = ("127.0.0.1", "localhost", "[::1]")
+"""The names by which a browser on this machine, or at the other end of a tunnel, knows the servers.
+
+If the owner of another name points it at 127.0.0.1 once a page is loaded (DNS rebinding), a browser takes that page
+for one of the server; only the name gives it away.
+"""
 PREFECT = Port("PEDIGREE_PREFECT_PORT", 4200)
 MLFLOW = Port("PEDIGREE_MLFLOW_PORT", 5000)
 SERVE = Port("PEDIGREE_SERVE_PORT", 5001)

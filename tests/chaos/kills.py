@@ -165,7 +165,7 @@ def kill(running: Up, run: Path, what: str) -> bool:
 
 def kill_child(running: Up, what: str) -> bool:
     """Kill one of the programs of `pedigree up`; return whether it existed."""
-    word = "pipelines.deployments" if what == "the serving process" else "prefect server start"
+    word = "pipelines.deployments" if what == "the serving process" else "pipelines.prefect_server"
     for each in psutil.Process(running.process.pid).children():
         if word in " ".join(each.cmdline()):
             each.send_signal(signal.SIGKILL)

@@ -61,11 +61,14 @@ def awaited(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float
 
 
 @contextmanager
-def chromium(width: int = 1400, height: int = 1000) -> Iterator[Page]:
-    """Give an empty page of a headless Chromium."""
+def chromium(its_login: str, *arguments: str) -> Iterator[Page]:
+    """Give an empty page of a headless Chromium that has typed this user:password wherever it was asked for one."""
+    user, _, password = its_login.partition(":")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": width, "height": height})
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments])
+        page = browser.new_page(
+            viewport={"width": 1400, "height": 1000}, http_credentials={"username": user, "password": password}
+        )
         page.add_init_script(SEEN_BEFORE)
         yield page
         browser.close()

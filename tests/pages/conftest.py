@@ -1,4 +1,4 @@
-"""One server and one browser for all tests of pages, and three runs that differ in what people compare."""
+"""One server for all tests of pages, a browser for each module, and three runs that differ in what is compared."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from components.adapters import mlflow_store
+from components.runtime import login
 from tests.pages.browser import chromium, mlflow_ui
 from tests.pages.runs import Three, make_three
 
@@ -33,10 +34,10 @@ def address(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield url
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Page]:
-    """A browser that has seen none of these pages before."""
-    with chromium() as page:
+@pytest.fixture(scope="module")  # a process can have one Playwright at a time
+def browser(store: Path) -> Iterator[Page]:
+    """A browser that has seen none of these pages before, and knows the login."""
+    with chromium(login.of(store)) as page:
         yield page
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from components.adapters import mlflow_pages, mlflow_runs
 from tests.pages.browser import CHROMIUM, opened
 from tests.pages.runs import CLASSES, COMMAND, COMMIT, UPDATES, USER, manifest
+from tests.running import basic
 
 pytestmark = [
     pytest.mark.long,
@@ -61,7 +62,7 @@ def test_an_html_artifact_is_served_as_it_was_logged(address, three, store):
     report = "<html><head></head><body>a report</body></html>"
     MlflowClient().log_text(three.ids[0], report, "report.html")
     url = f"{address}/get-artifact?run_uuid={three.ids[0]}&path=report.html"
-    with urllib.request.urlopen(url) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": basic(store)})) as answer:
         assert answer.read().decode() == report
 
 

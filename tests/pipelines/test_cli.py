@@ -1,6 +1,9 @@
 """What a person meets when something is wrong: one sentence, the right exit code, and nothing lost."""
 
+import base64
+import http.client
 import http.server
+import os
 import re
 import shutil
 import socket
@@ -8,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from subprocess import PIPE
 
@@ -20,9 +24,9 @@ from components import __main__ as components_command
 from components.adapters import mlflow_store
 from components.datasets import arrays
 from components.errors import PedigreeError
-from components.runtime import addresses, processes
+from components.runtime import addresses, login, processes
 from pipelines import cli, server
-from tests.conftest import run_in
+from tests.conftest import ROOT, run_in
 from tests.running import free_ports, pedigree
 
 
@@ -252,21 +256,61 @@ def test_a_web_server_that_is_not_prefect_does_not_pass_for_it(workspace):
 
 STARTED = """
 from pipelines import server
+from prefect.settings import get_current_settings
 with server.connected(lambda: None, lambda: None):
-    print("answers", flush=True)
+    print(get_current_settings().api.auth_string.get_secret_value(), flush=True)
     input()
 """
 
 
-@pytest.mark.long
-def test_a_server_of_a_run_that_is_killed_ends_too(workspace):
-    run = subprocess.Popen([sys.executable, "-c", STARTED], cwd=workspace, stdin=PIPE, stdout=PIPE, text=True)
-    assert run.stdout.readline() == "answers\n"
+@pytest.fixture(scope="module")
+def server_of_a_run(tmp_path_factory):
+    """A process that has started a server of its own in an empty project, and that server's process and login."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen([sys.executable, "-c", STARTED], cwd=folder, env=env, stdin=PIPE, stdout=PIPE, text=True)
+    its_login = run.stdout.readline().strip()
+    assert its_login.startswith("pedigree:")
     (server,) = [
-        each
-        for each in processes.tree(run.pid)
-        if "pipelines.temporary_server" in psutil.Process(each.pid).cmdline()
+        each for each in processes.tree(run.pid) if "pipelines.prefect_server" in psutil.Process(each.pid).cmdline()
     ]
+    yield run, server, its_login
+    run.kill()
+    run.communicate()
+
+
+def asked(port: int, method: str, path: str, **headers: str) -> tuple[int, str | None]:
+    """Return the status of a server's answer, and which pages may read it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with closing(connection):
+        connection.request(method, path, "{}", headers | {"Origin": "http://evil.example"})
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Access-Control-Allow-Origin"]
+
+
+@pytest.mark.long
+def test_a_server_of_a_run_answers_that_run_alone_and_by_the_names_of_this_machine(server_of_a_run):
+    run, server, its_login = server_of_a_run
+    sockets = psutil.Process(server.pid).net_connections("tcp")
+    (port,) = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+    known = {"Authorization": f"Basic {base64.b64encode(its_login.encode()).decode()}"}
+    token = "/api/csrf-token?client=page"
+    assert asked(port, "GET", "/api/health") == (200, None)
+    assert asked(port, "GET", token) == (401, None)
+    assert asked(port, "GET", token, **known) == (200, None)
+    assert asked(port, "GET", token, **known, Host="evil.example") == (400, None)
+    assert asked(port, "POST", "/api/flows/", **known) == (403, None)
+    password = its_login.partition(":")[2]
+    for each in processes.tree(run.pid):
+        process = psutil.Process(each.pid)
+        assert password not in f"{process.cmdline()} {process.environ()}"
+    assert not (Path(psutil.Process(run.pid).cwd()) / login.FILE).exists()
+
+
+@pytest.mark.long
+def test_a_server_of_a_run_that_is_killed_ends_too(server_of_a_run):
+    run, server, _ = server_of_a_run
     run.kill()
     run.communicate()
     end = time.monotonic() + 20
@@ -275,9 +319,13 @@ def test_a_server_of_a_run_that_is_killed_ends_too(workspace):
         time.sleep(0.1)
 
 
-def test_no_server_is_started_where_up_runs_in_this_checkout(tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [None, "http://127.0.0.1:4300/api"])
+def test_no_server_is_started_where_up_runs_in_this_checkout(tmp_path, monkeypatch, named):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(server, "answers", lambda api: api == "http://127.0.0.1:4300/api")
+    if named:
+        monkeypatch.setenv("PREFECT_API_URL", named)
+    of_up = "http://127.0.0.1:4300/api", login.of(tmp_path)
+    monkeypatch.setattr(server, "answers", lambda *asked: asked == of_up)
     monkeypatch.setattr(server._Own, "begin", classmethod(lambda cls: pytest.fail("it is started")))
     with (
         addresses.published(tmp_path, "http://127.0.0.1:5100", "http://127.0.0.1:4300"),

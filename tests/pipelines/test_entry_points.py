@@ -1,25 +1,38 @@
 """dvc repro, a Prefect deployment and pedigree run register the same model."""
 
+import http.client
+import http.server
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
+from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
+from playwright.sync_api import expect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.typing import Subprotocol
 
 from components.adapters import dvc_data
-from components.runtime import addresses
+from components.runtime import addresses, login
 from pipelines import cli
 from tests import running
 from tests.conftest import MODELS, listening, run_in
+from tests.pages.browser import CHROMIUM, chromium
 from tests.toy import tiny as toy
 from tests.toy.tiny import SECTION
 
@@ -31,12 +44,29 @@ SECRETS = {
             "MLFLOW_TRACKING_PASSWORD",
             "MLFLOW_TRACKING_TOKEN",
             "PREFECT_API_KEY",
+            "PREFECT_API_AUTH_STRING",
             "RAY_AUTH_TOKEN",
             "GITHUB_TOKEN",
         )
     )
 }
-PASSWORD = "secret-of-an-address-Zq7vK2"
+
+
+TRUSTING = {
+    "PREFECT_SERVER_API_AUTH_STRING": "",
+    "prefect_server_api_auth_string": "",
+    "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "false",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false",
+    "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": "*",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "*",
+    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
+    "PREFECT_CLIENT_CUSTOM_HEADERS": '{"Authorization": "Basic of-a-team"}',
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "*",
+    "MLFLOW_SERVER_X_FRAME_OPTIONS": "NONE",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.example",
+}
+"""The environment of somebody whose own servers trust everybody, except for the last, which names a proxy."""
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +179,7 @@ def its(workspace, ports):
         ("MLFLOW_HOST", "PREFECT_SERVER_API_HOST", "PREFECT_RUNNER_SERVER_HOST", "UVICORN_HOST"), "0.0.0.0"
     )
     everywhere |= {"MLFLOW_UVICORN_OPTS": "--host 0.0.0.0", "PREFECT_RUNNER_SERVER_ENABLE": "true"}
-    with running.up(workspace, ports, **everywhere, **SECRETS) as its:
+    with running.up(workspace, ports, **everywhere, **TRUSTING, **SECRETS) as its:
         yield its
 
 
@@ -191,6 +221,197 @@ def test_all_that_is_up_listens_on_loopback_alone(up):
     assert listening(up.pid) == {"127.0.0.1"}
 
 
+def password(workspace: Path) -> str:
+    return login.of(workspace).partition(":")[2]
+
+
+def status(port: int, path: str, body: str | None = None, **headers: str) -> int:
+    """Ask a server, by POST if there is a body, and return the status of its answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    with closing(connection):
+        connection.request("GET" if body is None else "POST", path, body, names)
+        return connection.getresponse().status
+
+
+NAMES = ("evil.example", "evil.example:{}", "127.0.0.1.evil.example:{}", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_whose_name_was_rebound_to_this_machine_reaches_neither_server(its, ports, name):
+    prefect, mlflow = ports
+    headers = {"Host": name.format(prefect), "Authorization": running.basic(its.folder)}
+    assert status(prefect, "/api/csrf-token?client=page", **headers) == 400
+    assert status(prefect, "/api/flows/filter", "{}", **headers, **its.token()) == 400
+    assert status(prefect, "/", **headers) == 400
+    with pytest.raises(InvalidStatus, match="HTTP 400"):
+        events(prefect, "evil.example")
+    headers["Host"] = name.format(mlflow)
+    assert status(mlflow, EXPERIMENTS, **headers) == 403
+    assert status(mlflow, "/", **headers) == 403
+
+
+def test_the_names_of_this_machine_reach_both_servers_and_a_private_address_neither(its, ports):
+    prefect, mlflow = ports
+    for host in (
+        "127.0.0.1",
+        "localhost:4200",
+        "[::1]:4200",
+        "[::1]",
+    ):  # the last three at the other end of a tunnel
+        headers = {"Host": host, "Authorization": running.basic(its.folder)}
+        assert status(prefect, "/api/csrf-token?client=page", **headers) == 200
+        assert status(mlflow, EXPERIMENTS, **headers) == 200
+    for host in ("10.0.0.1", "192.168.0.1:4200", "0.0.0.0:4200"):
+        headers["Host"] = host
+        assert status(prefect, "/api/csrf-token?client=page", **headers) == 400
+        assert status(mlflow, EXPERIMENTS, **headers) == 403
+
+
+EXPERIMENTS = "/ajax-api/2.0/mlflow/experiments/search?max_results=1"
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Basic", "Basic !", f"Basic {b64encode(b'pedigree:').decode()}", "Bearer x"]
+)
+def test_without_its_login_neither_server_answers_anything_but_that_it_is_there(its, ports, authorization):
+    prefect, mlflow = ports
+    headers = {"Authorization": authorization} if authorization else {}
+    assert status(prefect, "/api/health") == status(mlflow, "/health") == 200
+    assert status(prefect, "/api/csrf-token?client=page", **headers) == 401
+    assert status(prefect, "/api/flows/filter", "{}", **headers) == 403
+    assert status(prefect, "/api/flows/filter", "{}", **headers, **its.token()) == 401
+    for path in ("/", EXPERIMENTS, "/version", "/api/2.0/mlflow-artifacts/artifacts", "/graphql"):
+        assert status(mlflow, path, **headers) == 401
+        assert status(mlflow, path, "{}", **headers) == 401
+
+
+def events(port: int, host: str, token: str = "") -> str:
+    """Open Prefect's stream of events as its clients do; return the type of the server's answer to the login."""
+    from websockets.sync import client
+
+    address = f"ws://{host}:{port}/api/events/out"
+    with (
+        socket.create_connection(("127.0.0.1", port)) as connection,
+        client.connect(address, sock=connection, subprotocols=[Subprotocol("prefect")]) as stream,
+    ):
+        stream.send(json.dumps({"type": "auth", "token": token}))
+        return str(json.loads(stream.recv())["type"])
+
+
+def test_prefects_stream_of_events_opens_with_the_login_alone(its, ports):
+    assert events(ports[0], "127.0.0.1", login.of(its.folder)) == "auth_success"
+    for token in ("", "pedigree:word"):
+        with pytest.raises(ConnectionClosedError, match="1008"):
+            events(ports[0], "127.0.0.1", token)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", None])
+def test_a_forged_request_changes_nothing_at_prefect_even_where_the_browser_adds_the_login(its, ports, kind):
+    headers = {"Content_Type": kind} if kind else {}
+    headers |= {"Authorization": running.basic(its.folder), "Origin": "http://evil.example"}
+    assert status(ports[0], "/api/flows/", '{"name": "forged"}', **headers) == 403
+    token = {"Prefect_Csrf_Token": "guessed", "Prefect_Csrf_Client": "page"}
+    assert status(ports[0], "/api/flows/", '{"name": "forged"}', **headers, **token) == 403
+    assert "forged" not in [flow["name"] for flow in its.api("flows/filter", {})]
+
+
+@pytest.mark.parametrize("server", [0, 1])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost:8888", "http://127.0.0.1:8888"]
+)
+def test_no_page_of_another_origin_may_read_an_answer_of_either_server(its, ports, server, origin):
+    path = ("/api/csrf-token?client=page", EXPERIMENTS)[server]
+    for headers in (
+        {},
+        {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"},
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", ports[server], timeout=20)
+        with closing(connection):
+            known = {"Origin": origin, "Authorization": running.basic(its.folder)}
+            connection.request("OPTIONS" if headers else "GET", path, headers=known | headers)
+            assert connection.getresponse().headers["Access-Control-Allow-Origin"] is None
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost:8888", "https://mlflow.example.evil"]
+)
+def test_a_page_of_another_origin_can_change_nothing_at_mlflow(its, ports, origin):
+    headers = {"Authorization": running.basic(its.folder), "Origin": origin}
+    for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded"):
+        sent = status(
+            ports[1], "/ajax-api/2.0/mlflow/experiments/create", '{"name": "x"}', **headers, Content_Type=kind
+        )
+        assert sent == 403
+    for path in ("/graphql", "/get-artifact", "/api/2.0/mlflow-artifacts/artifacts/x"):
+        assert status(ports[1], path, "{}", **headers) == 403
+
+
+def test_a_proxy_that_mlflow_is_to_answer_may_pass_on_its_own_name_and_its_pages(its, ports):
+    headers = {"Host": "mlflow.example", "Authorization": running.basic(its.folder)}
+    headers |= {"Origin": "https://mlflow.example", "Content_Type": "application/json"}
+    assert status(ports[1], "/ajax-api/2.0/mlflow/experiments/search", '{"max_results": 1}', **headers) == 200
+
+
+def test_a_proxy_reaches_prefect_by_the_name_of_this_machine_with_the_origin_of_its_pages(its, ports):
+    headers = {"Host": "127.0.0.1", "Authorization": running.basic(its.folder), "Origin": "https://prefect.example"}
+    assert status(ports[0], "/api/flows/filter", "{}", **headers, **its.token()) == 200
+
+
+def test_mlflows_pages_cannot_be_framed_by_others(its, ports):
+    with urlopen(
+        Request(f"http://127.0.0.1:{ports[1]}/", headers={"Authorization": running.basic(its.folder)})
+    ) as page:
+        assert page.headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+def test_the_login_is_in_no_argument_no_log_and_no_file_that_others_can_read(workspace, its, up):
+    top = psutil.Process(up.pid)
+    for process in [top, *top.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            assert password(workspace) not in " ".join(process.cmdline())
+    assert password(workspace) not in its.log()
+    files = [workspace / login.FILE, workspace / ".prefect" / "profiles.toml"]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+    for file in files:
+        assert password(workspace) in file.read_text()
+
+
+AS_NOBODY = """
+import encodings.idna, http.client, os, sys
+prefect, mlflow, *files = sys.argv[1:]
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+for port, path in ((prefect, "/api/csrf-token?client=nobody"), (prefect, "/api/flow_runs/"), (mlflow, "/graphql")):
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+    connection.request("POST" if path.endswith("/") else "GET", path, "{}")
+    print(connection.getresponse().status)
+    connection.close()
+for file in files:
+    try:
+        print(open(file).read())
+    except PermissionError:
+        print("denied")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_another_account_of_the_machine_can_use_neither_server_nor_read_the_login(workspace, its, ports, up):
+    open_folder = Path(tempfile.mkdtemp())  # unlike pytest's, which others may not enter
+    try:
+        shutil.copytree(workspace / ".prefect", open_folder / ".prefect")
+        for folder in (open_folder, open_folder / ".prefect"):
+            folder.chmod(0o755)
+        files = [open_folder / login.FILE, open_folder / ".prefect/profiles.toml"]
+        files += [Path(f"/proc/{each.pid}/environ") for each in psutil.Process(up.pid).children()]
+        command = [sys.executable, "-I", "-c", AS_NOBODY, *map(str, [*ports, *files])]
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(open_folder)
+    assert done.stdout.split() == ["401", "403", "401", *["denied"] * len(files)], done.stderr
+
+
 def test_a_parameter_out_of_bounds_is_rejected_before_anything_runs(workspace, its):
     before = versions(workspace)
     done = deployment_run(its, "-p", 'train={"epochs": 0}')
@@ -219,6 +440,14 @@ def test_prefect_yaml_deploys_the_same_flow_to_a_work_pool(workspace, its):
 def test_prefects_own_commands_in_the_checkout_find_its_server(workspace, its, ports):
     said = run_in(workspace, "prefect", "config", "view")
     assert f"PREFECT_API_URL='http://127.0.0.1:{ports[0]}/api'" in said.stdout
+    assert password(workspace) not in said.stdout
+
+
+def test_files_that_are_uploaded_to_mlflows_pages_are_none_of_the_commits(workspace):
+    assert (
+        subprocess.run(["git", "check-ignore", "-q", "mlartifacts/1/a.txt"], cwd=workspace, check=False).returncode
+        == 0
+    )
 
 
 def test_a_second_up_of_the_same_checkout_is_rejected_whatever_its_ports(workspace, up, ports, monkeypatch, capsys):
@@ -234,7 +463,7 @@ def test_a_second_up_of_the_same_checkout_is_rejected_whatever_its_ports(workspa
 
 @pytest.mark.long
 def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports, its):
-    address, before = f"http://ann:{PASSWORD}@127.0.0.1:{ports[1]}", completed(its)
+    address, before = f"http://{login.of(workspace)}@127.0.0.1:{ports[1]}", completed(its)
     done = running.pedigree(
         workspace, "run", "line", "--set", "train.epochs=1", **SECRETS, MLFLOW_TRACKING_URI=address
     )
@@ -258,8 +487,187 @@ def files_with_a_secret(workspace: Path, *more: str) -> list[str]:
     contents = {path.relative_to(workspace): path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
     names = {path.name for path in contents}
     assert {"prefect.db", "mlflow.db", "lineage.json", "environment.json", "up.log", *more} <= names
-    secrets = [each.encode() for each in (*SECRETS.values(), PASSWORD)]
-    return [str(path) for path, content in contents.items() if any(secret in content for secret in secrets)]
+    secrets = [each.encode() for each in (*SECRETS.values(), password(workspace))]
+    own = {login.FILE, Path(".prefect", "profiles.toml")}
+    return [
+        str(path)
+        for path, content in contents.items()
+        if path not in own and any(secret in content for secret in secrets)
+    ]
+
+
+@pytest.fixture(scope="module")
+def scoring(built, tmp_path_factory):
+    """The port of `pedigree serve` with the new task's model, and its log."""
+    (port,) = running.free_ports(1)
+    log = tmp_path_factory.mktemp("scoring") / "serve.log"
+    with log.open("w") as out:
+        command = [sys.executable, *running.PEDIGREE, "serve", "line", "--port", str(port)]
+        server = subprocess.Popen(command, cwd=built, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        await_line(server, log, "Ctrl-C")
+        yield port, log
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def await_line(server: subprocess.Popen, log: Path, text: str) -> None:
+    end = time.monotonic() + 120
+    while text not in log.read_text():
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+
+
+class Trusting(http.server.BaseHTTPRequestHandler):
+    """A server that answers every page; its / is the page of a stranger."""
+
+    def do_GET(self):
+        self.send_response(200)
+        for name, value in (("Origin", "*"), ("Headers", "*")):
+            self.send_header(f"Access-Control-Allow-{name}", value)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<title>A page of a stranger</title>")
+
+    do_POST = do_OPTIONS = do_GET  # noqa: N815 - the library's names
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def stranger():
+    """The port of the stranger's server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Trusting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+FETCH = """async ([url, body]) => {
+    const form = "application/x-www-form-urlencoded";
+    const types = {json: "application/json", text: "text/plain", form, none: ""};
+    const found = [];
+    for (const mode of ["cors", "no-cors"])
+        for (const [name, type] of Object.entries(body === null ? {read: ""} : types)) {
+            const sent = body === null ? {} : {method: "POST", body: new Blob([body], {type})};
+            const answer = await fetch(url, {mode, credentials: "include", ...sent}).catch(() => null)
+                ?? await fetch(url, {mode, ...sent}).catch(() => null);
+            found.push([`${mode} ${name}`, answer && answer.type !== "opaque" ? answer.status : null]);
+        }
+    return found;
+}"""
+"""Ask in every way that scripts have; a null is an answer that the page may not read, or none."""
+POST_FORM = """([url, body]) => new Promise(done => {
+    const frame = document.createElement("iframe"), form = document.createElement("form");
+    const field = document.createElement("input");
+    // Sent as name=value, which is the body with one more entry.
+    Object.assign(field, {name: body.slice(0, -1) + ', "x": "', value: '"}'});
+    Object.assign(form, {action: url, method: "POST", enctype: "text/plain", target: "answer"});
+    frame.name = "answer";
+    form.append(field);
+    document.body.append(frame, form);
+    const end = () => { frame.remove(); form.remove(); done(); };
+    frame.onload = end;
+    setTimeout(end, 5000);
+    form.submit();
+})"""
+
+
+def what_a_page_would_ask(its: running.Up, scoring: int) -> list[tuple[int, str, str | None]]:
+    """Port, path and body: read, change and start something at each of the three servers."""
+    prefect, mlflow = its.ports
+    start = f"/api/deployments/{its.deployment('line')['id']}/create_flow_run"
+    return [
+        (prefect, "/api/csrf-token?client=page", None),
+        (prefect, "/api/flows/", '{"name": "forged"}'),
+        (prefect, start, '{"parameters": {}}'),
+        (mlflow, EXPERIMENTS, None),
+        (mlflow, "/ajax-api/2.0/mlflow/experiments/create", '{"name": "forged"}'),
+        (scoring, "/version", None),
+        (scoring, "/invocations", '{"dataframe_records": [{"x": 0.5}]}'),
+    ]
+
+
+def state_of(its: running.Up, log: Path) -> tuple[object, ...]:
+    """What a page may have changed or started."""
+    flows = sorted(flow["name"] for flow in its.api("flows/filter", {}))
+    experiments = MlflowClient(f"sqlite:///{its.folder / 'mlflow.db'}").search_experiments()
+    answered = log.read_text().count('"POST /invocations HTTP/1.1" 200')
+    return flows, len(its.api("flow_runs/filter", {})), sorted(each.name for each in experiments), answered
+
+
+@pytest.fixture(scope="module")
+def browser(workspace):
+    """A browser in which the user has logged in to MLflow, and for which a stranger's name is this machine."""
+    with chromium(login.of(workspace), "--host-resolver-rules=MAP evil.example 127.0.0.1") as page:
+        yield page
+
+
+BROWSER = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no chromium here: `apt-get install chromium` brings it"
+)
+
+
+@BROWSER
+@pytest.mark.long
+def test_a_page_of_another_origin_reads_changes_and_starts_nothing_at_any_of_the_three_servers(
+    its, scoring, stranger, browser
+):
+    port, log = scoring
+    asked, before = what_a_page_would_ask(its, port), state_of(its, log)
+    browser.goto(f"http://127.0.0.1:{its.ports[1]}/")  # from now on, the browser adds MLflow's login by itself
+    browser.goto(f"http://evil.example:{stranger}/")
+    readable = browser.evaluate(FETCH, [f"http://127.0.0.1:{stranger}/", "{}"])
+    assert [status for way, status in readable if way.startswith("cors")] == [
+        200
+    ] * 4  # from a server that allows it
+    for at, path, body in asked:
+        for name in ("127.0.0.1", "localhost", "evil.example"):
+            found = browser.evaluate(FETCH, [f"http://{name}:{at}{path}", body])
+            assert [way for way, status in found if status is not None] == [], (name, path)
+            if body is not None:
+                browser.evaluate(POST_FORM, [f"http://{name}:{at}{path}", body])
+    assert state_of(its, log) == before
+
+
+@BROWSER
+@pytest.mark.long
+def test_a_page_whose_name_is_rebound_reads_changes_and_starts_nothing_at_any_of_the_three_servers(
+    its, scoring, browser
+):
+    port, log = scoring
+    before = state_of(its, log)
+    for at, path, body in what_a_page_would_ask(its, port):
+        browser.goto(f"http://evil.example:{at}/")  # of the same origin as the server, for the browser
+        found = browser.evaluate(FETCH, [path, body])
+        assert {status for _, status in found} <= {400, 403, None}, path
+        assert any(status is not None for _, status in found)
+    assert state_of(its, log) == before
+
+
+@BROWSER
+@pytest.mark.long
+def test_prefects_pages_work_after_the_login_and_start_a_deployment(its, browser):
+    before, answers = completed(its), []
+    its.deployment("line")
+    browser.on("response", lambda answer: answers.append((answer.status, answer.url)))
+    browser.goto(f"http://localhost:{its.ports[0]}/")  # as at the other end of a tunnel
+    browser.get_by_placeholder("admin:pass").fill(login.of(its.folder))
+    browser.get_by_role("button", name="Login").click()
+    expect(browser.get_by_role("link", name="Deployments")).to_be_visible(timeout=60_000)
+    answers.clear()
+    browser.goto(f"http://localhost:{its.ports[0]}/v2/deployments/deployment/{its.deployment('line')['id']}")
+    browser.get_by_role("button", name="Run", exact=True).click()
+    browser.get_by_role("menuitem", name="Quick run").click()
+    end = time.monotonic() + 180
+    while completed(its) == before:
+        assert time.monotonic() < end, its.log()
+        time.sleep(0.5)
+    assert [each for each in answers if each[0] in (401, 403)] == []
+    browser.goto("about:blank")
 
 
 @pytest.mark.long

@@ -1,12 +1,15 @@
 """Served equals evaluated: `pedigree serve`, one server per model, in a project whose own code has moved on."""
 
+import asyncio
 import base64
+import http.client
 import io
 import json
 import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +26,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from components.adapters import scoring_server
 from tests.conftest import EACH, listening, tiny, with_broken_code
 from tests.running import PEDIGREE, free_ports
 
@@ -193,6 +197,85 @@ def test_a_row_that_cannot_be_answered_has_the_reason_beside_the_answers_to_the_
     assert set(bad.values()) == {None}
     assert [good.pop("error"), more.pop("error")] == [None, None]
     assert [good["label"], more["label"]] == [each["label"] for each in ask(address, rows[:2])]
+
+
+def answer_of(address, head, *body):
+    """Send a request as it stands, and return the status and the body of the answer."""
+    parts = urllib.parse.urlsplit(address)
+    with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
+        connection.sendall("\r\n".join([head, "connection: close", "", ""]).encode())
+        for each in body:
+            connection.sendall(each)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.read().decode()
+
+
+POST = "POST /invocations HTTP/1.1\r\nhost: {host}\r\ncontent-type: {kind}\r\norigin: http://evil.example"
+JSON = POST.format(host="127.0.0.1", kind="application/json")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:5001", "127.0.0.1.evil.example", "10.0.0.1"])
+def test_a_page_whose_name_was_rebound_to_this_machine_gets_no_prediction(server_of, host):
+    head = POST.format(host=host, kind="application/json")
+    assert answer_of(server_of("digits")[1], f"{head}\r\ncontent-length: 2", b"{}") == (400, "Invalid host header")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:5001", "[::1]:5001"])
+def test_the_server_answers_by_the_names_of_this_machine(server_of, host):
+    head = POST.format(host=host, kind="application/json")
+    status, said = answer_of(server_of("digits")[1], f"{head}\r\ncontent-length: 2", b"{}")
+    assert status == 400
+    assert "BAD_REQUEST" in said  # MLflow's: the request holds no rows
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_what_a_page_may_send_without_asking_first_gets_no_prediction_and_asking_is_refused(server_of, kind):
+    address = server_of("digits")[1]
+    head = POST.format(host="127.0.0.1", kind=kind)
+    assert answer_of(address, f"{head}\r\ncontent-length: 2", b"{}")[0] == 415
+    untyped = re.sub("content-type.*\r\n", "", head)
+    assert answer_of(address, f"{untyped}\r\ncontent-length: 2", b"{}")[0] == 415
+    preflight = JSON.replace("POST", "OPTIONS", 1) + "\r\naccess-control-request-method: POST"
+    assert answer_of(address, preflight)[0] == 405
+
+
+@pytest.mark.parametrize("length", ["content-length: 67108865", "content-length: 999999999999"])
+def test_a_request_that_announces_more_than_64_mib_is_rejected_before_it_is_sent(server_of, length):
+    status, said = answer_of(server_of("digits")[1], f"{JSON}\r\n{length}")
+    assert (status, said) == (413, "the request is over 64 MiB: send fewer rows at a time")
+
+
+def test_a_request_of_unknown_length_is_read_up_to_64_mib(server_of):
+    chunk = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+    status, said = answer_of(
+        server_of("digits")[1], f"{JSON}\r\ntransfer-encoding: chunked", *[chunk] * 64, b"1\r\n0"
+    )
+    assert (status, said) == (413, "the request is over 64 MiB: send fewer rows at a time")
+
+
+@pytest.mark.parametrize("bracket", ["[", '{"a":'])
+def test_a_request_of_nothing_but_brackets_is_rejected_as_a_callers_mistake(server_of, bracket):
+    body = (bracket * 200_000).encode()
+    status, said = answer_of(server_of("digits")[1], f"{JSON}\r\ncontent-length: {len(body)}", body)
+    assert status == 400
+    assert "too many nested brackets" in said
+
+
+def test_a_request_that_does_not_arrive_is_given_up(monkeypatch):
+    monkeypatch.setattr(scoring_server, "SECONDS", 0.05)
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"[", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": []}
+    asyncio.run(scoring_server._bounded(lambda *_: pytest.fail("it is asked"))(scope, receive, send))
+    assert sent[0]["status"] == 408
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
 """Prefect's server is asked with Prefect's own client, and what is wrong with it is a sentence."""
 
+import base64
+import http.server
 import json
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
+from components.runtime import login
 from components.runtime.processes import environment
+from pipelines import server
 from pipelines.children import Children
 from tests.conftest import ROOT
 from tests.gateway import LOGIN_PAGE, certificate, gateway
@@ -84,6 +90,30 @@ def test_a_server_is_used_if_prefects_client_is_configured_to_trust_its_certific
     with gateway(backend, tls=file) as address:
         assert said(home, ASK, f"{address}/api") == "False"
         assert said(home, ASK, f"{address}/api", PREFECT_API_SSL_CERT_FILE=str(file)) == "True"
+
+
+def test_a_teams_server_is_not_sent_the_login_of_this_checkouts_own(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    its_login, seen = login.of(tmp_path), []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as team:
+        threading.Thread(target=team.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{team.server_port}/api"
+        # As Prefect's profile has it, while `pedigree up` runs.
+        for given in (its_login, "team:word"):
+            with temporary_settings({PREFECT_API_AUTH_STRING: given}):
+                assert not server.answers(address)
+        assert not server.answers(address, its_login)
+        team.shutdown()
+    ours, teams = (f"Basic {base64.b64encode(each.encode()).decode()}" for each in (its_login, "team:word"))
+    assert list(dict.fromkeys(seen)) == [None, teams, ours]
 
 
 def test_a_database_of_a_newer_prefect_is_one_sentence_and_one_of_this_prefect_none(backend, home, tmp_path):
