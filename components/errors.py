@@ -13,7 +13,7 @@ DEBUG = "PEDIGREE_DEBUG"
 class PedigreeError(Exception):
     """A problem that the user can solve.
 
-    Its text has nothing that may be secret in the URLs in it, and no control characters, which a file name in it may
+    Its text has nothing that may be secret in the URLs in it, and no control characters, which a file name may
     contain.
     """
 

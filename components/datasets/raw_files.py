@@ -88,7 +88,7 @@ def survey(folder: Path) -> Files:
                 f"{folder / path}"
             )
         elif what := _foreign(entry, own):
-            foreign.append(f"{printable(name)} ({what})")
+            foreign.append(f"{printable_name(name)} ({what})")
         elif reason := _reason(name, entry):
             rejected.append(RejectedFile(file=printable_name(name), reason=reason))
         elif not is_folder and all(map(shown, path.parts)):
@@ -138,7 +138,7 @@ def _foreign(entry: "os.DirEntry[str]", own: str) -> str:
         return ""
     target = os.path.realpath(entry.path)
     if entry.is_symlink() and not target.startswith(f"{own}{os.sep}") and not _CACHED.search(target):
-        return f"a link to {printable(target)}"
+        return f"a link to {printable_name(target)}"
     return kind
 
 
