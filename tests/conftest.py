@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psutil
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from components import models, params
 from components.adapters import dvc_data
@@ -29,6 +30,10 @@ from components.params import TaskParams, Values
 from components.training import device
 from pipelines import prefect_yaml
 from tests.running import python
+
+# No test asserts a time, and what failed once fails again; `make chaos` draws others.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 ROOT = Path(__file__).parents[1]
 CANARY = "canary-38d1f0"

@@ -116,7 +116,7 @@ def _print_what_can_be_printed() -> None:
 
 
 def _log_what_can_be_shown() -> None:
-    """Escape control characters, and remove credentials in URLs, in our log lines: they may quote data and errors."""
+    """Escape control characters and remove credentials in URLs in our log lines: they quote data and errors."""
     logging.setLogRecordFactory(_record)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from components.datasets import ragged
 from components.errors import PedigreeError
 
-FRESH = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FRESH = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def rows_of(lengths, row_shape=(), dtype=np.float32, seed=0):

@@ -72,7 +72,7 @@ def test_channels_are_averaged(channels):
     assert np.abs(clip / 32768 - sine() / 2).max() < 2 / 32768
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(source=st.integers(4000, 96_000), rate=st.sampled_from([8000, 16000, 22050]))
 @example(source=44_101, rate=16_000)
 def test_a_tone_keeps_its_pitch_its_loudness_and_its_moment_at_any_rate(source, rate):
@@ -351,7 +351,7 @@ def test_a_quiet_channel_of_the_opposite_sign_or_silent_channels_take_nothing_aw
     assert reason(encoded(np.stack([sine(peak=0.0009), -sine(peak=0.0009)], 1))) == "silent"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damage_to_chunks_ends_in_a_clip_or_in_a_reason_and_in_nothing_else(data):
     parts = st.sampled_from(
@@ -364,7 +364,7 @@ def test_damage_to_chunks_ends_in_a_clip_or_in_a_reason_and_in_nothing_else(data
         read(bytes(sound))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damage_ends_in_a_clip_or_in_a_reason_and_in_nothing_else(data):
     kind = data.draw(st.sampled_from(["WAV", "FLAC"]))
@@ -375,7 +375,7 @@ def test_damage_ends_in_a_clip_or_in_a_reason_and_in_nothing_else(data):
         read(bytes(sound[: data.draw(st.integers(0, len(sound)))]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(width=32), max_size=50), st.integers(-10, 300_000))
 def test_any_numbers_end_in_a_clip_or_in_a_reason(numbers, rate):
     with suppress(Unusable):

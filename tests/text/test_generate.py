@@ -233,7 +233,7 @@ stops = st.one_of(
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(stop=stops, seed=st.integers(0, 2**40))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_stop_string_cuts_the_continuation_before_its_first_occurrence(kind, stop, seed):
     network, tokenizer = NETWORKS[kind], TOKENIZERS[kind]
     free = written(network, tokenizer, "the ", seed=seed, max_length=40)
@@ -288,7 +288,7 @@ def test_a_stop_string_of_several_bytes_is_found_when_its_last_byte_is_there():
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(prompt=st.text(max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_prompt_is_continued_and_any_text_is_scored(kind, prompt):
     network, tokenizer = NETWORKS[kind], TOKENIZERS[kind]
     answer = written(network, tokenizer, prompt, max_length=4)

@@ -96,7 +96,7 @@ def test_words_and_line_ends_are_counted_as_wikitext_counts_them(tmp_path):
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_byte_pairs_give_any_text_back(any_text):
     assert tokens.decode(BPE, tokens.encode(BPE, any_text)) == any_text
 
@@ -144,7 +144,6 @@ def test_the_counts_of_training_are_written(tmp_path):
     st.integers(0, 59),
     st.integers(0, 59),
 )
-@settings(deadline=None)
 def test_blocks_of_any_size_make_up_the_text(tmp_path_factory, any_text, size, one, other):
     file = tmp_path_factory.mktemp("blocks") / "text.txt"
     file.write_bytes(any_text.encode())

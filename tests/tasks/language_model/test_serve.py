@@ -147,7 +147,7 @@ def test_what_the_vocabulary_lacks_is_read_as_unknown(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.text(st.characters(), max_size=40), scored=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_string_is_answered_in_numbers_and_text_that_json_can_carry(kind, text, scored):
     (answer,) = ask(kind, text, score=scored, max_length=3)
     parsed = json.loads(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode())
@@ -251,7 +251,7 @@ good = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(how=good)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_good_settings_are_obeyed(kind, how):
     (answer,) = ask(kind, "You may", **{"max_length": 12} | how)
     assert len(answer["tokens"]) == len(answer["log_probabilities"])

@@ -42,7 +42,7 @@ def joined(batches, name: str) -> torch.Tensor:
 
 
 @given(st.integers(8, 100), st.integers(1, 4), st.integers(1, 50), st.booleans(), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_hold_each_stream_in_order_with_a_target_at_every_position(length, size, window, drawn, epoch):
     chosen = params(batch_size=size, window=window, random_window=drawn)
     batches = train.windows(split(length), chosen, Shard(epoch))

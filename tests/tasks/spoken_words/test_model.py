@@ -192,7 +192,7 @@ def log_mel(rate=16000, mels=40, window=0.025, hop=0.01):
     return LogMel(rate, FeatureParams(mels=mels, window=window, hop=hop))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rate=st.integers(4000, 48_000),
     mels=st.integers(16, 128),

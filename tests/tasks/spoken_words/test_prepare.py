@@ -99,7 +99,7 @@ def test_the_facts_count_clips_and_speakers(run):
     assert (found.rate, found.seconds, found.classes) == (8000, 0.25, ["no", "yes"])
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31 - 1), test=st.sampled_from([0.01, 0.2, 0.5]), val=st.sampled_from([0.01, 0.1, 0.5])
 )
