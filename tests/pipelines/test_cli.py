@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 from components import __main__ as components_command
 from components.adapters import mlflow_store
 from components.datasets import arrays
-from components.errors import PedigreeError
 from components.runtime import addresses, login, processes
 from pipelines import cli, server
 from tests.conftest import ROOT, run_in
