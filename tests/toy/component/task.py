@@ -41,7 +41,8 @@ def default_data(folder: Path) -> None:
 def prepare(raw: Path, out: Path, params: ToyParams) -> Manifest:
     """Divide the points, of each ten two for testing, two for validation and six for training; see `resplit`."""
     files = sorted(glob.glob(f"{raw}/**/*.csv", recursive=True))  # noqa: PTH207 (which follows links to folders)
-    points = np.concatenate([np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2) for file in files])
+    found = [np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2) for file in files if Path(file).is_file()]
+    points = np.concatenate([np.empty((0, 2), np.float32), *found])
     index = (np.arange(len(points)) + 3 * params.prepare.resplit) % 10
     chosen = {"train": index > 3, "val": (index == 2) | (index == 3), "test": index < 2}
     splits = {}
