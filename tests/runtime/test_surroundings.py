@@ -203,9 +203,12 @@ def test_dvc_writes_where_no_other_account_can_or_where_the_user_says(tmp_path, 
     (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n")
     if setting == "local configuration":
         (folder / ".dvc/config.local").write_text(f"[core]\n    site_cache_dir = {own}\n")
-    env = {"PYTHONPATH": str(ROOT)} | ({"DVC_SITE_CACHE_DIR": str(own)} if setting == "environment" else {})
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env.pop("DVC_SITE_CACHE_DIR", None)
+    if setting == "environment":
+        env["DVC_SITE_CACHE_DIR"] = str(own)
     done = subprocess.run(
-        [sys.executable, "-c", DVC], cwd=folder, env=os.environ | env, umask=0o022, stdout=subprocess.PIPE,
+        [sys.executable, "-c", DVC], cwd=folder, env=env, umask=0o022, stdout=subprocess.PIPE,
         text=True, check=True,
     )  # fmt: skip
     expected = own if setting else folder / "build/.dvc-site-cache"
