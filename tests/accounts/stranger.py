@@ -98,7 +98,7 @@ def answers(port: int, key: Path | None = None, token: str = "") -> list[str]:
             except httpx.HTTPError:
                 continue
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
-        for method, path in (("GET", "/"), ("POST", "/api/flow_runs/filter")):
+        for method, path in (("GET", "/"), ("GET", "/api/admin/settings"), ("POST", "/api/flow_runs/filter")):
             with suppress(httpx.HTTPError):
                 found.add(f"{method} {path} {client.request(method, path).status_code}")
     return sorted(found - {UNKNOWN})
