@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -28,6 +29,8 @@ from components.display import brief
 from components.errors import DamagedError, PedigreeError, first_line
 from components.runtime import files, locks
 from components.trust import lineage
+
+log = logging.getLogger("pedigree.versions")
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _RECORD = "mlflow.pedigree."
@@ -133,11 +136,18 @@ def _sealed_source(folder: Path) -> list[Path]:
 
     `served_model.py` imports only what has such a hash. Files that may hold secrets are not copied.
     """
+    left_out = []
     for path in filter(Path.is_file, _COMPONENTS.rglob("*")):
         name = path.relative_to(_COMPONENTS.parent)
-        if "__pycache__" not in name.parts and not git.may_hold_secrets(name.as_posix()):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
+        if "__pycache__" in name.parts:
+            continue
+        if git.may_hold_secrets(name.as_posix()):
+            left_out.append(name.as_posix())
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
+    if left_out:
+        log.warning("not stored with the version, as they may hold secrets: %s", ", ".join(sorted(left_out)))
     files.seal(folder)
     return sorted(folder.iterdir())
 

@@ -96,6 +96,8 @@ def _published(root: Path) -> dict[str, Any]:
 
 NAMED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "RAY_ADDRESS")
 """Environment variables that contain addresses, besides those of proxies."""
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+"""Environment variables of proxies, in lower case. Other programs have more, such as SSH_PROXY, of other forms."""
 _PROFILES = ("databricks", "databricks-uc", "uc")
 """Schemes of MLflow's addresses that name a profile, and neither a host nor a login."""
 
@@ -107,7 +109,7 @@ def expect_valid_environment() -> None:
         PedigreeError: one of them cannot be parsed; it does not show the address.
     """
     for name, value in os.environ.items():
-        proxy = name.lower().endswith("_proxy") and name.lower() != "no_proxy"
+        proxy = name.lower() in PROXIES
         if value and (proxy or name in NAMED):
             expect_valid(value, f"the environment variable {name}", is_server=True, is_proxy=proxy)
 
@@ -128,8 +130,9 @@ def expect_valid(address: str, what: str, is_server: bool = False, is_proxy: boo
     """
     if address.partition(":")[0] not in _PROFILES and not _valid(address, is_server, is_proxy):
         raise PedigreeError(
-            f"{what} is not a valid address (not shown here, as it may hold a password): write "
-            "scheme://user:password@host:port, without a query, and in the password %40 for @, %2F for / and so on"
+            f"{what} is not a valid address (not shown here, as it may hold a password): write scheme://host:port, "
+            "with a login as user:password@ before the host and without a query; in a login or path, write %40 for "
+            "@, and in a login also %2F for / and so on"
         )
 
 
@@ -142,8 +145,11 @@ def _valid(address: str, is_server: bool, is_proxy: bool) -> bool:
         return False
     if not address.isprintable() or " " in parts.netloc:
         return False
-    if "@" in f"{parts.path}{parts.query}{parts.fragment}" and (":" in parts.netloc or not has_scheme):
-        return False  # after a / in the password, the rest of it passes for a path
+    if address.startswith("/") and not parts.netloc:
+        return not address.startswith("//")  # a folder
+    rest = f"{parts.path}{parts.query}{parts.fragment}"
+    if "@" in rest and (":" in parts.netloc or not has_scheme) and parts.scheme != "ssh":
+        return False  # after a / in the password, the rest of it passes for a path; SSH's have no password
     if parts.scheme in ("http", "https"):
         return bool(parts.hostname) and not (is_server and (parts.query or parts.fragment))
     return has_scheme or is_proxy or "@" not in parts.netloc

@@ -45,7 +45,7 @@ def processes(pid: int) -> dict[str, psutil.Process]:
     for each in [top, *top.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             program = " ".join(each.cmdline())
-            name = "prefect" if "temporary_server" in program else "command" if each == top else each.name()
+            name = "prefect" if "prefect_server" in program else "command" if each == top else each.name()
             found[f"{name} {each.pid}"] = each
     return found
 

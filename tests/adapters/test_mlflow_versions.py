@@ -153,7 +153,7 @@ def test_a_process_that_has_imported_a_checkout_refuses_a_version_of_other_code(
     assert "whose code differs from that of the version" in done.stdout, done.stderr
 
 
-def test_a_version_contains_no_file_beside_its_modules_that_may_hold_secrets(tmp_path, monkeypatch):
+def test_a_version_contains_no_file_that_may_hold_secrets_and_the_run_says_so(tmp_path, monkeypatch, caplog):
     source = tmp_path / "components"
     for name in ("__init__.py", "secret/__init__.py", "words.json", "prod.env", ".aws/config", "__pycache__/a.pyc"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -162,3 +162,6 @@ def test_a_version_contains_no_file_beside_its_modules_that_may_hold_secrets(tmp
     assert mlflow_versions._sealed_source(tmp_path / "copy")
     stored = {path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*")}
     assert stored == {f"components/{name}" for name in ("__init__.py", "secret/__init__.py", "words.json")}
+    assert "not stored with the version, as they may hold secrets: components/.aws/config, components/prod.env" in (
+        caplog.text
+    )

@@ -107,6 +107,18 @@ def test_an_address_that_cannot_be_parsed_is_refused_and_never_shown(environment
     assert "pw" not in printed.replace("password", "")
 
 
+def test_how_to_write_a_login_is_shown_whole(environment):
+    environment.setenv("PREFECT_API_URL", "http://bob:p/w@host")
+    with pytest.raises(PedigreeError, match="with a login as user:password@ before the host"):
+        addresses.expect_valid_environment()
+
+
+def test_variables_of_other_programs_are_no_concern(environment):
+    environment.setenv("SSH_PROXY", "nc -X 5 -x proxy:1080 %h %p")
+    environment.setenv("npm_config_no_proxy", "localhost,127.0.0.1,::1")
+    addresses.expect_valid_environment()
+
+
 @pytest.mark.parametrize("name", addresses.NAMED)
 def test_an_address_with_a_login_but_no_scheme_is_refused_but_for_a_proxys(environment, name):
     environment.setenv("https_proxy", "bob:CANARY@host:3128")
@@ -136,7 +148,12 @@ def test_an_address_with_a_login_but_no_scheme_is_refused_but_for_a_proxys(envir
             "http://bob:p%2Fw@host:5000/team/",
             "https://host",
         ),
-        *("http://bob:p@w@host:5000", "s3://bucket/a@b"),
+        *(
+            "http://bob:p@w@host:5000",
+            "s3://bucket/a@b",
+            "ssh://host:2222/home/jane@corp/dvc",
+            "/home/jane@corp/runs",
+        ),
     ],
 )
 def test_an_address_that_can_be_parsed_is_used(address):
