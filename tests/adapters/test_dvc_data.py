@@ -404,6 +404,33 @@ def test_a_remote_brings_the_pinned_data_into_the_cache(pinned, tmp_path):
     assert files_below(pinned / ".dvc" / "cache" / "files") == before
 
 
+def test_a_listing_in_the_cache_that_is_not_the_one_it_is_named_for_comes_from_the_remote(pinned, tmp_path):
+    shutil.copytree(pinned / ".dvc" / "cache", tmp_path / "shelf")
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    before = files_below(pinned / ".dvc" / "cache" / "files")
+    version, other = (dvc_data.pinned(pinned, name) for name in SETS)
+    at = [pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:] for md5 in (version, other)]
+    for content in (b"damaged", at[1].read_bytes()):
+        at[0].chmod(0o644)
+        at[0].write_bytes(content)
+        at[0].chmod(0o444)  # as DVC leaves its files: it trusts what is read-only
+        dvc_cache.fetch(pinned, version)
+        assert files_below(pinned / ".dvc" / "cache" / "files") == before
+
+
+def test_a_file_outside_the_cache_is_not_taken_for_a_damaged_listing(pinned, tmp_path):
+    md5 = "../../mine.dir"  # from a lineage, which those who may write to MLflow's store can forge
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    with dvc_data.repo_of(pinned) as repo:
+        file = Path(repo.cache.local.oid_to_path(md5))
+    assert file.is_relative_to(pinned)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    with pytest.raises(PedigreeError, match="is not the hash of a data set"):
+        dvc_cache.fetch(pinned, md5)
+    assert file.exists()
+
+
 def test_an_earlier_version_comes_from_the_remote_and_data_stays_as_it_is(pinned, tmp_path):
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     dvc(pinned, "push")
@@ -481,7 +508,7 @@ def test_a_version_whose_list_names_a_file_outside_its_folder_is_not_written(pin
     entry = pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
     entry.parent.mkdir(parents=True, exist_ok=True)
     entry.write_bytes(listed)
-    with pytest.raises(PedigreeError, match=r"names train/\.\./\.\./escaped\.txt, which is outside its folder"):
+    with pytest.raises(PedigreeError, match=r"names 'train/\.\./\.\./escaped\.txt', which is outside its folder"):
         dvc_cache.write_version(pinned, f"{md5}.dir", tmp_path / "digits")
     assert not list(tmp_path.rglob("escaped.txt"))
 
