@@ -597,6 +597,37 @@ def test_whatever_links_dvc_makes_the_data_can_be_pinned_again_and_files_elsewhe
     assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in the project", "elsewhere"])
+def test_links_into_the_cache_of_the_project_are_files_and_links_into_that_of_another_are_refused(
+    pinned, tmp_path, elsewhere
+):
+    """Wherever DVC's configuration says that the cache is, and whatever links lead there."""
+    own = pinned / ".dvc" / "cache"
+    if elsewhere:
+        own = own.rename(tmp_path / "own")
+        (tmp_path / "named").symlink_to(own)
+        (pinned / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'named'}\n")
+    (pinned / ".dvc" / "cache").mkdir(exist_ok=True)
+    shutil.copytree(own, tmp_path / "other")
+    file = pinned / "data" / "digits" / "train" / "1.txt"
+    below = dvc_cache_path(file)
+    file.unlink()
+    file.symlink_to(own / below)
+    assert "train/1.txt" in dvc_data.survey(file.parents[1]).readable
+    assert dvc_data.hash_or_none(file.parents[1]) == dvc_data.pinned(pinned, "digits")
+    file.unlink()
+    file.symlink_to(tmp_path / "other" / below)
+    for act in (dvc_data.survey, dvc_data.expect_readable, dvc_data.hash_or_none):
+        with pytest.raises(PedigreeError, match=r"its own files, not train/1\.txt \(a link to .*/other/files/md5/"):
+            act(file.parents[1])
+
+
+def dvc_cache_path(file):
+    """Return where DVC's caches have the content of a file."""
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    return Path("files", "md5", md5[:2], md5[2:])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("command", [["add", "data/digits"], ["commit", "-f"], ["repro", "prepare@digits"]])
 def test_the_dvc_of_this_environment_rejects_links_to_files_elsewhere_like_every_command(pinned, command):
