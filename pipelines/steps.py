@@ -19,7 +19,6 @@ from prefect.cache_policies import NO_CACHE
 from components import models
 from components.adapters import dvc_data, mlflow_pages, mlflow_runs
 from components.contracts import Evaluated, Event, Prepared, Registered, Trained
-from components.datasets import raw_files
 from components.display import markdown
 from components.errors import PedigreeError
 from components.models import Model
@@ -45,7 +44,7 @@ def prepare(model: Model, out: Path) -> Prepared:
     values = models.read(model.root)
     written = models.from_values(values, model.root, model.name)
     readable = all(each.says_data for each in models.listed(values))
-    broken = raw_files.survey(model.raw).rejected
+    broken = dvc_data.survey(model.raw).rejected
     if model.params.prepare != written.params.prepare or not readable or broken:
         return prepare_stage.prepare(model, model.raw, out)
     doing = f"the preparation of {model.name}"

@@ -73,7 +73,8 @@ def remote_holds(root: Path, md5: str, below: str = "") -> bool:
 def fetch(root: Path, md5: str, below: str = "") -> None:
     """Fetch a version, or a folder of it, from DVC's default remote into the cache only.
 
-    The listing is checked before anything is fetched. Files with another hash do not stay in the cache.
+    The listing is checked before anything is fetched; one in the cache that is damaged is fetched again. Files with
+    another hash do not stay in the cache.
 
     Raises:
         PedigreeError: the remote is unreachable, lacks files, or has others under their names; or the listing names
@@ -82,7 +83,10 @@ def fetch(root: Path, md5: str, below: str = "") -> None:
     with repo_of(root) as repo, _reaching_remote():
         cache, remote = repo.cache.local, repo.cloud.get_remote_odb(hash_name="md5")
         try:
-            listed = _listed(cache if Path(cache.oid_to_path(md5)).exists() else remote, md5, below)
+            own = Path(dvc_listing.path_in(cache, md5))
+            if own.exists() and _md5(own) != md5.removesuffix(".dir"):
+                own.unlink()
+            listed = _listed(cache if own.exists() else remote, md5, below)
         except FileNotFoundError as error:
             if error.__cause__ is not None:  # fsspec also reports an unreachable web server as a missing file
                 raise error.__cause__ from None

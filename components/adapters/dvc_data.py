@@ -9,6 +9,7 @@ command at a time, as DVC refuses a second one even for another stage.
 import io
 import json
 import logging
+import os
 import re
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -102,10 +104,28 @@ def _settings(root: Path) -> Iterator[dict[str, str]]:
         yield {"DVC_SYSTEM_CONFIG_DIR": folder}
 
 
+def _project_of(folder: Path) -> Path | None:
+    """Return the root of the DVC project that a folder is in, or None."""
+    return next((root for root in folder.absolute().parents if (root / FOLDER).is_dir()), None)
+
+
+def survey(folder: Path) -> raw_files.Files:
+    """List a raw folder as `raw_files.survey` does; links into the cache of its DVC project are files."""
+
+    @cache
+    def cached() -> str:
+        if (root := _project_of(folder)) is None:
+            return ""
+        with repo_of(root) as repo:
+            return os.path.realpath(str(repo.cache.local.path))
+
+    return raw_files.survey(folder, cached)
+
+
 def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
     """Return the version that `dvc add` would give to `folder`, without changing data.dvc or the cache.
 
-    Entries that DVC could not pin, such as broken links, are left out; see `raw_files.survey`.
+    Entries that DVC could not pin, such as broken links, are left out; see `survey`.
 
     Args:
         folder: The folder.
@@ -123,13 +143,13 @@ def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
     from dvc_data.hashfile.state import StateNoop
     from dvc_data.hashfile.tree import Tree
 
-    present = raw_files.survey(folder)
+    present = survey(folder)
     with repo_of(root) as repo:
-        cache = copy(repo.cache.local)
+        store = copy(repo.cache.local)
         if not recorded:
-            cache.state = StateNoop()
+            store.state = StateNoop()
         _, meta, tree = build(
-            cache,
+            store,
             str(folder.absolute()),
             LocalFileSystem(),
             "md5",
@@ -190,8 +210,8 @@ def hash_or_none(folder: Path) -> str:
     """Return the MD5 that DVC gives to `folder`, or `NONE` if it does not exist or is in no DVC project."""
     if not folder.exists():
         return NONE
-    roots = [root for root in folder.absolute().parents if (root / FOLDER).is_dir()]
-    return hash_of(folder, roots[0]) if roots else NONE
+    root = _project_of(folder)
+    return hash_of(folder, root) if root else NONE
 
 
 def has_version(folder: Path, md5: str) -> bool:
@@ -323,9 +343,9 @@ def expect_readable(folder: Path) -> None:
     """Check that DVC can pin all entries of a raw folder.
 
     Raises:
-        PedigreeError: it cannot pin some; or as `raw_files.survey` does.
+        PedigreeError: it cannot pin some; or as `survey` does.
     """
-    if rejected := raw_files.survey(folder).rejected:
+    if rejected := survey(folder).rejected:
         names = [f"{entry.file} ({entry.reason})" for entry in rejected]
         raise PedigreeError(f"{folder}: DVC cannot pin {raw_files.listed(names)}")
 

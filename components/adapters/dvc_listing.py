@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from components.display import brief
 from components.errors import DamagedError, PedigreeError
 
 MD5 = re.compile(r"[0-9a-f]{32}")
@@ -16,8 +17,11 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Maximum bytes of a name and of a path on Linux (limits.h)."""
 OUTSIDE = frozenset(("", ".", ".."))
 """Parts of an absolute path, or of one that may leave its folder."""
-IGNORED = frozenset((".dvc", ".git"))
-"""Names that DVC never pins. In a folder `.git`, a listing could plant settings that git then executes."""
+RESERVED = frozenset((".dvc", ".git", "git~1"))
+"""Names of folders, in small letters, in which a listing could plant settings that git or DVC then executes.
+
+File systems that ignore case take them in any, and NTFS the third for the second (git, `core.protectNTFS`).
+"""
 
 
 def read(store: Any, md5: str) -> dict[tuple[str, ...], str]:
@@ -34,9 +38,7 @@ def read(store: Any, md5: str) -> dict[tuple[str, ...], str]:
         DamagedError: it is not a listing.
         PedigreeError: it is too large, or names a file that no folder can hold.
     """
-    if not MD5.fullmatch(md5.removesuffix(".dir")):
-        raise DamagedError(f"{_short(md5)} is not the hash of a data set: restore it from git")
-    with store.fs.open(store.oid_to_path(md5), "rb") as file:
+    with store.fs.open(path_in(store, md5), "rb") as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise PedigreeError(f"the listing of data {md5} has over {LARGEST:,} bytes: do not use it")
@@ -51,13 +53,20 @@ def read(store: Any, md5: str) -> dict[tuple[str, ...], str]:
     for path, oid in entries:
         parts = tuple(path.split("/"))
         if reason := "occurs twice" if parts in files else problem(path):
-            raise PedigreeError(f"the listing of data {md5} names {_short(path)}, which {reason}: do not use it")
+            raise PedigreeError(f"the listing of data {md5} names {brief(path)}, which {reason}: do not use it")
         files[parts] = oid
     for parts in files:
         if any(parts[:length] in files for length in range(1, len(parts))):
-            path = _short("/".join(parts))
+            path = brief("/".join(parts))
             raise PedigreeError(f"the listing of data {md5} names {path}, which is below a file: do not use it")
     return files
+
+
+def path_in(store: Any, md5: str) -> str:
+    """Return the path of a listing in a store; raises a DamagedError if `md5` is not the hash of one."""
+    if not MD5.fullmatch(md5.removesuffix(".dir")):
+        raise DamagedError(f"{brief(md5)} is not the hash of a data set: restore it from git")
+    return str(store.oid_to_path(md5))
 
 
 def problem(path: str) -> str:
@@ -65,8 +74,8 @@ def problem(path: str) -> str:
     parts = path.split("/")
     if OUTSIDE.intersection(parts):
         return "is outside its folder"
-    if IGNORED.intersection(parts):
-        return "DVC never pins"
+    if any(part.casefold() in RESERVED for part in parts):
+        return "is in a folder of git or DVC"
     try:
         sizes = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
@@ -74,7 +83,3 @@ def problem(path: str) -> str:
     if "\0" in path or max(sizes) > LONGEST_NAME or sum(sizes) + len(sizes) > LONGEST_PATH:
         return "is not a file name"
     return ""
-
-
-def _short(path: str) -> str:
-    return f"{path[:100]}…" if len(path) > 100 else path

@@ -351,7 +351,8 @@ def _download(version: Version, to: Path) -> Path:
         ) from None
     # Programs that load a version directly from the store, such as MLflow's, leave bytecode there.
     for bytecode in list(downloaded.rglob("__pycache__")):
-        shutil.rmtree(bytecode)
+        if bytecode.is_dir():  # a file of this name is a change, and what was inside another such folder is gone
+            shutil.rmtree(bytecode)
     return downloaded
 
 

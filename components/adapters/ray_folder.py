@@ -5,6 +5,7 @@ It does not import Ray, which reads the settings that come from here when it is 
 
 import ipaddress
 import os
+import platform
 import sys
 import tempfile
 from contextlib import suppress
@@ -21,8 +22,11 @@ from components.runtime import files, locks
 
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Most bytes in the path of a Unix socket."""
-PREFIX, SESSIONS, LOCK = "ray-", "r", "pedigree.lock"
-"""Names of a process's folder, and of Ray's sessions and a lock in it."""
+PREFIX, SESSIONS, LOCK = "ray-", "r", f"{platform.node()}.lock"
+"""Names of a process's folder, and of Ray's sessions and a lock in it.
+
+The lock names its host: on a folder that hosts share, each can tell only of its own processes whether they live.
+"""
 _BELOW = len(f"/{PREFIX}12345678/{SESSIONS}/session_2026-11-29_11-28-43_770505_4194304/sockets/plasma_store")
 """Bytes of such a path below the folder for temporary files."""
 _SHORT = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - a folder of our own below one of them
@@ -90,7 +94,7 @@ def _new() -> Path:
 
 
 def _remove_left(above: Path) -> None:
-    """Remove the folders of killed processes of this account."""
+    """Remove the folders of killed processes of this account on this host."""
     for lock in above.glob(f"{PREFIX}????????/{LOCK}"):
         with suppress(OSError):  # another process has removed it
             # Everyone may write to the folder above, and so could have put a link there.

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -44,7 +44,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
-"""The end of a file's path in DVC's cache, to which data sets are linked if `cache.type` is `symlink`."""
+"""The end of a file's path in a DVC cache, to which data sets are linked if `cache.type` is `symlink`."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,16 @@ class Files:
     """Links to nothing, and entries whose names cannot be written into a list, such as DVC's."""
 
 
-def survey(folder: Path) -> Files:
+def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
     """List a raw folder without opening a file; a folder that does not exist has none.
 
-    A link to a file of the same folder is a file. A hard link is one, too, wherever its other names are: nothing
-    distinguishes it from a copy.
+    A link to a file of the same folder, or of its project's DVC cache, is a file. A hard link is one, too, wherever
+    its other names are: nothing distinguishes it from a copy.
+
+    Args:
+        folder: The folder.
+        cache: Returns the real path of that cache, or an empty string; called only for links to what may be in it.
+            `dvc_data.survey` provides it.
 
     Raises:
         PedigreeError: the folder, or one inside it, is a link or another DVC project, of which DVC pins nothing;
@@ -87,7 +92,7 @@ def survey(folder: Path) -> Files:
                 f"{folder / path.parent} is a DVC project of its own, of which this one pins nothing: remove "
                 f"{folder / path}"
             )
-        elif what := _foreign(entry, own):
+        elif what := _foreign(entry, own, cache):
             foreign.append(f"{printable_name(name)} ({what})")
         elif reason := _reason(name, entry):
             rejected.append(RejectedFile(file=printable_name(name), reason=reason))
@@ -128,8 +133,11 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _foreign(entry: "os.DirEntry[str]", own: str) -> str:
-    """Return what an entry is if it is not a file or folder of the real folder `own`, or else an empty string."""
+def _foreign(entry: "os.DirEntry[str]", own: str, cache: Callable[[], str]) -> str:
+    """Return what an entry is if it is no file or folder of `own`, a real path, or an empty string.
+
+    Links to files of the cache count as such files, too.
+    """
     if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
         return ""  # known without asking the disk
     try:
@@ -137,7 +145,8 @@ def _foreign(entry: "os.DirEntry[str]", own: str) -> str:
     except OSError:  # a link to nothing
         return ""
     target = os.path.realpath(entry.path)
-    if entry.is_symlink() and not target.startswith(f"{own}{os.sep}") and not _CACHED.search(target):
+    cached = _CACHED.search(target) and (folder := cache()) and target.startswith(f"{folder}{os.sep}")
+    if entry.is_symlink() and not target.startswith(f"{own}{os.sep}") and not cached:
         return f"a link to {printable_name(target)}"
     return kind
 

@@ -11,7 +11,6 @@ from components import models, tasks
 from components.adapters import dvc_cache, dvc_data
 from components.adapters.dvc_data import DATA, PIN, Version
 from components.contracts import Task
-from components.datasets import raw_files
 from components.display import brief
 from components.errors import PedigreeError
 from components.models import Listed
@@ -105,7 +104,7 @@ def bring(root: Path, data: DataSet, accept: bool) -> str:
     with dvc_data.alone(root, f"pedigree data {data.name}"):
         pin = dvc_data.pinned_version(root, data.name)
         if not files.filled(root / data.path):
-            raw_files.survey(root / data.path)  # neither it nor the folder above may be a link
+            dvc_data.survey(root / data.path)  # neither it nor the folder above may be a link
             return _rebuild(root, data, None) if accept else _restore(root, data, pin)
         if accept:
             return _pin(root, data, "the present files")
@@ -160,7 +159,7 @@ def bring_raw(root: Path, ancestry: Lineage, folder: Path) -> None:
     own = root / DATA / name
     for here in (own, root / DATA / task.embedded):
         if (raw == NONE and here == own and files.filled(here)) or dvc_data.has_version(here, raw):
-            raw_files.survey(here)
+            dvc_data.survey(here)
             files.link_folder(here, folder)
             return
     folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from components.adapters import dvc_data
 from components.contracts import Manifest, Prepared
-from components.datasets import ingest, raw_files
+from components.datasets import ingest
 from components.errors import PedigreeError
 from components.models import DATA, Model
 from components.runtime import files
@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 def prepare(model: Model, raw: Path, out: Path) -> Prepared:
     """Prepare the raw folder, usually `model.raw`, into `out`, which is replaced only on success."""
-    raw_files.survey(raw)  # outside a DVC project, no hash is computed that would do it
+    dvc_data.survey(raw)  # outside a DVC project, no hash is computed that would do it
     with files.replacing(out) as new:
         before = dvc_data.hash_or_none(raw)
         manifest = model.task.prepare(raw, new, model.params)

@@ -92,25 +92,30 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _expect_own_cache() -> None:
-    """Make the folder from which torch.compile runs the code of earlier trainings, if it is missing.
+    """Make the folders from which torch.compile runs the code of earlier trainings, if they are missing.
 
     Torch would use one that another account has put there: its name below /tmp is known. Some of its caches are
-    there even if TORCHINDUCTOR_CACHE_DIR names another folder (torch/_inductor/codecache.py, `_HEADER_DIR`).
+    there even if TORCHINDUCTOR_CACHE_DIR names another folder (torch/_inductor/codecache.py, `_HEADER_DIR`). With
+    a umask of 002, torch lets the group write to what it makes: that is taken back.
 
     Raises:
-        PedigreeError: it is another account's, or a link, or everyone can write to it.
+        PedigreeError: one is another account's, or a link, or everyone can write to it.
     """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # as slow as torch.compile's own import
 
-    folder = Path(default_cache_dir())
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
-        raise PedigreeError(
-            f"train.compile would run code from {folder}, to which others can write: remove it, set TMPDIR to a "
-            "folder of your own, or set train.compile to false"
-        )
+    usual, chosen = default_cache_dir(), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    for name, variable in ((usual, "TMPDIR"), (chosen or usual, "TORCHINDUCTOR_CACHE_DIR")):
+        folder = Path(name).absolute()
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
+            raise PedigreeError(
+                f"train.compile would run code from {folder}, to which others can write: remove it, set {variable} "
+                "to a folder of your own, or set train.compile to false"
+            )
+        if status.st_mode & stat.S_IWGRP:
+            folder.chmod(0o700)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -404,6 +404,33 @@ def test_a_remote_brings_the_pinned_data_into_the_cache(pinned, tmp_path):
     assert files_below(pinned / ".dvc" / "cache" / "files") == before
 
 
+def test_a_listing_in_the_cache_that_is_not_the_one_it_is_named_for_comes_from_the_remote(pinned, tmp_path):
+    shutil.copytree(pinned / ".dvc" / "cache", tmp_path / "shelf")
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    before = files_below(pinned / ".dvc" / "cache" / "files")
+    version, other = (dvc_data.pinned(pinned, name) for name in SETS)
+    at = [pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:] for md5 in (version, other)]
+    for content in (b"damaged", at[1].read_bytes()):
+        at[0].chmod(0o644)
+        at[0].write_bytes(content)
+        at[0].chmod(0o444)  # as DVC leaves its files: it trusts what is read-only
+        dvc_cache.fetch(pinned, version)
+        assert files_below(pinned / ".dvc" / "cache" / "files") == before
+
+
+def test_a_file_outside_the_cache_is_not_taken_for_a_damaged_listing(pinned, tmp_path):
+    md5 = "../../mine.dir"  # from a lineage, which those who may write to MLflow's store can forge
+    dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
+    with dvc_data.repo_of(pinned) as repo:
+        file = Path(repo.cache.local.oid_to_path(md5))
+    assert file.is_relative_to(pinned)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    with pytest.raises(PedigreeError, match="is not the hash of a data set"):
+        dvc_cache.fetch(pinned, md5)
+    assert file.exists()
+
+
 def test_an_earlier_version_comes_from_the_remote_and_data_stays_as_it_is(pinned, tmp_path):
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))
     dvc(pinned, "push")
@@ -481,7 +508,7 @@ def test_a_version_whose_list_names_a_file_outside_its_folder_is_not_written(pin
     entry = pinned / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}.dir"
     entry.parent.mkdir(parents=True, exist_ok=True)
     entry.write_bytes(listed)
-    with pytest.raises(PedigreeError, match=r"names train/\.\./\.\./escaped\.txt, which is outside its folder"):
+    with pytest.raises(PedigreeError, match=r"names 'train/\.\./\.\./escaped\.txt', which is outside its folder"):
         dvc_cache.write_version(pinned, f"{md5}.dir", tmp_path / "digits")
     assert not list(tmp_path.rglob("escaped.txt"))
 
@@ -568,6 +595,37 @@ def test_whatever_links_dvc_makes_the_data_can_be_pinned_again_and_files_elsewhe
         dvc_data.add(project, "digits")
     assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data" / "digits", project)
     assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in the project", "elsewhere"])
+def test_links_into_the_cache_of_the_project_are_files_and_links_into_that_of_another_are_refused(
+    pinned, tmp_path, elsewhere
+):
+    """Wherever DVC's configuration says that the cache is, and whatever links lead there."""
+    own = pinned / ".dvc" / "cache"
+    if elsewhere:
+        own = own.rename(tmp_path / "own")
+        (tmp_path / "named").symlink_to(own)
+        (pinned / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'named'}\n")
+    (pinned / ".dvc" / "cache").mkdir(exist_ok=True)
+    shutil.copytree(own, tmp_path / "other")
+    file = pinned / "data" / "digits" / "train" / "1.txt"
+    below = dvc_cache_path(file)
+    file.unlink()
+    file.symlink_to(own / below)
+    assert "train/1.txt" in dvc_data.survey(file.parents[1]).readable
+    assert dvc_data.hash_or_none(file.parents[1]) == dvc_data.pinned(pinned, "digits")
+    file.unlink()
+    file.symlink_to(tmp_path / "other" / below)
+    for act in (dvc_data.survey, dvc_data.expect_readable, dvc_data.hash_or_none):
+        with pytest.raises(PedigreeError, match=r"its own files, not train/1\.txt \(a link to .*/other/files/md5/"):
+            act(file.parents[1])
+
+
+def dvc_cache_path(file):
+    """Return where DVC's caches have the content of a file."""
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    return Path("files", "md5", md5[:2], md5[2:])
 
 
 @pytest.mark.long

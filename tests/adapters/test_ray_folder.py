@@ -40,6 +40,15 @@ def test_a_start_removes_the_folder_of_a_killed_process_and_not_that_of_a_live_o
     assert sorted(above.iterdir()) == sorted([live, new])
 
 
+def test_on_a_folder_that_hosts_share_the_folders_of_another_host_stay(above):
+    """Only locks between hosts could tell whether its processes live, and not every shared folder has these."""
+    killed = "import platform; platform.node = lambda: 'other.example'" + KILLED
+    subprocess.run([sys.executable, "-c", killed], cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    (other,) = above.iterdir()
+    new = ray_folder._new()
+    assert sorted(above.iterdir()) == sorted([other, new])
+
+
 def test_what_is_not_of_a_dead_process_stays(above, tmp_path):
     (tmp_path / ray_folder.LOCK).touch()
     planted, own = above / "ray-planted1", above / "ray-training"

@@ -111,7 +111,7 @@ def test_a_changed_number_among_a_versions_files_is_noticed_and_traced(chain, co
 def test_bytecode_that_mlflow_left_beside_a_versions_code_is_no_damage_and_is_not_run(chain, copy):
     version = MlflowClient().get_model_version("digits", str(chain.registered.version))
     (code,) = (copy / "mlruns").glob(f"digits/models/{Path(version.source).name}/**/code/components/training")
-    (code / "__pycache__").mkdir(exist_ok=True)
+    (code / "__pycache__" / "__pycache__").mkdir(parents=True, exist_ok=True)
     (code / "__pycache__" / "model_files.cpython-311.pyc").write_bytes(b"what Python would run")
     version = mlflow_versions.find(f"digits/{chain.registered.version}")
     fetched = mlflow_versions.fetch(version, copy / "build" / "fetched")

@@ -77,12 +77,16 @@ def test_a_hard_link_is_a_file_like_a_copy_wherever_its_other_names_are(raw, tmp
     assert "train/cat/3.png" in survey(raw).readable
 
 
-def test_a_link_into_dvcs_cache_is_a_file_as_dvc_makes_these_where_its_cache_has_links(raw, tmp_path):
-    cached = tmp_path / "cache" / "files" / "md5" / "d4" / "1d8cd98f00b204e9800998ecf8427e"
+def test_a_link_into_the_projects_dvc_cache_is_a_file_and_one_into_another_cache_is_not(raw, tmp_path):
+    store = tmp_path / "cache" / "files" / "md5"
+    cached = store / "d4" / "1d8cd98f00b204e9800998ecf8427e"
     cached.parent.mkdir(parents=True)
     cached.touch()
     (raw / "train" / "cat" / "3.png").symlink_to(cached)
-    assert "train/cat/3.png" in survey(raw).readable
+    assert "train/cat/3.png" in survey(raw, lambda: str(store)).readable
+    for other in ("", str(tmp_path / "cache2" / "files" / "md5"), f"{store}/d"):
+        with pytest.raises(PedigreeError, match=rf"not train/cat/3\.png \(a link to {cached}\): remove them"):
+            survey(raw, lambda other=other: other)
 
 
 def link(target):

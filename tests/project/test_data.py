@@ -203,7 +203,7 @@ def test_a_listing_that_leads_out_of_the_data_set_is_refused_and_nothing_is_writ
     replace_content(at(version), listing)
     pin(project, version)
     with pytest.raises(
-        PedigreeError, match=rf"^the listing of data {version} names \.\./\.\./\.\./outside, which is"
+        PedigreeError, match=rf"^the listing of data {version} names '\.\./\.\./\.\./outside', which is"
     ):
         project_data.bring(project, SET, accept=False)
     assert not list(tmp_path.rglob("outside"))

@@ -142,6 +142,15 @@ def test_a_folder_of_a_version_that_became_a_link_is_a_change_and_leaves_no_copy
     assert list(temporary.iterdir()) == []
 
 
+def test_a_file_named_like_a_folder_of_bytecode_is_a_change_and_ends_no_verification(copy, capsys):
+    for folder in (copy / "mlruns" / "digits" / "models").glob("**/code/components/stages"):
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+        (folder / "__pycache__").write_text("no folder")
+    assert contradicted(copy) == {"files"}
+    assert not versions.verify(copy, None)
+    assert "contradicted" in capsys.readouterr().out
+
+
 def test_a_changed_prepared_array_is_a_contradiction(copy):
     damage(copy / "build" / "digits-chain" / "prepared" / "test.images.npy")
     assert contradicted(copy) == {"prepared"}

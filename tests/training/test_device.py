@@ -43,19 +43,26 @@ def test_a_recurrent_layer_costs_on_a_gpu_what_it_costs_here(directions):
     assert device._gate_flops_cudnn(tuple(x.shape), weights) == pytest.approx(here, rel=0.01)
 
 
+@pytest.mark.parametrize("chosen", [False, True], ids=["usual", "chosen"])
 @pytest.mark.parametrize("others", ["a folder of all", "a link"])
-def test_code_that_others_could_have_compiled_does_not_run(others, tmp_path, monkeypatch):
+def test_code_that_others_could_have_compiled_does_not_run(others, chosen, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # which torch sets when it compiles
+    if chosen:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "new" / "chosen"))
     device._expect_own_cache()
-    (made,) = tmp_path.iterdir()
+    made = tmp_path / "new" / "chosen" if chosen else next(tmp_path.iterdir())
     assert made.stat().st_mode & 0o777 == 0o700
+    made.chmod(0o775)  # as torch leaves it with a umask of 002
     device._expect_own_cache()
+    assert made.stat().st_mode & 0o777 == 0o700
     if others == "a link":
         made.rename(tmp_path / "away")
         made.symlink_to(tmp_path / "away")
     else:
         made.chmod(0o777)
-    with pytest.raises(PedigreeError, match=r"^train\.compile would run code from .*, to which others can write"):
+    remedy = "set TORCHINDUCTOR_CACHE_DIR to a" if chosen else "set TMPDIR to a"
+    with pytest.raises(PedigreeError, match=rf"^train\.compile would run code from {made}, to which .* {remedy}"):
         device._expect_own_cache()
 
 
