@@ -1,4 +1,4 @@
-"""Child programs: check their ports, wait until they answer, restart them, and let none outlive this process."""
+"""Child programs: hold their ports, wait until they answer, restart them, and let none outlive this process."""
 
 import logging
 import socket
@@ -25,14 +25,15 @@ MINUTE, MOST_ENDS = 60.0, 5
 """A child that ends this often within this many seconds is not restarted: systemd's burst (systemd.unit(5))."""
 
 
-def host_and_port(address: str) -> list[str]:
-    """Return the command-line arguments that make a program listen at an address."""
-    parts = urlsplit(address)
-    return ["--host", str(parts.hostname), "--port", str(parts.port)]
+BACKLOG = 2048
+"""Connections that wait for a child, as many as uvicorn lets wait."""
 
 
-def expect_free(address: str, needs: str, flag: str) -> None:
-    """Check that nothing listens at an address.
+def listen(address: str, needs: str, flag: str) -> socket.socket:
+    """Listen at an address for children, which take the connections.
+
+    A port that is free while a child starts or restarts could be taken by another account, which would be sent the
+    login. So this process listens from before the first start to after the last end.
 
     Args:
         address: URL with a host and a port.
@@ -43,26 +44,26 @@ def expect_free(address: str, needs: str, flag: str) -> None:
         PedigreeError: the port is in use, or reserved for root.
     """
     parts = urlsplit(address)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((str(parts.hostname), parts.port or 0))
-        except PermissionError:
-            raise PedigreeError(
-                f"port {parts.port} on {parts.hostname} is reserved for root, but {needs} it: choose one from 1024 "
-                f"with {flag}"
-            ) from None
-        except OSError:
-            raise PedigreeError(
-                f"port {parts.port} on {parts.hostname} is in use, but {needs} it: choose another with {flag}, "
-                "or stop the program that listens there"
-            ) from None
+    try:
+        return socket.create_server((str(parts.hostname), parts.port or 0), backlog=BACKLOG)
+    except PermissionError:
+        raise PedigreeError(
+            f"port {parts.port} on {parts.hostname} is reserved for root, but {needs} it: choose one from 1024 "
+            f"with {flag}"
+        ) from None
+    except OSError:
+        raise PedigreeError(
+            f"port {parts.port} on {parts.hostname} is in use, but {needs} it: choose another with {flag}, "
+            "or stop the program that listens there"
+        ) from None
 
 
 @dataclass
 class _Child:
     arguments: list[str]
     cwd: Path | None
+    inherited: tuple[int, ...]
+    """File descriptor of the socket that it serves, if any."""
     program: subprocess.Popen[bytes]
     url: str
     family: set[Process] = field(default_factory=set)
@@ -94,9 +95,27 @@ class Children:
         for child in self._children.values():
             child.program.wait()
 
-    def start(self, what: str, arguments: list[str], url: str = "", cwd: Path | None = None) -> None:
-        """Start a module; `wait` later waits for it to answer at `url`, if given."""
-        self._children[what] = _Child(arguments, cwd, self._started(arguments, cwd), url)
+    def start(
+        self,
+        what: str,
+        arguments: list[str],
+        url: str = "",
+        cwd: Path | None = None,
+        listening: socket.socket | None = None,
+    ) -> None:
+        """Start a module.
+
+        Args:
+            what: Its name in messages.
+            arguments: For Python.
+            url: Where `wait` later waits for an answer, if given.
+            cwd: Its folder, if it is another than this process's.
+            listening: A socket that it serves, whose file descriptor becomes its last argument.
+        """
+        inherited = (listening.fileno(),) if listening else ()
+        arguments = [*arguments, *map(str, inherited)]
+        program = self._started(arguments, cwd, inherited)
+        self._children[what] = _Child(arguments, cwd, inherited, program, url)
         self._note(self.family())
 
     def wait(self) -> None:
@@ -118,9 +137,13 @@ class Children:
                     )
                 time.sleep(0.2)
 
-    def _started(self, arguments: list[str], cwd: Path | None) -> subprocess.Popen[bytes]:
+    def _started(
+        self, arguments: list[str], cwd: Path | None, inherited: tuple[int, ...]
+    ) -> subprocess.Popen[bytes]:
         # In a session of its own, so that Ctrl-C in the terminal reaches only us and we end the children together.
-        return subprocess.Popen([sys.executable, *arguments], env=self._env, cwd=cwd, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, *arguments], env=self._env, cwd=cwd, pass_fds=inherited, start_new_session=True
+        )
 
     def family(self) -> set[Process]:
         """Return all live children and descendants, including those whose parent is gone."""
@@ -139,14 +162,14 @@ class Children:
         for what, child in self._children.items():
             if child.program.poll() is None:
                 continue
-            # Descendants of a server may hold its port. Flows, which have no URL, go on without their parent.
+            # Descendants of a server may take connections. Flows, which have no URL, go on without their parent.
             if child.url:
                 processes.end(child.family, seconds=1)
             child.ends.append(time.monotonic())
             if len([end for end in child.ends if end > time.monotonic() - MINUTE]) == MOST_ENDS:
                 raise _ended(what, child)
             log.warning("%s ended with exit code %d: restarting it", what, child.program.returncode)
-            child.program = self._started(child.arguments, child.cwd)
+            child.program = self._started(child.arguments, child.cwd, child.inherited)
             self._note(self.family())
 
     def watch(self, look: Callable[[], None] = lambda: None) -> None:

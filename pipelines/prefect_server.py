@@ -1,10 +1,11 @@
-"""Prefect's server, on 127.0.0.1, for callers with its login.
+"""Prefect's server for callers with its login, on a socket that its parent passes.
 
-    python -m pipelines.prefect_server PORT        serve the pages, too, until the process is ended: `pedigree up`
-    python -m pipelines.prefect_server socket FD   serve one process, on the socket that it passes: `pedigree run`
+    python -m pipelines.prefect_server up FD    serve the pages, too, until the process is ended: `pedigree up`
+    python -m pipelines.prefect_server run FD   serve one process: `pedigree run`
 
-The second imports Prefect at once, which takes longest. It starts serving, which creates tables, when it reads its
-login as a line from standard input, and ends when standard input closes: its parent is gone or no longer needs it.
+The first has its login in the environment. The second imports Prefect at once, which takes longest. It starts
+serving, which creates tables, when it reads its login as a line from standard input, and ends when standard input
+closes: its parent is gone or no longer needs it.
 """
 
 import logging
@@ -16,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 from prefect.server.api.server import create_app
@@ -31,43 +31,37 @@ END_SECONDS = 20
 
 def main() -> None:
     """Serve as the arguments say."""
-    if sys.argv[1] == "socket":
-        _serve_one(int(sys.argv[2]))
-    else:
-        _serve(int(sys.argv[1]))
+    serve = {"up": _serve, "run": _serve_one}[sys.argv[1]]
+    with socket.socket(fileno=int(sys.argv[2])) as listening:
+        serve(listening)
 
 
-def _serve(port: int) -> None:
+def _serve(listening: socket.socket) -> None:
     # As `prefect server start` does (prefect.cli._server_utils).
-    with _guarded(addresses.url(port), login.of(Path.cwd())) as settings:
+    with _guarded(listening, os.environ[login.VARIABLE]) as settings:
         config = uvicorn.Config(
             _checked(ephemeral=False),
-            host="127.0.0.1",
-            port=port,
             log_level=settings.server.logging_level.lower(),
             timeout_keep_alive=settings.server.api.keepalive_timeout,
             ws_ping_interval=settings.server.api.websocket_ping_interval,
             ws_ping_timeout=settings.server.api.websocket_ping_timeout,
         )
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=[listening])
 
 
-def _serve_one(descriptor: int) -> None:
+def _serve_one(listening: socket.socket) -> None:
     its_login = _read_line()
     if not its_login:
         return
     threading.Thread(target=_end_with_input, daemon=True).start()
-    with (
-        socket.socket(fileno=descriptor) as listening,
-        _guarded(addresses.url(listening.getsockname()[1]), its_login),
-    ):
+    with _guarded(listening, its_login):
         # As Prefect starts its own (prefect.server.api.server.SubprocessASGIServer).
         config = uvicorn.Config(_checked(ephemeral=True), log_level="error", lifespan="on")
         uvicorn.Server(config).run(sockets=[listening])
 
 
 @contextmanager
-def _guarded(address: str, its_login: str) -> Iterator[Settings]:
+def _guarded(listening: socket.socket, its_login: str) -> Iterator[Settings]:
     """Require the login, and tokens against forged requests, whatever the user's environment says.
 
     Its pages find the API beside themselves, also through a tunnel or proxy, so no other origin needs it.
@@ -75,7 +69,7 @@ def _guarded(address: str, its_login: str) -> Iterator[Settings]:
     updates = {
         "server.api.auth_string": its_login,
         "server.api.csrf_protection_enabled": True,
-        "server.api.cors_allowed_origins": address,
+        "server.api.cors_allowed_origins": addresses.url(listening.getsockname()[1]),
         "server.ui.api_url": "/api",
     }
     with temporary_settings(updates) as settings:

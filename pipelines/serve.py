@@ -1,5 +1,6 @@
 """`pedigree serve`: MLflow's scoring server for one registered version on 127.0.0.1, until Ctrl-C."""
 
+import socket
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from components.adapters import mlflow_store, mlflow_versions
 from components.runtime import presence, processes
 from pipelines import output
-from pipelines.children import Children, expect_free
+from pipelines.children import Children, listen
 
 SERVER = str(Path(mlflow_versions.__file__).with_name("scoring_server.py"))
 """By its path: as a module it would bring this checkout's `components`."""
@@ -24,7 +25,11 @@ def serve(root: Path, address: str, port: int) -> None:
     """
     url = f"http://127.0.0.1:{port}"
     presence.end_orphans(root)  # such as the server of a `pedigree serve` that was killed
-    expect_free(url, "the scoring server needs", "--port")
+    with listen(url, "the scoring server needs", "--port") as listening:
+        _serve(root, address, url, listening)
+
+
+def _serve(root: Path, address: str, url: str, listening: socket.socket) -> None:
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
     what = f"the server of {version.name} version {version.version}"
@@ -32,7 +37,7 @@ def serve(root: Path, address: str, port: int) -> None:
     note = partial(presence.note, presence.notes(root, "serve"))
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, note) as children:
         folder = mlflow_versions.fetch(version, Path(scratch))
-        children.start(what, ["-P", SERVER, str(folder), str(port)], f"{url}/ping", Path(scratch))
+        children.start(what, ["-P", SERVER, str(folder)], f"{url}/ping", Path(scratch), listening)
         children.wait()
         output.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
         request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"

@@ -13,10 +13,13 @@ from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.errors import PedigreeError
 from components.runtime import addresses, files, login
+
+if TYPE_CHECKING:
+    from prefect.settings.legacy import Setting
 
 T = TypeVar("T")
 
@@ -46,6 +49,11 @@ def answers(api: str, its_login: str | None = None) -> bool:
     except httpx.HTTPStatusError as error:
         if error.response.status_code not in (401, 403):
             return False
+        if api == f"{addresses.prefect(Path.cwd())}/api":
+            raise PedigreeError(
+                f"Prefect at {api} has another login than {login.where()}, which was replaced after `pedigree up` "
+                "had started: stop it with Ctrl-C and start it again"
+            ) from None
         raise PedigreeError(
             f"Prefect at {api} requires a login ({error.response.status_code} {error.response.reason_phrase}): set "
             "PREFECT_API_AUTH_STRING or PREFECT_API_KEY, or the header that a gateway asks for in "
@@ -71,7 +79,10 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
     settings()
     check_proxies()
     api, up = os.environ.get("PREFECT_API_URL"), addresses.prefect(Path.cwd())
-    its_login = login.of(Path.cwd()) if up and (not api or api == f"{up}/api") else None
+    if not up:
+        _clear_profile()
+    # Never a new one, with which `up` has not started: Prefect's profile has that of a removed file.
+    its_login = login.read(Path.cwd()) if up and (not api or api == f"{up}/api") else None
     if api and not answers(api, its_login):
         raise PedigreeError(
             f"Prefect does not answer at {api}: start it with `pedigree up`, check Prefect's TLS and proxy "
@@ -119,7 +130,7 @@ class _Own:
         """Spawn a server; it ends at exit, after everything that still reports to it."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             program = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.prefect_server", "socket", f"{listening.fileno()}"],
+                [sys.executable, "-m", "pipelines.prefect_server", "run", f"{listening.fileno()}"],
                 stdin=subprocess.PIPE,
                 pass_fds=[listening.fileno()],
                 start_new_session=True,  # Ctrl-C must not reach it: we still report to it while we end
@@ -254,20 +265,52 @@ def at(api: str, its_login: str | None = None) -> Iterator[None]:
 def in_profile(api: str, its_login: str) -> Iterator[None]:
     """Make the `prefect` command in this checkout use this server while the block runs.
 
-    It reads `.prefect/profiles.toml`, as set in pyproject.toml; `prefect config set` writes there, too.
-    """
-    from prefect.settings import get_current_settings, update_current_profile
+    It reads `.prefect/profiles.toml`, as set in pyproject.toml; `prefect config set` writes there, too. The user's
+    own entries are there again afterwards.
 
+    Raises:
+        PedigreeError: others could read the file, which contains the login.
+    """
+    from prefect.settings import get_current_settings, load_current_profile
+
+    _clear_profile()
     profiles = get_current_settings().profiles_path
     profiles.parent.mkdir(parents=True, exist_ok=True)
     profiles.touch(mode=0o600)
-    profiles.chmod(0o600)  # it may have been created by hand
-    settings: dict[Any, Any] = {"PREFECT_API_URL": api, "PREFECT_API_AUTH_STRING": its_login}
-    update_current_profile(settings)
+    with suppress(PermissionError):  # another account's, which is reported
+        profiles.chmod(0o600)  # it may have been created by hand
+    if what := login.exposed(profiles.stat()):
+        raise PedigreeError(
+            f"{profiles} cannot hold the login of Prefect's server, as it {what}: set PREFECT_PROFILES_PATH to a "
+            "file on a file system that keeps owners and modes"
+        )
+    earlier = load_current_profile().settings
+    _update_profile(api, its_login)
     try:
         yield
     finally:
-        update_current_profile(dict.fromkeys(settings))
+        _update_profile(*(earlier.get(each) for each in _in_profile()))
+
+
+def _clear_profile() -> None:
+    """Remove from Prefect's profile what a `pedigree up` that was killed left there: its address and login."""
+    from prefect.settings import load_current_profile
+
+    _, auth_string = (load_current_profile().settings.get(each) for each in _in_profile())
+    if auth_string and auth_string == login.read(Path.cwd()):
+        _update_profile(None, None)
+
+
+def _in_profile() -> "tuple[Setting, Setting]":
+    from prefect import settings
+
+    return settings.PREFECT_API_URL, settings.PREFECT_API_AUTH_STRING
+
+
+def _update_profile(*values: object) -> None:
+    from prefect.settings import update_current_profile
+
+    update_current_profile(dict(zip(_in_profile(), values, strict=True)))
 
 
 ACCELERATOR = "accelerator"

@@ -1,13 +1,14 @@
 """`pedigree ui`: the MLflow UI of this checkout's runs and versions on 127.0.0.1, until Ctrl-C."""
 
 import os
+import socket
 from functools import partial
 from pathlib import Path
 
 from components.adapters import mlflow_store
 from components.runtime import addresses, login, presence, processes
 from pipelines import output
-from pipelines.children import Children, expect_free, host_and_port
+from pipelines.children import Children, listen
 
 
 def ui(root: Path, port: int) -> None:
@@ -18,32 +19,35 @@ def ui(root: Path, port: int) -> None:
     """
     address = addresses.url(port)
     presence.end_orphans(root)  # such as the server of a `pedigree ui` that was killed
-    expect_free(address, "the MLflow UI needs", "--port")
+    with listen(address, "the MLflow UI needs", "--port") as listening:
+        _ui(root, address, listening)
+
+
+def _ui(root: Path, address: str, listening: socket.socket) -> None:
     mlflow_store.connect(root)
     note = partial(presence.note, presence.notes(root, "ui"))
-    login.of(root)  # a file that others can read is reported here, and not in the server's traceback
-    with Children(processes.environment(**environment()), note) as children:
-        start(children, address)
+    with Children(processes.environment(**environment(login.of(root))), note) as children:
+        start(children, address, listening)
         children.wait()
         with addresses.published(root, address):
             output.echo(f"MLflow       {address}")
-            output.echo(f"login        user:password is in {login.FILE}")
+            output.echo(f"login        user:password is in {login.where()}")
             output.echo("Press Ctrl-C to stop.")
             children.watch()
 
 
-def start(children: Children, address: str) -> None:
-    """Start the MLflow UI as one of these children."""
-    # One worker, which answers in threads: MLflow's default of four takes 6 s and 750 MB more.
-    pages = ["-m", "mlflow", "ui", "--app-name", "pedigree", "--workers", "1", *host_and_port(address)]
-    # The pages read artifacts by themselves. MLflow's proxy for clients would store what they send in the project.
-    children.start("the MLflow UI", [*pages, "--no-serve-artifacts"], f"{address}/health")
+def start(children: Children, address: str, listening: socket.socket) -> None:
+    """Start the MLflow UI as one of these children, on a socket that listens at its address."""
+    # One process, which answers in threads: MLflow's default of four takes 6 s and 750 MB more.
+    pages = ["-m", "components.adapters.mlflow_app"]
+    children.start("the MLflow UI", pages, f"{address}/health", listening=listening)
 
 
-def environment() -> dict[str, str]:
-    """Return MLflow's checks of hosts and origins, which are off or wider in some users' environments.
+def environment(its_login: str) -> dict[str, str]:
+    """Return the login and MLflow's checks of hosts and origins, which are off or wider in some environments.
 
-    The names in MLFLOW_SERVER_ALLOWED_HOSTS, such as a proxy's, are accepted, too, and pages from there.
+    The pages store no artifacts for clients, which would be in the project, and run no jobs for them. The names in
+    MLFLOW_SERVER_ALLOWED_HOSTS, such as a proxy's, are accepted, too, and pages from there.
     """
     given = os.environ.get("MLFLOW_SERVER_ALLOWED_HOSTS", "").split(",")
     named = [name.strip() for name in given if name.strip()]
@@ -51,6 +55,9 @@ def environment() -> dict[str, str]:
     local = [*addresses.HOSTS, *(f"{host.replace('[', '[[]')}:*" for host in addresses.HOSTS)]
     origins = [f"{scheme}://{name}" for name in named for scheme in ("https", "http")]
     return {
+        login.VARIABLE: its_login,
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*local, *named]),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),

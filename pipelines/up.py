@@ -1,18 +1,18 @@
 """`pedigree up`: the Prefect server, the deployments and the MLflow UI on 127.0.0.1, until Ctrl-C."""
 
 import contextvars
+import socket
 import time
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from urllib.parse import urlsplit
 
 from components import models
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.runtime import addresses, locks, login, processes
 from pipelines import crashed, output, server, ui
-from pipelines.children import Children, expect_free
+from pipelines.children import Children, listen
 
 EVERY_SECONDS = 10.0
 """Seconds between two checks for flows whose processes are gone."""
@@ -40,31 +40,39 @@ def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
 
 def _up(root: Path, prefect: str, mlflow: str) -> None:
     crashed.end_children(root)
-    expect_free(prefect, "Prefect's server needs", "--prefect-port")
-    expect_free(mlflow, "the MLflow UI needs", "--mlflow-port")
+    with (
+        listen(prefect, "Prefect's server needs", "--prefect-port") as at_prefect,
+        listen(mlflow, "the MLflow UI needs", "--mlflow-port") as at_mlflow,
+    ):
+        _serve(root, (prefect, at_prefect), (mlflow, at_mlflow))
+
+
+def _serve(root: Path, of_prefect: tuple[str, socket.socket], of_mlflow: tuple[str, socket.socket]) -> None:
+    """Serve at two addresses, with the sockets that listen there."""
+    (prefect, at_prefect), (mlflow, at_mlflow) = of_prefect, of_mlflow
     server.settings()
     server.check_proxies()
     server.check_database()
     mlflow_store.connect(root)
     api, its_login = f"{prefect}/api", login.of(root)
-    env = processes.environment(**server.client(api, its_login), **ui.environment())
+    env = processes.environment(**server.client(api, its_login), **ui.environment(its_login))
     with Children(env, partial(crashed.note_children, root)) as children:
         # Started in parallel, as each takes seconds.
-        serve = ["-m", "pipelines.prefect_server", str(urlsplit(prefect).port)]
-        children.start("Prefect's server", serve, f"{api}/health")
-        ui.start(children, mlflow)
+        serve = ["-m", "pipelines.prefect_server", "up"]
+        children.start("Prefect's server", serve, f"{api}/health", listening=at_prefect)
+        ui.start(children, mlflow, at_mlflow)
         children.wait()
         with (
             server.at(api, its_login),
+            addresses.published(root, mlflow, prefect),  # first: without it, another command clears the profile
             server.in_profile(api, its_login),
-            addresses.published(root, mlflow, prefect),
         ):
             server.set_up()
             crashed.clean_up_own_server(root)  # before anything new is started
             children.start("the deployments", ["-m", "pipelines.deployments"])
             output.echo(f"Prefect      {prefect}")
             output.echo(f"MLflow       {mlflow}")
-            output.echo(f"login        user:password is in {login.FILE}")
+            output.echo(f"login        user:password is in {login.where()}")
             for name in models.names(root):
                 output.echo(f"deployment   prefect deployment run '{name}/local' --watch")
             output.echo("Press Ctrl-C to stop all of it.")

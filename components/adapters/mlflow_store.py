@@ -41,7 +41,7 @@ def connect(root: Path) -> None:
     if not configured:
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # set by MLflow just now; only the user should set it
     if uri.startswith("http"):
-        _expect_server(uri)
+        _expect_server(uri, root)
     else:
         # If several processes create the tables of a new database at once, some of them fail.
         with locks.alone(root / "build" / ".mlflow.lock", "the opening of MLflow's database"):
@@ -103,11 +103,11 @@ def store_beside(root: Path) -> str:
 
 def _with_login_in_environment(uri: str) -> str:
     """Move an address's login to MLflow's environment variables, as addresses are printed; return the rest."""
-    login = urlsplit(uri)
-    if not uri.startswith("http") or login.username is None:
+    parts = urlsplit(uri)
+    if not uri.startswith("http") or parts.username is None:
         return uri
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(login.username)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(login.password or "")
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
     return without_login(uri)
 
 
@@ -115,7 +115,7 @@ _PROBE = "/api/2.0/mlflow/experiments/search"
 """Not /health, which a gateway may not pass on, or may answer without a login."""
 
 
-def _expect_server(uri: str) -> None:
+def _expect_server(uri: str, root: Path) -> None:
     """Ask for what is needed later, with MLflow's own client and so with its TLS settings, login and headers.
 
     Raises:
@@ -138,9 +138,11 @@ def _expect_server(uri: str) -> None:
             f"proxy settings, {other}"
         ) from None
     if answer.status_code in (401, 403):
+        ours = addresses.serves_mlflow(root) and uri.rstrip("/") == addresses.mlflow(root)
+        which = " to the user:password in .prefect/login" if ours else ", or MLFLOW_TRACKING_TOKEN"
         raise PedigreeError(
             f"MLflow at {uri} requires a login ({answer.status_code} {answer.reason}): set "
-            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, {other}"
+            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD{which}, {other}"
         )
     if not answer.ok or not _is_json(answer):
         raise PedigreeError(

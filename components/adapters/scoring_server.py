@@ -1,4 +1,4 @@
-"""python -P scoring_server.py FOLDER PORT: MLflow's scoring server for the registered model in a folder.
+"""python -P scoring_server.py FOLDER FD: MLflow's scoring server for a folder's registered model, on the socket FD.
 
 `mlflow models serve` would serve the same app, but to callers of any host name, and with requests of any size.
 
@@ -6,6 +6,7 @@ As in answering.py, nothing here may import `components`, whose copy in the vers
 """
 
 import asyncio
+import socket
 import sys
 
 import uvicorn
@@ -25,12 +26,13 @@ SECONDS = 60
 """For a request to arrive. A request's head may take any time: uvicorn has no setting for that."""
 
 
-def main(folder: str, port: int) -> None:
+def main(folder: str, descriptor: int) -> None:
     """Serve until the process is ended."""
     app = scoring_server.init(scoring_server.load_model_with_mlflow_config(folder))
     app.add_exception_handler(RecursionError, _too_deep)
     checked = TrustedHostMiddleware(_bounded(app), HOSTS, www_redirect=False)
-    uvicorn.run(checked, host="127.0.0.1", port=port)
+    with socket.socket(fileno=descriptor) as listening:
+        uvicorn.Server(uvicorn.Config(checked)).run(sockets=[listening])
 
 
 async def _too_deep(request: Request, error: Exception) -> PlainTextResponse:

@@ -10,6 +10,7 @@ import pytest
 
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
+from components.runtime import addresses
 from components.runtime.processes import environment
 from pipelines.children import Children
 from tests.conftest import CANARY, with_secrets
@@ -82,6 +83,15 @@ def test_a_server_that_requires_a_login_is_used_with_it_and_asks_for_it_without(
         with pytest.raises(PedigreeError, match=rf"requires a login \({code} .*MLFLOW_TRACKING_TOKEN"):
             connect(address)
         connect(address, MLFLOW_TRACKING_TOKEN="a-token")
+
+
+def test_the_pages_of_this_checkout_ask_for_its_own_login(connect, tmp_path):
+    with (
+        gateway("http://127.0.0.1:9", need=("authorization", "Basic a-login")) as address,
+        addresses.published(tmp_path, address),
+        pytest.raises(PedigreeError, match=r"_PASSWORD to the user:password in .prefect/login, or unset"),
+    ):
+        connect(address)
 
 
 def test_the_page_of_a_login_does_not_pass_for_mlflow(server, connect):

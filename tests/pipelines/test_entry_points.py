@@ -217,8 +217,10 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, i
     assert any(re.match(r"line epoch 2/2  train/loss", message) for message in messages)
 
 
-def test_all_that_is_up_listens_on_loopback_alone(up):
+def test_all_that_is_up_listens_on_loopback_alone_and_its_ports_stay_taken_when_a_server_ends(up, ports):
     assert listening(up.pid) == {"127.0.0.1"}
+    sockets = psutil.Process(up.pid).net_connections("tcp")
+    assert {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN} == set(ports)
 
 
 def password(workspace: Path) -> str:
@@ -348,9 +350,11 @@ def test_a_page_of_another_origin_can_change_nothing_at_mlflow(its, ports, origi
 
 
 def test_a_proxy_that_mlflow_is_to_answer_may_pass_on_its_own_name_and_its_pages(its, ports):
-    headers = {"Host": "mlflow.example", "Authorization": running.basic(its.folder)}
-    headers |= {"Origin": "https://mlflow.example", "Content_Type": "application/json"}
-    assert status(ports[1], "/ajax-api/2.0/mlflow/experiments/search", '{"max_results": 1}', **headers) == 200
+    headers = {"Authorization": running.basic(its.folder), "Content_Type": "application/json"}
+    headers["Origin"] = "https://mlflow.example"
+    for host in ("mlflow.example", "127.0.0.1"):  # the latter where the proxy sends another name than its own
+        headers["Host"] = host
+        assert status(ports[1], "/ajax-api/2.0/mlflow/experiments/search", '{"max_results": 1}', **headers) == 200
 
 
 def test_a_proxy_reaches_prefect_by_the_name_of_this_machine_with_the_origin_of_its_pages(its, ports):
@@ -410,6 +414,26 @@ def test_another_account_of_the_machine_can_use_neither_server_nor_read_the_logi
     finally:
         shutil.rmtree(open_folder)
     assert done.stdout.split() == ["401", "403", "401", *["denied"] * len(files)], done.stderr
+
+
+@pytest.mark.long
+def test_a_server_that_restarts_has_the_login_with_which_up_was_started(workspace, ports, up):
+    known, file = running.basic(workspace), workspace / login.FILE
+    before = file.read_text()
+    file.write_text("ann:another\n")
+    try:
+        for each in psutil.Process(up.pid).children():
+            if "components.adapters.mlflow_app" in each.cmdline():
+                each.kill()
+                each.wait()
+        end = time.monotonic() + 120
+        while True:
+            with suppress(OSError):  # it takes a while
+                assert status(ports[1], EXPERIMENTS, Authorization=known) == 200
+                break
+            assert time.monotonic() < end
+    finally:
+        file.write_text(before)
 
 
 def test_a_parameter_out_of_bounds_is_rejected_before_anything_runs(workspace, its):

@@ -3,14 +3,18 @@
 import base64
 import http.server
 import json
+import os
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_PROFILES_PATH, temporary_settings
+from prefect.settings.profiles import load_current_profile, update_current_profile
 
-from components.runtime import login
+from components.errors import PedigreeError
+from components.runtime import addresses, login
 from components.runtime.processes import environment
 from pipelines import server
 from pipelines.children import Children
@@ -114,6 +118,78 @@ def test_a_teams_server_is_not_sent_the_login_of_this_checkouts_own(home, tmp_pa
         team.shutdown()
     ours, teams = (f"Basic {base64.b64encode(each.encode()).decode()}" for each in (its_login, "team:word"))
     assert list(dict.fromkeys(seen)) == [None, teams, ours]
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """Prefect's profiles in a file of a checkout's own; return the profile's address and login."""
+    monkeypatch.chdir(tmp_path)
+    with temporary_settings({PREFECT_PROFILES_PATH: tmp_path / "profiles.toml"}):
+        yield lambda: [load_current_profile().settings.get(each) for each in ENTRIES]
+
+
+ENTRIES = (PREFECT_API_URL, PREFECT_API_AUTH_STRING)
+TEAM = ["https://prefect.example/api", "team:word"]
+
+
+@pytest.mark.parametrize("earlier", [TEAM, [TEAM[0], None], [None, None]])
+def test_what_the_user_has_in_prefects_profile_is_there_again_after_up(tmp_path, profile, earlier):
+    update_current_profile(dict(zip(ENTRIES, earlier, strict=True)))
+    its_login = login.of(tmp_path)
+    with server.in_profile("http://127.0.0.1:4200/api", its_login):
+        assert profile() == ["http://127.0.0.1:4200/api", its_login]
+        assert (tmp_path / "profiles.toml").stat().st_mode & 0o777 == 0o600
+    assert profile() == earlier
+
+
+def test_a_profile_that_others_can_read_is_never_written_the_login(tmp_path, profile, monkeypatch):
+    its_login = login.of(tmp_path)
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)  # as on file systems without modes
+    (tmp_path / "profiles.toml").touch()
+    os.chmod(tmp_path / "profiles.toml", 0o777)  # noqa: PTH101 - the other one does nothing
+    with (
+        pytest.raises(PedigreeError, match=r"is open to .* \(mode 0777\): set PREFECT_PROFILES_PATH to a file on"),
+        server.in_profile("http://127.0.0.1:4200/api", its_login),
+    ):
+        pass
+    assert profile() == [None, None]
+
+
+@pytest.mark.parametrize("team", [False, True])
+def test_what_a_killed_up_left_in_prefects_profile_is_removed_and_nothing_else_is(tmp_path, profile, team):
+    found = TEAM if team else ["http://127.0.0.1:4200/api", login.of(tmp_path)]
+    update_current_profile(dict(zip(ENTRIES, found, strict=True)))
+    server._clear_profile()
+    assert profile() == (TEAM if team else [None, None])
+
+
+def test_a_command_that_finds_no_up_running_removes_what_a_killed_one_left(tmp_path, profile, monkeypatch):
+    update_current_profile({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_API_AUTH_STRING: login.of(tmp_path)})
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(PedigreeError, match="does not answer"), server.connected(lambda: None, lambda: None):
+        pass
+    assert profile() == [None, None]
+
+
+def test_a_login_that_was_replaced_while_up_runs_is_one_sentence_and_a_removed_one_is_not_created(
+    tmp_path, profile
+):
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(401)
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as up:
+        threading.Thread(target=up.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{up.server_port}"
+        sentence = f"{address}/api has another login than .prefect/login, which was replaced after `pedigree up`"
+        with addresses.published(tmp_path, "http://127.0.0.1:9", address):
+            for _ in range(2):
+                with pytest.raises(PedigreeError, match=sentence), server.connected(lambda: None, lambda: None):
+                    pass
+                assert not (tmp_path / login.FILE).exists()
+        up.shutdown()
 
 
 def test_a_database_of_a_newer_prefect_is_one_sentence_and_one_of_this_prefect_none(backend, home, tmp_path):

@@ -61,7 +61,7 @@ def test_a_link_or_a_pipe_in_the_logins_place_is_rejected(tmp_path):
     file = written(tmp_path, "pedigree:word")
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PedigreeError, match="is a link or cannot be read: remove it"):
+    with pytest.raises(PedigreeError, match=r"is a link or cannot be read \(Too many levels .*\): remove it"):
         login.of(tmp_path)
     file.unlink()
     os.mkfifo(file, 0o600)
@@ -69,8 +69,42 @@ def test_a_link_or_a_pipe_in_the_logins_place_is_rejected(tmp_path):
         login.of(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "word", "pedigree:"])
-def test_a_login_without_a_password_is_rejected(tmp_path, text):
-    written(tmp_path, text)
+@pytest.mark.parametrize("text", [b"", b"word", b"pedigree:", b"ann:word\nann:other\n", b"ann:w\xf6rd"])
+def test_a_login_that_is_not_one_line_of_user_and_password_is_rejected(tmp_path, text):
+    written(tmp_path, "").write_bytes(text)
     with pytest.raises(PedigreeError, match="holds no user:password: remove it"):
         login.of(tmp_path)
+
+
+def stored_without_modes(monkeypatch):
+    """Have each file be open to all accounts, as on file systems that keep neither owners nor modes."""
+    fstat = os.fstat
+
+    def found(descriptor):
+        parts = list(fstat(descriptor))
+        parts[0] |= 0o777
+        return os.stat_result(parts)
+
+    monkeypatch.setattr(os, "fstat", found)
+
+
+def test_a_file_system_without_modes_is_named_with_what_to_do_and_no_login_is_left_there(tmp_path, monkeypatch):
+    stored_without_modes(monkeypatch)
+    with pytest.raises(
+        PedigreeError, match=r"a new file there is open .*\(mode 0777\): set PEDIGREE_LOGIN_FILE to"
+    ):
+        login.of(tmp_path)
+    assert list((tmp_path / ".prefect").iterdir()) == []
+
+
+@pytest.mark.parametrize("named", ["{}/elsewhere/login", "../elsewhere/login"])
+def test_a_login_can_be_in_another_file_which_is_checked_the_same_way(tmp_path, monkeypatch, named):
+    root, file = tmp_path / "project", tmp_path / "elsewhere" / "login"
+    root.mkdir()
+    monkeypatch.setenv(login.ELSEWHERE, named.format(tmp_path))
+    assert login.of(root) == login.read(root) == file.read_text().strip()
+    assert not (root / login.FILE).exists()
+    assert login.where() == "the file that PEDIGREE_LOGIN_FILE names"
+    file.chmod(0o640)
+    with pytest.raises(PedigreeError, match=r"is open to other accounts \(mode 0640\)"):
+        login.of(root)
