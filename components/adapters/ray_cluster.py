@@ -39,7 +39,8 @@ if "RAY_ADDRESS" not in os.environ:
     # Without a token here, Ray would write one into the home folder for all clusters of this user.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    if "RAY_USE_TLS" not in os.environ and "ray" not in sys.modules:  # a worker has read these settings
+    # A worker has read these settings, and needs the key of the process that has started it.
+    if "ray" not in sys.modules and ("RAY_USE_TLS" not in os.environ or ray_folder.inherited()):
         os.environ.update(ray_folder.certificate())
     # The autoscaler's figures are the only port that answers without a token. No setting closes it, but at a port
     # that does not exist Ray goes on without it (ray/autoscaler/v2/monitor.py).

@@ -22,8 +22,8 @@ from components.runtime import files, locks
 
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Most bytes in the path of a Unix socket."""
-PREFIX, SESSIONS, LOCK = "ray-", "r", f"{platform.node()}.lock"
-"""Names of a process's folder, and of Ray's sessions and a lock in it.
+PREFIX, SESSIONS, KEY, LOCK = "ray-", "r", "tls.pem", f"{platform.node()}.lock"
+"""Names of a process's folder, and of Ray's sessions, the key and a lock in it.
 
 The lock names its host: on a folder that hosts share, each can tell only of its own processes whether they live.
 """
@@ -57,11 +57,17 @@ def certificate() -> dict[str, str]:
         .add_extension(loopback, critical=False)
         .sign(key, hashes.SHA256())
     )
-    file = _own() / "tls.pem"
+    file = _own() / KEY
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     file.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + signed.public_bytes(pem))
     names = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
     return {"RAY_USE_TLS": "1"} | dict.fromkeys(names, str(file))
+
+
+def inherited() -> bool:
+    """Return whether the environment names the key of another process, which ends with that one."""
+    file = Path(os.environ.get("RAY_TLS_SERVER_KEY", ""))
+    return file.name == KEY and file.parent.name.startswith(PREFIX)
 
 
 @cache

@@ -40,6 +40,27 @@ def test_a_start_removes_the_folder_of_a_killed_process_and_not_that_of_a_live_o
     assert sorted(above.iterdir()) == sorted([live, new])
 
 
+KEYS = """
+import os, subprocess, sys
+from components.adapters import ray_cluster
+print(os.environ["RAY_TLS_SERVER_KEY"], flush=True)
+if len(sys.argv) > 1:
+    subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+
+
+@pytest.mark.long
+def test_a_process_that_another_one_starts_has_a_key_of_its_own(above, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RAY_TLS") or name == "RAY_USE_TLS"]:
+        monkeypatch.delenv(name)
+    done = subprocess.run(
+        [sys.executable, "-c", KEYS, KEYS], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    first, second = done.stdout.split()
+    assert first != second
+    assert {Path(first).parents[1], Path(second).parents[1]} == {above}
+
+
 def test_on_a_folder_that_hosts_share_the_folders_of_another_host_stay(above):
     """Only locks between hosts could tell whether its processes live, and not every shared folder has these."""
     killed = "import platform; platform.node = lambda: 'other.example'" + KILLED
