@@ -121,7 +121,7 @@ def tree(root: Path) -> Tree:
             changes("--literal-pathspecs", "reset", "--quiet", *from_stdin, "HEAD", stdin=_joined(secret))
         diff = staged("--binary", "--full-index", *paths)
         lines = b"".join(_line(root, name, name in new or name in large) for name in sorted({*large, *secret}))
-    recorded = tuple(name for name in new if name not in secret)
+    recorded = tuple(name for name in new if name not in secret and name not in OUTPUTS)
     return Tree(commit.decode().strip(), lines + diff, recorded, tuple(secret))
 
 

@@ -69,7 +69,7 @@ def test_an_html_artifact_is_served_as_it_was_logged(address, three, store):
 def test_the_pages_store_no_file_that_somebody_sends_for_no_run(address, store):
     for api in ("api", "ajax-api"):
         url = f"{address}/{api}/2.0/mlflow-artifacts/artifacts/sent"
-        request = urllib.request.Request(url, data=b"a file", method="PUT")
+        request = urllib.request.Request(url, data=b"a file", method="PUT", headers={"authorization": basic(store)})
         with pytest.raises(urllib.error.HTTPError, match="503"):
             urllib.request.urlopen(request)
     assert not (store / "mlartifacts").exists()
