@@ -54,7 +54,9 @@ def found(project, tmp_path_factory):
         events = wait_for(lambda: updates(root), process, log)
         inside = ["nsenter", f"--target={process.pid}", "--net", "--mount"]
         stranger = [sys.executable, "-m", "tests.accounts.stranger", str(process.pid)]
-        done = subprocess.run([*inside, *stranger], cwd=ROOT, capture_output=True, text=True, check=False)
+        # Without this variable it is not found: whoever enters other folders is at their root.
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*inside, *stranger], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         wait_for(lambda: updates(root) > events, process, log)
         process.send_signal(signal.SIGINT)
