@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,17 @@ def test_preparing_twice_gives_the_same_arrays_and_says_so_by_their_hash(each, t
     assert min(split.samples for split in again.manifest.splits.values()) > 0
     for file in each.prepared.folder.iterdir():
         assert (tmp_path / "prepared" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_file_whose_name_cannot_be_pinned_is_rejected_and_changes_nothing_that_is_prepared(each, tmp_path):
+    raw, before = tmp_path / "raw", each.prepared
+    shutil.copytree(each.raw, raw)
+    file = next(path for path in sorted(raw.rglob("*")) if path.suffix in (".png", ".txt", ".wav"))
+    shutil.copyfile(file, file.with_name(os.fsdecode(b"\xe9") + file.name))
+    after = prepare.prepare(each.model, raw, tmp_path / "prepared")
+    assert after.manifest.splits == before.manifest.splits
+    (rejected,) = (file for file in after.manifest.rejected if file not in before.manifest.rejected)
+    assert rejected.reason == "its name is not UTF-8: rename it"
 
 
 def test_data_that_are_split_anew_are_tested_on_other_samples_and_the_stage_says_so(each, tmp_path, caplog):

@@ -83,11 +83,8 @@ def contents(raw: Path, file: str, kind: str) -> bytes:
         kind: What the file should be, such as "an image".
 
     Raises:
-        Unusable: the name is invalid, it is not a file but, for instance, a pointer to it, or it is over a gigabyte
-            or unreadable.
+        Unusable: it is not a file but, for instance, a pointer to it, or it is over a gigabyte or unreadable.
     """
-    if re.search("[\n\r\ud800-\udfff]", file):  # surrogates stand for bytes that are not UTF-8
-        raise Unusable("its name is not UTF-8, or has a line break in it")
     path = raw / file
     try:
         if not path.is_file():

@@ -94,7 +94,7 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
             )
         elif what := _foreign(entry, own, cache):
             foreign.append(f"{printable_name(name)} ({what})")
-        elif reason := _reason(name, entry):
+        elif reason := _defect(name, entry):
             rejected.append(RejectedFile(file=printable_name(name), reason=reason))
         elif not is_folder and all(map(shown, path.parts)):
             readable.append(name)
@@ -151,8 +151,8 @@ def _foreign(entry: "os.DirEntry[str]", own: str, cache: Callable[[], str]) -> s
     return kind
 
 
-def _reason(name: str, entry: "os.DirEntry[str]") -> str:
-    """Return why an entry cannot be read or pinned, or an empty string."""
+def _defect(name: str, entry: "os.DirEntry[str]") -> str:
+    """Return why an entry, by its name or path, cannot be pinned, or an empty string."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -167,16 +167,29 @@ def _reason(name: str, entry: "os.DirEntry[str]") -> str:
     return ""
 
 
-def visible(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the names in a folder, except hidden and system files, and whether each is a folder, in any order.
+def expect_target(file: Path) -> None:
+    """Check that a file that decides the splits is not a link to nothing, which would count as no file.
 
-    A folder that does not exist has none.
+    Raises:
+        PedigreeError: it is.
+    """
+    if file.is_symlink() and not file.exists():
+        raise PedigreeError(
+            f"{file} is a link to nothing: bring back the file that it links to, or remove the link"
+        )
+
+
+def visible(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the names in a folder, and whether each is a folder, in any order.
+
+    Left out are hidden and system files, and what `survey` rejects: it is not pinned, so no draw of a split may
+    depend on it. A folder that does not exist has none.
     """
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if shown(entry.name):
+            if shown(entry.name) and not _defect(entry.name, entry):
                 yield entry.name, _is_folder(entry)
 
 

@@ -20,15 +20,21 @@ MANIFEST = "manifest.json"
 
 def prepare(model: Model, raw: Path, out: Path) -> Prepared:
     """Prepare the raw folder, usually `model.raw`, into `out`, which is replaced only on success."""
-    dvc_data.survey(raw)  # outside a DVC project, no hash is computed that would do it
+    unpinned = dvc_data.survey(raw).rejected
     with files.replacing(out) as new:
         before = dvc_data.hash_or_none(raw)
-        manifest = model.task.prepare(raw, new, model.params)
+        try:
+            manifest = model.task.prepare(raw, new, model.params)
+        except PedigreeError:
+            if unpinned:  # perhaps the reason why there is too little
+                log.warning(f"prepare {model.name}: {ingest.rejections(unpinned)}")
+            raise
         if dvc_data.hash_or_none(raw) != before:
             raise PedigreeError(f"{raw} was changed while it was read: run the same command again")
         pinned = before != NONE and dvc_data.pinned(model.root, model.data) == before
         identity = {"raw": before, "pinned": pinned, "data": model.data}
-        manifest = manifest.model_copy(update=identity | {"note": _note(model, manifest)})
+        rejected = sorted([*unpinned, *manifest.rejected], key=lambda each: each.file)
+        manifest = manifest.model_copy(update=identity | {"rejected": rejected, "note": _note(model, manifest)})
         files.write_json(new / MANIFEST, manifest.model_dump())
         files.seal(new)
     if manifest.drawn:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from components.datasets.ingest import Unusable, not_pointer
-from components.datasets.raw_files import SPLITS, listed, split_of, visible
+from components.datasets.raw_files import SPLITS, expect_target, listed, split_of, visible
 from components.display import printable_name
 from components.errors import PedigreeError
 from components.text.params import TextPrepareParams
@@ -96,7 +96,7 @@ def splits(raw: Path, params: TextPrepareParams) -> dict[str, Text]:
 
     Raises:
         PedigreeError: there is no text, two files are the same split, or one is empty, is not UTF-8, or is only a
-            pointer to its content.
+            link or a pointer to content that is not there.
     """
     given = _given(raw)
     entire = {split: Text(tuple(map(whole, files))) for split, files in given.items()}
@@ -123,6 +123,9 @@ def has_own(raw: Path, split: str) -> bool:
 
 def _given(raw: Path) -> dict[str, list[Path]]:
     """Return the files of each split that has some; those of train are to be cut if others have none."""
+    for file in raw.glob("*"):
+        if file.suffix.lower() == ".txt" and split_of(file.stem):
+            expect_target(file)
     files = [file for file in _visible(raw) if file.suffix.lower() == ".txt"]
     named = _by_split(files)
     if not files:

@@ -235,17 +235,6 @@ def test_a_file_that_may_not_be_read_is_rejected(raw, out):
     assert prepare(raw, out, test=["a", "b"])[1] == {"b": "unreadable: Permission denied"}
 
 
-@pytest.mark.parametrize("name", [b"\xff.wav", b"a\nb.wav", b"a\rb.wav"])
-def test_a_name_that_cannot_stand_in_a_list_is_rejected_and_can_be_written_as_json(raw, out, name):
-    write(raw, a=[1])
-    (raw / os.fsdecode(name)).write_bytes(b"\2")
-    _, rejected = prepare(raw, out, test=["a", os.fsdecode(name)])
-    (file,) = rejected
-    assert rejected[file] == "its name is not UTF-8, or has a line break in it"
-    rejection = RejectedFile(file=file, reason=rejected[file])
-    assert RejectedFile.model_validate_json(rejection.model_dump_json()) == rejection
-
-
 def test_names_in_any_language_are_kept(raw, out):
     name = "Фото 1\u202fPM \u2028é.wav"
     (raw / name).write_bytes(b"\2")

@@ -1,5 +1,6 @@
 """The prepare stage: what is hashed is what is read."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from components.adapters import dvc_data
+from components.contracts import Manifest
 from components.errors import PedigreeError
 from components.jobs import provenance
 from components.stages import prepare
@@ -93,14 +95,34 @@ def test_a_linked_class_is_neither_trained_on_nor_pinned(model, tmp_path):
             refused()
 
 
-def test_broken_entries_are_rejected_and_the_rest_is_prepared_and_known_by_its_hash(model):
+def test_broken_entries_are_rejected_and_the_rest_is_prepared_and_known_by_its_hash(model, caplog):
     before = dvc_data.hash_of(model.raw, model.root)
     folder = model.raw / "train" / "0"
     (folder / "gone.png").symlink_to("nowhere")
+    for loop in (model.raw / "loop", folder.parent / "loop", folder / "loop.png"):
+        loop.symlink_to(loop.name)
     (folder / os.fsdecode(b"caf\xe9.png")).touch()
+    caplog.set_level(logging.INFO, "pedigree.prepare")
     manifest = prepared(model).manifest
     assert manifest.raw == before
-    assert len(manifest.rejected) == 2
+    assert {each.file: each.reason for each in manifest.rejected} == {
+        "loop": "a link to nothing: remove it",
+        "train/0/caf\\udce9.png": "its name is not UTF-8: rename it",
+        "train/0/gone.png": "a link to nothing: remove it",
+        "train/0/loop.png": "a link to nothing: remove it",
+        "train/loop": "a link to nothing: remove it",
+    }
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert "5 files rejected: 4 a link to nothing (such as loop), 1 its name is not UTF-8" in caplog.messages[-1]
+
+
+def test_what_cannot_be_pinned_is_named_where_nothing_else_is_there(model, caplog):
+    for file in [path for path in model.raw.rglob("*") if path.is_file()]:
+        file.rename(file.with_name(os.fsdecode(b"\xe9") + file.name))
+    with pytest.raises(PedigreeError, match="no images"):
+        prepared(model)
+    assert "files rejected" in caplog.messages[-1]
+    assert "its name is not UTF-8 (such as test/0/" in caplog.messages[-1]
 
 
 def test_broken_entries_are_named_when_data_are_pinned(model):

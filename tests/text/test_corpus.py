@@ -146,11 +146,22 @@ def test_a_text_that_only_stands_for_a_file_is_an_error_with_the_remedy(tmp_path
         splits(tmp_path, values().prepare)
 
 
-def test_pipes_broken_links_and_folders_beside_the_texts_are_listed(tmp_path):
+def test_pipes_and_folders_beside_the_texts_are_listed_and_what_cannot_be_pinned_is_not_read(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
     os.mkfifo(tmp_path / "pipe.txt")
+    for name in (os.fsdecode(b"a\xe9.txt"), "a\nb.txt"):
+        (tmp_path / name).write_text(TEXT)
     (tmp_path / "gone.txt").symlink_to("nowhere")
     (tmp_path / "loop.txt").symlink_to("loop.txt")
     (tmp_path / "more").mkdir()
     texts = splits(tmp_path, values().prepare)
-    assert strays(tmp_path, texts) == ["gone.txt", "loop.txt", "more", "pipe.txt"]
+    assert {text.names for text in texts.values()} == {str(tmp_path / "text.txt")}
+    assert strays(tmp_path, texts) == ["more", "pipe.txt"]
+
+
+@pytest.mark.parametrize("name", ["train.txt", "Valid.txt", "test.txt"])
+def test_a_text_of_a_split_that_is_a_link_to_nothing_is_an_error_and_does_not_count_as_absent(tmp_path, name):
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / name).symlink_to("nowhere")
+    with pytest.raises(PedigreeError, match=f"{name} is a link to nothing: bring back the file that it links to"):
+        splits(tmp_path, values().prepare)

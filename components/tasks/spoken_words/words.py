@@ -66,6 +66,8 @@ def survey(raw: Path, options: SpeechPrepareParams) -> Survey:
     words = list(folders.values())
     _check(raw, words, files)
     speaker = options.speaker if len(set(groups.found(files, options.speaker, "speaker").values())) > 1 else ""
+    for name in LISTS.values():
+        raw_files.expect_target(raw / name)
     lists = {} if options.resplit else {split: name for split, name in LISTS.items() if (raw / name).is_file()}
     _report_speakers(raw, files, speaker, lists)  # before an error that a wrong pattern may cause
     parts = _listed(raw, lists, folders, files)
