@@ -462,7 +462,7 @@ def repair(root: Path) -> None:
     presence.end_orphans(root)
     for file, read in (
         (root / FOLDER / "tmp" / "rwlock", json.load),
-        (root / LOCK, YAML(typ="safe", pure=True).load),
+        (root / LOCK, YAML(typ="safe").load),  # by libyaml, as the file has thousands of lines
     ):
         if _torn(file, read):
             time.sleep(MOMENT)  # another environment's DVC may be writing it

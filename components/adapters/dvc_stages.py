@@ -1,8 +1,9 @@
-"""The code dependencies of the stages in dvc.yaml: exactly the modules that each stage imports.
+"""The code dependencies of the stages in dvc.yaml: the modules and packages that each stage imports.
 
 DVC runs a stage again when a file in its `deps` has changed, but does not follow imports. This module derives
-`deps` from the import graph, including imports inside functions. A package that a stage imports completely is one
-dependency, its folder, because the time of a `dvc repro` with nothing to do grows with the number of dependencies.
+`deps` from the import graph, including imports inside functions. A package is one dependency, its folder, although
+a stage may import only some of its modules, because the time of a `dvc repro` with nothing to do grows with the
+number of dependencies.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
@@ -19,18 +20,15 @@ from components.errors import PedigreeError
 from components.runtime import files
 from components.trust.imports import CODE, imported, of_imports
 
-if TYPE_CHECKING:
-    import grimp
-
 FILE = "dvc.yaml"
 OWN = f"{CODE}/tasks/${{item.task}}"
 """The folder of the task of a stage's model, as dvc.yaml names it; a task's `TASK` imports all of it."""
-_BY_PATH = {"register": f"{CODE}.adapters.served_model"}
-"""Code that a stage hands to MLflow as a file: no import leads to it."""
+_BY_MODULE = ("stages", "tasks")
+"""Packages whose modules have little to do with each other."""
 
 
 def differences(root: Path) -> list[str]:
-    """Return a sentence for each stage of dvc.yaml whose deps are not the modules that it imports.
+    """Return a sentence for each stage of dvc.yaml whose deps are not what it imports.
 
     Raises:
         PedigreeError: dvc.yaml is missing or invalid.
@@ -46,7 +44,7 @@ def differences(root: Path) -> list[str]:
 
 
 def write(root: Path) -> None:
-    """Make the deps of every stage of dvc.yaml the modules that it imports; all else stays, comments too.
+    """Make the deps of every stage of dvc.yaml what it imports; all else stays, comments too.
 
     Raises:
         PedigreeError: dvc.yaml is missing, or is not what DVC could read.
@@ -73,8 +71,8 @@ def _stages(root: Path, tree: Any) -> Iterator[tuple[str, list[Any], set[str]]]:
         script = f"{CODE}.stages.{stage}"
         if script not in graph.modules:  # a stage that somebody added, with a command of another kind
             continue
-        roots = [f"{CODE}.__main__", script, *inside, *filter(None, [_BY_PATH.get(stage)])]
-        wanted = _paths(imported(roots, graph) - inside, graph, root)
+        roots = [f"{CODE}.__main__", script, *inside]
+        wanted = {_path(module, root) for module in imported(roots, graph) - inside}
         try:
             deps = tree["stages"][stage]["do"]["deps"]
         except (KeyError, TypeError):
@@ -86,16 +84,11 @@ def _stages(root: Path, tree: Any) -> Iterator[tuple[str, list[Any], set[str]]]:
         yield stage, deps, {OWN, *wanted}
 
 
-def _paths(modules: Iterable[str], graph: grimp.ImportGraph, root: Path) -> set[str]:
-    """Return the paths of modules; a package of which all modules are given is its folder."""
-    modules = {*modules}
-    whole = {package for package in modules if (inside := graph.find_descendants(package)) and inside <= modules}
-    below = {module for package in whole for module in graph.find_descendants(package)}
-    files_of = {_path(module, root) for module in modules - whole - below}
-    return files_of | {package.replace(".", "/") for package in whole - below}
-
-
 def _path(module: str, root: Path) -> str:
+    """Return the folder of the module's package, or the module's file."""
+    package = "/".join(module.split(".")[:2])
+    if package != CODE and (root / package).is_dir() and package.removeprefix(f"{CODE}/") not in _BY_MODULE:
+        return package
     path = module.replace(".", "/")
     return f"{path}/__init__.py" if (root / path).is_dir() else f"{path}.py"
 
