@@ -34,6 +34,8 @@ STAGES = {"prepare": 1.0, "train": 25.0, "evaluate": 1.5, "register": 1.0}
 """Stages, and the maximum seconds from the start of each to a fault."""
 PLANNED = (2, 4, 1, 1)
 """Relative number of faults planned for each stage; one that comes too late hits a later stage."""
+PATIENCE = 90.0
+"""Seconds until a process counts as left behind: Ray's agents end a minute after their driver was killed."""
 OF_UP = ("the serving process", "Prefect's server")
 ANYWHERE = ("the driver", *OF_UP)
 IN_TRAINING = ("a training worker", "the raylet")
@@ -214,12 +216,19 @@ def _runs(folder: Path, flows: int) -> list[str]:
 
 
 def orphans(folder: Path) -> list[str]:
-    """Return the command lines of processes that run in a folder."""
+    """Return the command lines of processes that still run in a folder when those of a killed Ray have ended."""
+    end = time.monotonic() + PATIENCE
+    while (found := _running(folder)) and time.monotonic() < end:
+        time.sleep(1)
+    return found
+
+
+def _running(folder: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
             if Path(process.cwd()).is_relative_to(folder) and process.pid != os.getpid():
-                found.append(" ".join(process.cmdline())[:80])
+                found.append(" ".join(process.cmdline())[:300])
         except (psutil.Error, OSError):
             continue
     return found
