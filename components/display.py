@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 _INVISIBLE = (
@@ -68,3 +69,13 @@ def brief(value: Any) -> str:
     except ValueError:  # Python writes out no whole number of more than 4,300 digits
         return f"a value of type {type(value).__name__} that is too long to show"
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+MOST_PROBLEMS = 20
+"""Most problems that a message lists."""
+
+
+def first(problems: Sequence[str]) -> list[str]:
+    """Return at most `MOST_PROBLEMS` problems for a message, and the number of further ones as a last entry."""
+    more = len(problems) - MOST_PROBLEMS
+    return [*problems[:MOST_PROBLEMS], *([f"and {more:,} more"] if more > 0 else [])]

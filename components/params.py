@@ -13,7 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from components.display import brief
+from components.display import brief, first
 from components.errors import PedigreeError
 
 FILE = "params.yaml"
@@ -420,8 +420,8 @@ def validate(model: type[P], values: Values, root: tuple[str, ...]) -> P:
         path, problem = _problem(model, root, details)
         problems.setdefault(path, []).append(problem)
     lines = [f"{values.location(path)}: {' or '.join(texts)}" for path, texts in problems.items()]
-    count = "one problem" if len(lines) == 1 else f"{len(lines)} problems"
-    raise PedigreeError("\n  ".join([f"{count} with the parameters:", *lines]))
+    count = "one problem" if len(lines) == 1 else f"{len(lines):,} problems"
+    raise PedigreeError("\n  ".join([f"{count} with the parameters:", *first(lines)]))
 
 
 def expect_current(values: Values, root: tuple[str, ...]) -> None:

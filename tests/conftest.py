@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -221,6 +221,26 @@ def chain_of(project: Path) -> Callable[[str], Chain]:
 def chain(chain_of: Callable[[str], Chain]) -> Chain:
     """The chain of digits, for what is the same whatever the model."""
     return chain_of("digits")
+
+
+@pytest.fixture
+def deepened() -> Iterator[Callable[[Path, int], None]]:
+    """Make folders in one another in an existing folder, with a file in the deepest."""
+    parents: list[Path] = []
+
+    def deepen(folder: Path, levels: int) -> None:
+        parents.append(folder)
+        opened = os.open(folder, os.O_DIRECTORY)
+        for _ in range(levels):
+            os.mkdir("d", dir_fd=opened)
+            inner = os.open("d", os.O_DIRECTORY, dir_fd=opened)
+            os.close(opened)
+            opened = inner
+        os.close(os.open("1.png", os.O_CREAT, dir_fd=opened))
+        os.close(opened)
+
+    yield deepen
+    subprocess.run(["rm", "-r", *parents], check=True)  # pytest's own removal recurses
 
 
 def with_secrets(folder: Path) -> list[Path]:

@@ -3,10 +3,12 @@
 import http.server
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +40,20 @@ def test_an_audit_that_is_required_fails_without_a_network():
     done = audit(**UNREACHABLE, AUDIT="required")
     assert done.returncode == 1
     assert done.stderr.startswith("pip-audit: no network (requests.exceptions.ProxyError")
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_an_index_without_data_on_any_package_is_a_skipped_audit_and_fails_a_required_one(
+    monkeypatch, capsys, required
+):
+    monkeypatch.setenv("AUDIT", "required" if required else "")
+    packages = [{"name": name, "skip_reason": "not found on the index"} for name in ("jinja2", "torch")]
+    answer = SimpleNamespace(stdout=json.dumps({"dependencies": packages}), stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
+    assert runpy.run_path(str(ROOT / ".ci" / "audit.py"))["main"]([]) == required
+    said = capsys.readouterr()
+    assert "the index has data on none of the 2 packages" in (said.err if required else said.out)
+    assert ("skipped" in said.out) != required
 
 
 def test_a_failure_that_is_not_the_networks_fails_the_check():

@@ -55,6 +55,13 @@ def test_all_problems_are_reported_at_once(values):
         assert f"models.digits.{key} = " in text
 
 
+def test_of_many_problems_twenty_are_listed_and_the_others_counted(values):
+    text = problems(values, *(f"train.key{number}=1" for number in range(3000)))
+    assert text.startswith("3,000 problems with the parameters:")
+    assert len(text.splitlines()) == 22
+    assert text.endswith("\n  and 2,980 more")
+
+
 def test_a_batch_that_cannot_be_divided_among_the_workers_is_rejected(values):
     text = problems(values, "train.batch_size=100", "train.workers=3")
     assert "multiple of 3" in text

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from components.datasets.raw_files import DEEPEST
 from components.display import brief
 from components.errors import DamagedError, PedigreeError
 
@@ -74,6 +75,8 @@ def problem(path: str) -> str:
     parts = path.split("/")
     if OUTSIDE.intersection(parts):
         return "is outside its folder"
+    if len(parts) > DEEPEST + 1:
+        return f"is over {DEEPEST} levels of folders deep"
     if any(part.casefold() in RESERVED for part in parts):
         return "is in a folder of git or DVC"
     try:

@@ -51,6 +51,7 @@ class ServedModel(PythonModel):
         """
         # As in `load_context`: what is imported as `components` may be a program's own package.
         from components.contracts import Rejected
+        from components.display import first
         from components.errors import PedigreeError
 
         # A table without columns also has rows, which to_dict("records") would omit.
@@ -61,7 +62,7 @@ class ServedModel(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from error
         reasons = [f"row {i}: {each.reason}" for i, each in enumerate(answers) if isinstance(each, Rejected)]
         if reasons and len(reasons) == len(answers):
-            raise MlflowException.invalid_parameter_value("\n".join(reasons))
+            raise MlflowException.invalid_parameter_value("\n".join(first(reasons)))
         if not reasons:
             return pd.DataFrame(answers)
         columns = next(list(each) for each in answers if not isinstance(each, Rejected))

@@ -37,6 +37,11 @@ SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", 
 """Names of a split's folder, in small letters."""
 NESTED = ".dvc"
 """A folder of this name makes DVC take its parent for another project, of which it pins nothing."""
+DEEPEST = 200
+"""Most levels of folders: DVC recurses, and so do Python's functions, which may at most 1,000 times.
+
+`shutil.copytree` makes two calls for each level, and prefect's own calls come on top.
+"""
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -71,7 +76,7 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
     Raises:
         PedigreeError: the folder, or one inside it, is a link or another DVC project, of which DVC pins nothing;
             it holds a link to a file elsewhere, whose content would leave with the data, or a pipe, socket or
-            device, which may never end; or it may not be read.
+            device, which may never end; or it may not be read, or has over `DEEPEST` levels of folders.
     """
     for each in (folder, folder.parent):
         if each.is_symlink():
@@ -83,7 +88,7 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
     links: list[str] = []
     foreign: list[str] = []
     own = os.path.realpath(folder)
-    for path, entry in _walk(folder, PurePath()) if folder.is_dir() else ():
+    for path, entry in _walk(folder) if folder.is_dir() else ():
         name, is_folder = path.as_posix(), _is_folder(entry)
         if is_folder and entry.is_symlink():
             links.append(name)
@@ -110,20 +115,29 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
     return Files(frozenset(readable), tuple(sorted(rejected, key=lambda each: each.file)))
 
 
-def _walk(folder: Path, below: PurePath) -> Iterator[tuple[PurePath, "os.DirEntry[str]"]]:
-    try:
-        opened = os.scandir(folder / below)
-    except PermissionError:
-        if all(map(shown, below.parts)):
+def _walk(folder: Path) -> Iterator[tuple[PurePath, "os.DirEntry[str]"]]:
+    """Yield each entry below a folder, with its path below it, in any order."""
+    waiting = [PurePath()]
+    while waiting:
+        below = waiting.pop()
+        if len(below.parts) > DEEPEST:
             raise PedigreeError(
-                f"{folder / below} cannot be read: allow yourself to read it, or move it away"
-            ) from None
-        return  # only root may open lost+found
-    with opened as entries:
-        for entry in entries:
-            yield below / entry.name, entry
-            if entry.is_dir(follow_symlinks=False) and entry.name != NESTED:
-                yield from _walk(folder, below / entry.name)
+                f"{folder} has over {DEEPEST} levels of folders, more than DVC can pin, in "
+                f"{'/'.join(below.parts[:3])}: move the deepest up, or away"
+            )
+        try:
+            opened = os.scandir(folder / below)
+        except PermissionError:
+            if all(map(shown, below.parts)):
+                raise PedigreeError(
+                    f"{folder / below} cannot be read: allow yourself to read it, or move it away"
+                ) from None
+            continue  # only root may open lost+found
+        with opened as entries:
+            for entry in entries:
+                yield below / entry.name, entry
+                if entry.is_dir(follow_symlinks=False) and entry.name != NESTED:
+                    waiting.append(below / entry.name)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

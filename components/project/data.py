@@ -11,7 +11,7 @@ from components import models, tasks
 from components.adapters import dvc_cache, dvc_data
 from components.adapters.dvc_data import DATA, PIN, Version
 from components.contracts import Task
-from components.display import brief
+from components.display import brief, first
 from components.errors import PedigreeError
 from components.models import Listed
 from components.params import nearest
@@ -82,7 +82,7 @@ def bring_all(root: Path, wanted: Sequence[str], accept: bool, everything: bool 
         except PedigreeError as error:
             problems.append(str(error))
     if problems:
-        raise PedigreeError("\n  ".join(problems))
+        raise PedigreeError("\n  ".join(first(problems)))
 
 
 def bring(root: Path, data: DataSet, accept: bool) -> str:

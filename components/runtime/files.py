@@ -176,8 +176,16 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def filled(folder: Path) -> bool:
-    """Return whether a folder contains a file at any depth."""
-    return any(path.is_file() for path in folder.rglob("*"))
+    """Return whether a folder contains a file at any depth, including those at which `rglob` cannot recurse."""
+    waiting = [folder]
+    while waiting:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            for path in waiting.pop().iterdir():
+                if path.is_file():
+                    return True
+                if path.is_dir() and not path.is_symlink():
+                    waiting.append(path)
+    return False
 
 
 def sha256(path: Path) -> str:

@@ -392,6 +392,22 @@ def test_a_cache_without_one_of_the_files_does_not_hold_the_data(pinned):
     assert not dvc_cache.holds(pinned, None)
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://bob:p/CANARY@host", "the address of DVC's remote shelf is not a valid address"),
+        ("s3://bob:pw CANARY@bucket", "the address of DVC's remote shelf is not a valid address"),
+        ("http://[bob:CANARY@host", "dvc failed: config file error: not a valid value"),
+    ],
+)
+def test_an_address_of_a_remote_that_cannot_be_parsed_is_refused_and_never_shown(tmp_path, capfd, address, said):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text(f"[core]\nremote = shelf\n['remote \"shelf\"']\nurl = '{address}'\n")
+    with pytest.raises(PedigreeError, match=said) as refused:
+        dvc_cache.has_remote(tmp_path)
+    assert "CANARY" not in f"{refused.value}{''.join(capfd.readouterr())}"
+
+
 def test_a_remote_brings_the_pinned_data_into_the_cache(pinned, tmp_path):
     assert not dvc_cache.has_remote(pinned)
     dvc(pinned, "remote", "add", "-d", "shelf", str(tmp_path / "shelf"))

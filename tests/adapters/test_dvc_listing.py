@@ -63,6 +63,7 @@ def test_a_listing_gives_the_paths_and_hashes_of_its_files(store):
         (["half \ud800.png"], "which is not a file name"),
         (["n" * 100_000], "names 'n{40,50}...n{40,50}', which is not a file name"),
         (["/".join(["n" * 100] * 50)], "which is not a file name"),
+        ([f"{'d/' * 201}1.png"], "which is over 200 levels of folders deep"),
         (["1.png", "2.png", "1.png"], "names '1.png', which occurs twice"),
         (["train/1.png/2.png", "train/1.png"], "names 'train/1.png/2.png', which is below a file"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.datasets import raw_files
 from components.datasets.raw_files import by_name, survey, visible
 from components.errors import PedigreeError
 
@@ -219,6 +220,24 @@ def test_a_systems_own_folder_that_only_root_may_open_is_passed_over(raw, monkey
 def test_a_folder_that_may_not_be_read_is_an_error_that_names_it(raw, monkeypatch):
     closed(monkeypatch, raw / "train" / "cat")
     with pytest.raises(PedigreeError, match=r"digits/train/cat cannot be read: allow yourself to read it, or move"):
+        survey(raw)
+
+
+TOO_DEEP = "has over {} levels of folders, more than DVC can pin, in {}: move the deepest up, or away"
+
+
+def test_the_levels_of_folders_are_limited(raw, monkeypatch):
+    monkeypatch.setattr(raw_files, "DEEPEST", 2)
+    assert len(survey(raw).readable) == 2
+    (raw / "train" / "cat" / "more").mkdir()
+    with pytest.raises(PedigreeError, match=TOO_DEEP.format(2, "train/cat/more")):
+        survey(raw)
+
+
+@pytest.mark.long
+def test_folders_at_which_python_could_not_recurse_are_an_error_that_says_where_they_are(raw, deepened):
+    deepened(raw, 1500)
+    with pytest.raises(PedigreeError, match=TOO_DEEP.format(200, "d/d/d")):
         survey(raw)
 
 

@@ -103,26 +103,27 @@ def test_an_old_version_answers_a_file_as_its_evaluation_did(pulled, name):
     assert right(pulled, name, json.loads(asked.stdout)), asked.stdout
 
 
-def test_an_old_version_answers_over_http_as_its_evaluation_did(pulled, tmp_path):
+@pytest.mark.parametrize(("name", "column"), [("vision", "image"), ("language", "text"), ("speech", "audio")])
+def test_an_old_version_answers_over_http_as_its_evaluation_did(pulled, tmp_path, name, column):
     (port,) = free_ports(1)
     address, log = f"http://127.0.0.1:{port}", tmp_path / "log"
     with log.open("w") as out:
         server = subprocess.Popen(
-            [sys.executable, *PEDIGREE, "serve", "vision/1", "--port", str(port)],
+            [sys.executable, *PEDIGREE, "serve", f"{name}/1", "--port", str(port)],
             cwd=pulled.folder,
             stdout=out,
             stderr=subprocess.STDOUT,
         )
     try:
         until_up(server, address, log)
-        content = base64.b64encode((pulled.questions / "vision").read_bytes()).decode()
+        content = (pulled.questions / name).read_bytes()
+        value = content.decode() if column == "text" else base64.b64encode(content).decode()
+        asked = {"dataframe_records": [{column: value}]} | ({"params": {"score": True}} if column == "text" else {})
         request = urllib.request.Request(
-            f"{address}/invocations",
-            json.dumps({"dataframe_records": [{"image": content}]}).encode(),
-            {"content-type": "application/json"},
+            f"{address}/invocations", json.dumps(asked).encode(), {"content-type": "application/json"}
         )
         (answer,) = json.load(urllib.request.urlopen(request))["predictions"]
-        assert right(pulled, "vision", answer), answer
+        assert right(pulled, name, answer), answer
     finally:
         server.terminate()
         server.wait(30)

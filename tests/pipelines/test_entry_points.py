@@ -492,7 +492,8 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports, its):
         workspace, "run", "line", "--set", "train.epochs=1", **SECRETS, MLFLOW_TRACKING_URI=address
     )
     assert done.returncode == 0, done.stderr
-    assert "squared_error" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"line: squared_error \d\S* \(version \d+, (champion|challenger)\)", last), last
     assert "(made-up points)" in done.stdout
     for stage in ("prepare", "train", "evaluate", "register"):
         assert re.search(rf"{stage} \d+", done.stdout)

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from components import tasks
 from components.adapters import dvc_cache, dvc_data
+from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.project import data as project_data
 from components.project import listing
@@ -164,6 +165,26 @@ def test_links_to_files_elsewhere_and_pipes_are_named_and_nothing_of_them_is_has
         project_data.fetch(project, SET, "cifar10", project / "build" / "downloads")
     assert (project / "data.dvc").read_text() == pins
     assert files_below(project / ".dvc" / "cache") == cached
+
+
+@pytest.mark.long
+def test_folders_are_pinned_and_come_back_at_all_levels_that_are_allowed(project, deepened):
+    deepened(project / "data" / "digits", raw_files.DEEPEST)
+    assert "pins it anew (3 files" in project_data.bring(project, SET, accept=True)
+    version = dvc_data.pinned(project, "digits")
+    shutil.rmtree(project / "data" / "digits")
+    project_data.bring(project, SET, accept=False)
+    assert dvc_data.hash_of(project / "data" / "digits", project) == version
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("accept", [True, False])
+def test_folders_deeper_than_dvc_can_pin_are_a_sentence(project, deepened, accept):
+    shutil.rmtree(project / "data" / "digits")
+    (project / "data" / "digits").mkdir()
+    deepened(project / "data" / "digits", 1500)
+    with pytest.raises(PedigreeError, match=r"data/digits has over 200 levels of folders, more than DVC can pin"):
+        project_data.bring(project, SET, accept)
 
 
 def pushed(root, tmp_path):

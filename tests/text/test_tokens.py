@@ -64,7 +64,7 @@ def test_a_text_that_is_one_word_is_learnt_from_its_parts_and_read_back(kind):
     )
 
 
-def test_who_waits_for_byte_pairs_is_told_that_they_are_being_learnt(monkeypatch, caplog):
+def test_learning_byte_pairs_is_logged_with_the_seconds_so_far(monkeypatch, caplog):
     monkeypatch.setattr(tokens, "QUIET_SECONDS", 0.01)
     caplog.set_level(logging.INFO, "pedigree.prepare")
     learnt("".join(np.random.default_rng(0).choice([*"abcdefgh"], 50_000)), 1000)

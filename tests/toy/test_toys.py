@@ -148,7 +148,7 @@ def test_one_bad_row_costs_the_others_nothing(answers):
     assert second["error"].startswith("the series cannot be used: expected numbers with spaces between them")
 
 
-def test_a_request_without_an_answerable_row_is_an_error_that_names_each(answers):
+def test_a_request_without_an_answerable_row_is_an_error_that_names_the_first_rows(answers):
     first, second = answers["bad"].splitlines()
     assert first.startswith("row 0: the series cannot be used")
     assert second.startswith("row 1: the series cannot be used")

@@ -10,7 +10,7 @@ from torch import nn
 
 from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
 from components.datasets.ingest import Unusable, named, not_pointer
-from components.display import brief
+from components.display import brief, first
 from components.errors import PedigreeError
 from components.params import nearest
 from components.requests import answer_rows
@@ -113,7 +113,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         problems += [f"{e['loc'][0]} = {brief(e['input'])}: {e['msg']}" for e in error.errors()]
     if problems:
-        raise PedigreeError(f"the request's params: {'; '.join(problems)}")
+        raise PedigreeError(f"the request's params: {'; '.join(first(problems))}")
     return chosen
 
 
