@@ -654,14 +654,17 @@ def test_the_dvc_of_this_environment_rejects_links_to_files_elsewhere_like_every
     assert secret not in files_below(pinned / ".dvc" / "cache").values()
 
 
-def test_a_stage_runs_with_our_python_and_its_lines_are_logged(pinned, caplog, monkeypatch):
+def test_a_stage_runs_with_our_python_and_its_lines_are_logged_with_what_to_commit_in_place_of_dvcs_advice(pinned, caplog, monkeypatch):
     monkeypatch.setenv("PATH", os.defpath)  # as in a shell where the venv is not activated
     caplog.set_level(logging.INFO, "pedigree.dvc")
     dvc_data.repro(pinned, "prepare@digits")
     python, analytics = (pinned / "build/digits/prepared/facts").read_text().splitlines()
     assert (Path(python), analytics) == (Path(sys.executable), "1")
     assert "preparing digits" in caplog.messages
+    assert caplog.messages[-1] == "dvc.lock records the output of prepare@digits: commit it to git"
+    assert not any("git " in message or "dvc push" in message for message in caplog.messages[:-1])
     dvc_data.repro(pinned, "prepare@digits")
+    assert len([each for each in caplog.messages if "dvc.lock records" in each]) == 1
     assert caplog.messages.count("preparing digits") == 1  # the second time there is nothing to do
 
 
