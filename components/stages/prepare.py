@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from components.adapters import dvc_data
 from components.contracts import Manifest, Prepared
-from components.datasets import ingest
+from components.datasets import ingest, raw_files
 from components.errors import PedigreeError
 from components.models import DATA, Model
 from components.runtime import files
@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 def prepare(model: Model, raw: Path, out: Path) -> Prepared:
     """Prepare the raw folder, usually `model.raw`, into `out`, which is replaced only on success."""
-    dvc_data.survey(raw)  # outside a DVC project, no hash is computed that would do it
+    present = dvc_data.survey(raw)
     with files.replacing(out) as new:
         before = dvc_data.hash_or_none(raw)
         manifest = model.task.prepare(raw, new, model.params)
@@ -28,6 +28,7 @@ def prepare(model: Model, raw: Path, out: Path) -> Prepared:
             raise PedigreeError(f"{raw} was changed while it was read: run the same command again")
         pinned = before != NONE and dvc_data.pinned(model.root, model.data) == before
         identity = {"raw": before, "pinned": pinned, "data": model.data}
+        identity |= {"ignored": sorted([*manifest.ignored, *present.ignored])}
         manifest = manifest.model_copy(update=identity | {"note": _note(model, manifest)})
         files.write_json(new / MANIFEST, manifest.model_dump())
         files.seal(new)
@@ -37,6 +38,8 @@ def prepare(model: Model, raw: Path, out: Path) -> Prepared:
         log.info(f"prepare {model.name}: {why}: drew {manifest.drawn} for testing")
     if manifest.rejected:
         log.info(f"prepare {model.name}: {ingest.rejections(manifest.rejected)}")
+    if manifest.ignored:
+        log.info(f"prepare {model.name}: ignored {raw_files.listed(manifest.ignored)}")
     return Prepared(out, manifest)
 
 

@@ -654,7 +654,9 @@ def test_the_dvc_of_this_environment_rejects_links_to_files_elsewhere_like_every
     assert secret not in files_below(pinned / ".dvc" / "cache").values()
 
 
-def test_a_stage_runs_with_our_python_and_its_lines_are_logged_with_what_to_commit_in_place_of_dvcs_advice(pinned, caplog, monkeypatch):
+def test_a_stage_runs_with_our_python_and_its_lines_are_logged_but_for_dvcs_advice_on_git_and_remotes(
+    pinned, caplog, monkeypatch
+):
     monkeypatch.setenv("PATH", os.defpath)  # as in a shell where the venv is not activated
     caplog.set_level(logging.INFO, "pedigree.dvc")
     dvc_data.repro(pinned, "prepare@digits")
