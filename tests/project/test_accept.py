@@ -46,6 +46,7 @@ def test_files_that_can_be_prepared_are_not_warned_of(root, caplog, name):
     assert not [record for record in caplog.records if "will fail" in record.message]
 
 
+@pytest.mark.long
 def test_the_warning_comes_with_the_pin(root, caplog, tmp_path_factory):
     (root / "data" / "docstrings").mkdir(parents=True)
     (root / "data" / "docstrings" / "paragraphs.en").write_text("mine")
