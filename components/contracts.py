@@ -53,6 +53,7 @@ class Manifest(BaseModel):
     task: str
     splits: dict[str, Part] = Field(description="train, val and test")
     rejected: list[RejectedFile] = Field(validation_alias=AliasChoices("rejected", "refused"))
+    ignored: list[str] = Field(default=[], description="Files passed over: hidden, a system's, or about the data")
     facts: dict[str, JsonValue] = Field(description="What the model needs to know about the data")
     drawn: str = Field(default="", description="What was drawn for testing; empty if the data set has a test split")
     tested: str = Field(default="", description="Where the test samples are, if their own names do not tell")
@@ -311,6 +312,9 @@ class Task(Generic[P, S]):
     writes plots/ (images) and examples/ into the folder. A group's metric is named `<metric>/<group>`."""
     served: Callable[[Manifest, P], Served]
     load_predict: Callable[[nn.Module, Manifest, P, Sources], Predict]
+    survey: Callable[[Path, Any], object] | None = None
+    """Lists the raw folder as `prepare` does, given the parameters' section `prepare`, without reading samples;
+    raises PedigreeError for a folder that `prepare` would reject. None: only `prepare` finds out."""
     rows: Callable[[Prepared, Callable[[], Path]], Iterable[Row]] | None = None
     """Returns the test split as rows of a request, which any version can answer; the second argument returns the
     raw folder. None: a version is compared only with versions that were evaluated on the same test split."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from components.project import data as project_data
 from components.project import new_model
 from pipelines import output, prefect_yaml
 
@@ -17,4 +18,6 @@ def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> 
     output.echo(
         f"added {name} to params.yaml and prefect.yaml, and pinned data/{name} in data.dvc: commit these files"
     )
+    for data in project_data.of_models(each for each in plan.listed if each.name == name):
+        project_data.warn_of_rejection(root, data)
     output.echo(f"train it with `pedigree run {name}`; restart a running `pedigree up` to add its deployment")

@@ -5,7 +5,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from components.adapters import mlflow_store, mlflow_versions
+from components import models
+from components.adapters import example_request, mlflow_store, mlflow_versions
 from components.runtime import presence, processes
 from pipelines import output
 from pipelines.children import Children, listen
@@ -39,8 +40,9 @@ def _serve(root: Path, address: str, url: str, listening: socket.socket) -> None
         folder = mlflow_versions.fetch(version, Path(scratch))
         children.start(what, ["-P", SERVER, str(folder)], f"{url}/ping", Path(scratch), listening)
         children.wait()
-        output.echo(f"{version.name} version {version.version} is served at {url}; an example request:")
-        request = f"-H 'content-type: application/json' -d @{folder / mlflow_versions.REQUEST}"
-        output.echo(f"  curl {url}/invocations {request}")
+        output.echo(f"{version.name} version {version.version} is served at {url}; to ask it:")
+        raw = root / models.DATA / version.tags.get("data.name", version.name)
+        for line in example_request.command(folder, url, raw).splitlines():
+            output.echo(f"  {line}")
         output.echo("Press Ctrl-C to stop.")
         children.watch()

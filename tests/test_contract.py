@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from components.adapters import ray_train
 from components.contracts import Batch, Event, Outcomes, Rejected, Shard, Worker
 from components.datasets.batches import in_order, shuffled
+from components.errors import PedigreeError
 from components.params import INIT, TaskParams
 from components.stages import evaluate, prepare
 from components.training import inference, loop, model_files
@@ -80,6 +81,12 @@ def expect_equal(first: inference.Predictions, second: inference.Predictions) ->
 
 def same_bits(one: Tensor, two: Tensor) -> bool:
     return (one.dtype, one.shape, one.numpy().tobytes()) == (two.dtype, two.shape, two.numpy().tobytes())
+
+
+def test_what_is_prepared_passes_the_survey_and_an_empty_folder_does_not(each, tmp_path):
+    each.task.survey(each.raw, each.values.prepare)
+    with pytest.raises(PedigreeError):
+        each.task.survey(tmp_path, each.values.prepare)
 
 
 def test_preparing_twice_gives_the_same_arrays_and_says_so_by_their_hash(each, tmp_path):

@@ -397,6 +397,7 @@ def add_changed(root: Path, data: str, found: str) -> None:
     """
     if pinned(root, data) not in (None, found):
         add(root, data)
+        _log.info("%s pins the changed files of %s/%s: commit it to git", PIN, DATA, data)
 
 
 def missing(root: Path) -> list[str]:
@@ -421,7 +422,11 @@ def repro(root: Path, stage: str) -> None:
     Raises:
         PedigreeError: the stage failed; the message is the stage's, or else DVC's.
     """
+    lock = root / LOCK
+    before = lock.read_bytes() if lock.exists() else b""
     _dvc(root, "repro", "--single-item", stage)
+    if lock.exists() and lock.read_bytes() != before:
+        _log.info("%s records the output of %s: commit it to git", LOCK, stage)
 
 
 def alone(root: Path, doing: str) -> AbstractContextManager[None]:
@@ -547,9 +552,19 @@ def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) ->
 
 def _passed_on(line: str) -> str:
     line = line.rstrip()
-    if line:
+    if line and not line.strip().startswith(_HINTS):
         _log.info(line)
     return line
+
+
+_HINTS = (
+    "To track the changes with git, run:",
+    "git add ",
+    "To enable auto staging, run:",
+    "dvc config core.autostage true",
+    "Use `dvc push` to send your updates to remote storage.",
+)
+"""What DVC advises after most commands; what there is to commit is said by whoever runs one."""
 
 
 def _problem(command: str, output: str) -> PedigreeError:

@@ -1,7 +1,8 @@
 """The program `dvc` of this environment: DVC, except that a second command in a workspace waits for the first.
 
 DVC itself refuses a second command ("is busy", exit code 255), even for another stage. This program also runs the
-stages of a model if data sets of other models are missing; if the model's own is missing, it says how to get it.
+stages of a model if data sets of other models are missing; if the model's own is missing, it says how to get it. It
+moves and compares only what stages have written, where DVC reports the outputs of stages that never ran as missing.
 """
 
 import logging
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from components import models
 from components.adapters import dvc_data
@@ -22,6 +24,8 @@ WAITING = frozenset(
     "add checkout commit exp freeze gc import import-url move pull remove repro unfreeze unprotect update".split()  # noqa: SIM905
 )
 """Commands that change the workspace."""
+OF_OUTPUTS = frozenset(("push", "pull", "fetch", "checkout", "metrics", "plots"))
+"""Commands that move or compare outputs."""
 PLAIN = frozenset(
     "-f --force -i --interactive --no-commit --no-run-cache -q --quiet -v --verbose".split()  # noqa: SIM905
 )
@@ -38,6 +42,8 @@ def main() -> int:
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / dvc_data.FOLDER).is_dir()), None)
+    if words and words[0] in OF_OUTPUTS:
+        _leave_out_stages_that_never_ran()
     if not words or words[0] not in WAITING or root is None or _INSIDE in os.environ:
         return int(dvc(sys.argv[1:]))
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -49,8 +55,9 @@ def main() -> int:
                 dvc_data.expect_readable(folder)
             arguments = _around_missing_data(root, sys.argv[1:])
             # As a child, so that its stage can be ended with it: DVC itself would leave the stage running.
+            program = "components.adapters.dvc_program" if words[0] in OF_OUTPUTS else "dvc"
             child = subprocess.Popen(
-                [sys.executable, "-m", "dvc", *arguments], env=processes.environment(**{_INSIDE: "1"})
+                [sys.executable, "-m", program, *arguments], env=processes.environment(**{_INSIDE: "1"})
             )
             with dvc_data.noted(root, child.pid):
                 try:
@@ -65,6 +72,24 @@ def main() -> int:
     except (PedigreeError, OSError) as error:
         print(printable(f"error: {last_sentence(error) or error}"), file=sys.stderr)
         return 1
+
+
+def _leave_out_stages_that_never_ran() -> None:
+    """Keep DVC from collecting outputs that dvc.lock does not name (https://github.com/treeverse/dvc/issues/5913).
+
+    DVC has no setting for it: `--allow-missing` still warns of each, and `dvc metrics diff` has no such option. A
+    stage that is named as a target is not affected.
+    """
+    from dvc.repo.index import Index  # type: ignore[import-untyped]
+
+    of_file = Index.from_file
+
+    def of_what_ran(repo: Any, path: str) -> Any:
+        index = of_file(repo, path)
+        index.stages = [each for each in index.stages if not each.cmd or any(out.hash_info for out in each.outs)]
+        return index
+
+    Index.from_file = of_what_ran
 
 
 def _around_missing_data(root: Path, arguments: list[str]) -> list[str]:
@@ -96,3 +121,7 @@ def _report_missing_data(root: Path, targets: Sequence[str]) -> None:
         for data, model in sorted(readers.items()):
             if not (root / models.DATA / data).exists():  # the stage itself has reported an empty folder
                 print(f"error: {models.missing_data(model)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -74,6 +74,8 @@ class Tree:
     """The new files in the diff."""
     secret: tuple[str, ...] = ()
     """Files that may hold secrets, new or changed, of which the diff has only name and hash."""
+    changed: tuple[str, ...] = ()
+    """All files with uncommitted changes, new ones included."""
 
 
 def tree(root: Path) -> Tree:
@@ -113,7 +115,8 @@ def tree(root: Path) -> Tree:
         # Paths from `root`, as those of new files are; a renamed file with both its names.
         names = partial(staged, "--relative", "--name-only", "--no-renames", "-z")
         paths = ("HEAD", "--", ".", *excluded)
-        named = [name for name in _split(names(*paths)) + large if may_hold_secrets(name)]
+        changed = sorted({*_split(names(*paths)), *large})
+        named = [name for name in changed if may_hold_secrets(name)]
         with_key = [name for name in _split(names("--text", f"-G{_PRIVATE_KEY}", *paths)) if not _is_code(name)]
         secret = sorted({*named, *with_key})
         if secret:
@@ -122,7 +125,7 @@ def tree(root: Path) -> Tree:
         diff = staged("--binary", "--full-index", *paths)
         lines = b"".join(_line(root, name, name in new or name in large) for name in sorted({*large, *secret}))
     recorded = tuple(name for name in new if name not in secret and name not in OUTPUTS)
-    return Tree(commit.decode().strip(), lines + diff, recorded, tuple(secret))
+    return Tree(commit.decode().strip(), lines + diff, recorded, tuple(secret), tuple(changed))
 
 
 def may_hold_secrets(name: str) -> bool:

@@ -44,6 +44,8 @@ DONE = "done"
 """Record of a version: its registration is complete."""
 SCORE = "score"
 """Tag of a version: name and value of the score on the test split."""
+REASON = "reason"
+"""Record of a version: the decision that followed from its verdict."""
 FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
 FILE_KIND = "file_kind"
@@ -446,9 +448,23 @@ def find(address: str) -> Version:
         )
     except MlflowException as error:
         expect_absent(error)
+        if not number and alias == CHAMPION and (last := version_at(name, CHALLENGER)):
+            raise PedigreeError(without_champion(last)) from None
         asked = address if number or match.group(3) else f"{name}@{alias}"
         raise PedigreeError(f"there is no {asked}: {_choices(client, name)}") from None
     return _version(version)
+
+
+def without_champion(challenger: Version) -> str:
+    """Return, for a model whose last version is only a challenger, why it has no champion, and what to do."""
+    name, number = challenger.name, challenger.version
+    why = challenger.tags.get(REASON, "").partition(": ")[2]
+    failed = f", as version {number} failed the gate ({why})" if why else ""
+    return (
+        f"{name} has no champion{failed}: name {name}@{CHALLENGER} or {name}/{number} instead, promote it with "
+        f"`pedigree promote {name} {number} --why …`, or change the bounds in register.gate of {name} in "
+        "params.yaml and run it again"
+    )
 
 
 def _choices(client: MlflowClient, name: str) -> str:

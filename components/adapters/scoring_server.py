@@ -22,6 +22,8 @@ HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """The names of this machine: a page of another name that points here (DNS rebinding) is rejected."""
 LARGEST = 64 << 20
 """Bytes of a request."""
+KINDS = ("application/json", "text/csv")
+"""Of requests, which MLflow's app takes."""
 SECONDS = 60
 """For a request to arrive. A request's head may take any time: uvicorn has no setting for that."""
 
@@ -64,7 +66,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
     """Return the body of a request.
 
     Raises:
-        HTTPException: it is too large, or too slow, or of no type, for which MLflow's app returns 500.
+        HTTPException: it is too large, or too slow, or of a type that MLflow's app does not take.
     """
     too_large = HTTPException(413, f"the request is over {LARGEST >> 20} MiB: send fewer rows at a time")
     if int(headers.get("content-length", 0)) > LARGEST:
@@ -80,8 +82,13 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
                     raise too_large
     except TimeoutError:
         raise HTTPException(408, f"the request did not arrive within {SECONDS} s: send fewer rows") from None
-    if body and "content-type" not in headers:
-        raise HTTPException(415, "the request has no content-type: send application/json")
+    kind = headers.get("content-type", "no content-type").partition(";")[0].strip()
+    if body and kind.lower() not in KINDS:
+        raise HTTPException(
+            415,
+            f"the request has {kind}: send application/json, with a file in base64 in a row, as the command does "
+            "that `pedigree serve` prints",
+        )
     return bytes(body)
 
 

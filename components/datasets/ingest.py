@@ -151,7 +151,7 @@ def _from_base64(text: str, otherwise: str) -> bytes:
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise Unusable(otherwise) from None
+        raise Unusable(f"{otherwise}; send the file in base64") from None
 
 
 def named(value: Any) -> str:

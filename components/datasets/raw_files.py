@@ -60,6 +60,8 @@ class Files:
     """Paths below the folder of all files that preparation may read: neither hidden nor a system's own."""
     rejected: tuple[RejectedFile, ...]
     """Links to nothing, and entries whose names cannot be written into a list, such as DVC's."""
+    ignored: tuple[str, ...] = ()
+    """Printable paths of hidden and system files and folders."""
 
 
 def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
@@ -87,6 +89,7 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
     rejected: list[RejectedFile] = []
     links: list[str] = []
     foreign: list[str] = []
+    ignored: set[str] = set()
     own = os.path.realpath(folder)
     for path, entry in _walk(folder) if folder.is_dir() else ():
         name, is_folder = path.as_posix(), _is_folder(entry)
@@ -101,7 +104,9 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
             foreign.append(f"{printable_name(name)} ({what})")
         elif reason := _defect(name, entry):
             rejected.append(RejectedFile(file=printable_name(name), reason=reason))
-        elif not is_folder and all(map(shown, path.parts)):
+        elif hidden := next((n for n, part in enumerate(path.parts, 1) if not shown(part)), 0):
+            ignored.add(printable_name(PurePath(*path.parts[:hidden]).as_posix()))
+        elif not is_folder:
             readable.append(name)
     if links:
         raise PedigreeError(
@@ -112,7 +117,7 @@ def survey(folder: Path, cache: Callable[[], str] = str) -> Files:
             f"{folder} may hold only its own files, not {listed(sorted(foreign))}: remove them, or copy the files "
             "into place"
         )
-    return Files(frozenset(readable), tuple(sorted(rejected, key=lambda each: each.file)))
+    return Files(frozenset(readable), tuple(sorted(rejected, key=lambda each: each.file)), tuple(sorted(ignored)))
 
 
 def _walk(folder: Path) -> Iterator[tuple[PurePath, "os.DirEntry[str]"]]:
@@ -210,6 +215,14 @@ def visible(folder: Path) -> Iterator[tuple[str, bool]]:
 def shown(name: str) -> bool:
     """Return whether a name is neither hidden nor that of a system's own file or folder."""
     return not (name.startswith(".") or name.lower() in SYSTEM_NAMES or SYSTEM_SUFFIX.search(name))
+
+
+def about(folder: Path) -> list[str]:
+    """Return the sorted names of files in a folder of samples that describe them, such as a licence."""
+    return sorted(name for name, is_folder in visible(folder) if not is_folder and _ABOUT.match(name))
+
+
+_ABOUT = re.compile("(readme|licen[cs]e|notice|copying|citation)", re.IGNORECASE)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,21 +1,18 @@
 """The raw folder of images: raw/{train,test}/<class>/<file>, and optionally raw/val; or raw/<class>/<file>."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from components.datasets import groups
-from components.datasets.raw_files import SPLITS, by_name, listed, split_of, visible, with_similar
+from components.datasets.raw_files import SPLITS, about, by_name, listed, split_of, visible, with_similar
 from components.errors import PedigreeError
 from components.params import FilesPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
 
-ABOUT = re.compile("(readme|licen[cs]e|notice|copying|citation)", re.IGNORECASE)
-"""Beginnings of the names of files that say something about the images, which are no images that were forgotten."""
 Counts = dict[str, dict[str, int]]
 """Split to class to number of entries."""
 Folders = Mapping[str, Mapping[str, Sequence[str]]]
@@ -186,11 +183,11 @@ def _compare(raw: Path, splits: Mapping[str, str], counts: Counts) -> None:
 
 
 def _strays(raw: Path, entries: list[str], splits: Mapping[str, str]) -> dict[str, str]:
-    loose = sorted(name for name, is_folder in visible(raw) if not is_folder and not ABOUT.match(name))
+    loose = sorted({name for name, is_folder in visible(raw) if not is_folder} - {*about(raw)})
     unread = [name for name in entries if name not in splits.values()] if splits else []
     outside = [
         PurePosixPath(parent, entry).as_posix()
-        for parent in splits.values() or [""]
+        for parent in splits.values()
         for entry, is_folder in visible(raw / parent)
         if not is_folder
     ]

@@ -84,7 +84,7 @@ def key(model: Model, manifest: Manifest, code: str, sources: Mapping[str, Sourc
 
     `code` is the hash of what the training imports (`imports.of_training`), so edits of other code do not matter.
     """
-    data = manifest.model_dump(mode="json", exclude={"rejected"})
+    data = manifest.model_dump(mode="json", exclude={"rejected", "ignored"})
     train = essential(model.params)["train"]
     named = {name: source.sha256 for name, source in sources.items()}
     return lineage.digest([model.name, model.task.name, train, data, code, named])

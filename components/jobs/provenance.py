@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from components import params
 from components.adapters import dvc_data, git, mlflow_runs
 from components.contracts import Event, Manifest
 from components.datasets import raw_files
@@ -90,6 +91,10 @@ def write(
     return ancestry
 
 
+_SETTINGS = frozenset((params.FILE, dvc_data.PIN, "prefect.yaml"))
+"""Files that hold no code. dvc.lock is not among them, as its changes are none."""
+
+
 def _code(root: Path) -> tuple[Code, bytes]:
     """Return the identity of the code, and its uncommitted changes in the format of `git apply`."""
     tree, lock = git.tree(root), root / "requirements.lock"
@@ -102,6 +107,7 @@ def _code(root: Path) -> tuple[Code, bytes]:
     return Code(
         commit=tree.commit,
         dirty=bool(tree.diff),
+        only=list(tree.changed) if _SETTINGS.issuperset(tree.changed) else [],
         components=imports.source_now(),
         lock=files.sha256(lock) if lock.is_file() else NONE,
     ), tree.diff

@@ -61,7 +61,7 @@ def bring_all(root: Path, wanted: Sequence[str], accept: bool, everything: bool 
     Args:
         root: The project's folder.
         wanted: Names of models. If empty, restore the embedded data sets, or pin all data sets that exist.
-        accept: Pin the present files; write an embedded data set that has none.
+        accept: Pin the present files.
         everything: If `wanted` is empty, restore the data sets of all models.
 
     Raises:
@@ -71,8 +71,9 @@ def bring_all(root: Path, wanted: Sequence[str], accept: bool, everything: bool 
     if not accept:
         dvc_data.expect_current_pin(root)
     if not wanted and not everything:
-        existing = [each for each in sets if files.filled(root / each.path)] if accept else []
-        sets = existing or [each for each in sets if each.embedded]
+        sets = [each for each in sets if (files.filled(root / each.path) if accept else each.embedded)]
+        if not sets and accept:
+            raise PedigreeError(f"{DATA}/ has no files of any model's data set to pin: put them in {DATA}/<name>/")
         if not sets:
             raise PedigreeError(f"no model has an embedded data set: name models, or put files in {DATA}/<name>/")
     problems = []
@@ -88,30 +89,45 @@ def bring_all(root: Path, wanted: Sequence[str], accept: bool, everything: bool 
 def bring(root: Path, data: DataSet, accept: bool) -> str:
     """Restore the pinned version of a data set; with `accept`, pin the present one.
 
-    The pinned version comes from DVC's cache or remote; embedded data can also be written again.
+    The pinned version comes from DVC's cache or remote. Embedded data can also be written again, and are pinned if
+    they were not.
 
     Args:
         root: The project's folder.
         data: The data set.
-        accept: Pin the present files, or if there are none the embedded data.
+        accept: Pin the present files.
 
     Returns:
         A message on what was done.
 
     Raises:
-        PedigreeError: the files differ from the pinned version, or that is not available.
+        PedigreeError: the files differ from the pinned version, or that is not available; or there are no files to
+            pin.
     """
     with dvc_data.alone(root, f"pedigree data {data.name}"):
         pin = dvc_data.pinned_version(root, data.name)
         if not files.filled(root / data.path):
             dvc_data.survey(root / data.path)  # neither it nor the folder above may be a link
-            return _rebuild(root, data, None) if accept else _restore(root, data, pin)
+            if accept:
+                raise _nothing_to_pin(root, data, pin)
+            return _restore(root, data, pin)
         if accept:
+            warn_of_rejection(root, data)
             return _pin(root, data, "the present files")
         present = dvc_data.version_of(root / data.path, root)
         if present != pin:
             raise _differs(root, data, present, pin)
         return f"{data.path} matches {PIN} ({_short(present)}): nothing to do"
+
+
+def warn_of_rejection(root: Path, data: DataSet) -> None:
+    """Warn if the files of a data set are in no layout that preparation takes; no sample is read for it."""
+    if data.task.survey is None:
+        return
+    try:
+        data.task.survey(root / data.path, models.load(root, data.model).params.prepare)
+    except PedigreeError as error:
+        _log.warning("`pedigree run %s` will fail: %s", data.model, error)
 
 
 def fetch(root: Path, data: DataSet, name: str, cache: Path) -> str:
@@ -213,13 +229,13 @@ def _refuse_loss(root: Path, data: DataSet) -> None:
 
 
 def _restore(root: Path, data: DataSet, pin: Version | None) -> str:
+    if pin is None and data.embedded:
+        return _rebuild(root, data, None)
     if pin is None:
-        remedy = (
-            f"{data.accept} writes the embedded data and pins it"
-            if data.embedded
-            else f"put the files in {data.path}/ and pin them with {data.accept}"
+        raise PedigreeError(
+            f"{data.path} is missing, and {PIN} does not pin it: put the files in {data.path}/ and pin them with "
+            f"{data.accept}"
         )
-        raise PedigreeError(f"{data.path} is missing, and {PIN} does not pin it: {remedy}")
     here = dvc_cache.holds(root, pin.md5)
     if not here and dvc_cache.has_remote(root):
         _log.info("fetching %s from DVC's remote", data.path)
@@ -237,10 +253,14 @@ def _restore(root: Path, data: DataSet, pin: Version | None) -> str:
     return _rebuild(root, data, pin)
 
 
+def _nothing_to_pin(root: Path, data: DataSet, pin: Version | None) -> PedigreeError:
+    what = f"{data.path} has no files" if (root / data.path).exists() else f"there is no {data.path}"
+    back = f", or bring the pinned version back with `pedigree data {data.model}`" if pin else ""
+    return PedigreeError(f"{what} to pin: put the files there first{back}")
+
+
 def _rebuild(root: Path, data: DataSet, pin: Version | None) -> str:
     """Write the embedded data and pin it; if `pin` is given, fail unless the result matches it."""
-    if not data.embedded:
-        raise PedigreeError(f"{data.path} has no files to pin: put them there first")
     with files.replacing(root / data.path) as new:
         _log.info("writing the embedded data set %s", data.name)
         data.task.default_data(new)
@@ -248,8 +268,8 @@ def _rebuild(root: Path, data: DataSet, pin: Version | None) -> str:
         if pin is not None and found != pin:
             raise PedigreeError(
                 f"the embedded data {data.name} has the hash {found.md5} but {PIN} pins "
-                f"{pin.md5}, perhaps because of other package versions: install from requirements.lock, or pin the "
-                f"result as a new version with {data.accept}"
+                f"{pin.md5}, perhaps because of other package versions: install from requirements.lock, or remove "
+                f"the entry of {data.path} from {PIN} and run the same command again, which pins the result"
             )
     return _pin(root, data, "the embedded data")
 

@@ -59,7 +59,7 @@ def trace(address: str, root: Path) -> Ancestor:
     commit = git.has(root, ancestry.code.commit)
     code = Ancestor(
         "code",
-        f"commit {ancestry.code.commit}{', with uncommitted changes' if ancestry.code.dirty else ''}",
+        f"commit {ancestry.code.commit}{f', with {changes}' if (changes := ancestry.code.changes) else ''}",
         "" if ancestry.code.commit == NONE else HERE if commit else GONE,
     )
     run = Ancestor(

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from components.adapters import dvc_data
 from components.contracts import Manifest, Prepared
-from components.datasets import ingest
+from components.datasets import ingest, raw_files
 from components.errors import PedigreeError
 from components.models import DATA, Model
 from components.runtime import files
@@ -20,21 +20,25 @@ MANIFEST = "manifest.json"
 
 def prepare(model: Model, raw: Path, out: Path) -> Prepared:
     """Prepare the raw folder, usually `model.raw`, into `out`, which is replaced only on success."""
-    unpinned = dvc_data.survey(raw).rejected
+    present = dvc_data.survey(raw)
     with files.replacing(out) as new:
         before = dvc_data.hash_or_none(raw)
         try:
             manifest = model.task.prepare(raw, new, model.params)
         except PedigreeError:
-            if unpinned:  # perhaps the reason why there is too little
-                log.warning(f"prepare {model.name}: {ingest.rejections(unpinned)}")
+            if present.rejected:  # perhaps the reason why there is too little
+                log.warning(f"prepare {model.name}: {ingest.rejections(present.rejected)}")
             raise
         if dvc_data.hash_or_none(raw) != before:
             raise PedigreeError(f"{raw} was changed while it was read: run the same command again")
         pinned = before != NONE and dvc_data.pinned(model.root, model.data) == before
         identity = {"raw": before, "pinned": pinned, "data": model.data}
-        rejected = sorted([*unpinned, *manifest.rejected], key=lambda each: each.file)
-        manifest = manifest.model_copy(update=identity | {"rejected": rejected, "note": _note(model, manifest)})
+        passed_over = {
+            "rejected": sorted([*manifest.rejected, *present.rejected], key=lambda each: each.file),
+            "ignored": sorted([*manifest.ignored, *present.ignored]),
+        }
+        note = {"note": _note(model, manifest)}
+        manifest = manifest.model_copy(update=identity | passed_over | note)
         files.write_json(new / MANIFEST, manifest.model_dump())
         files.seal(new)
     if manifest.drawn:
@@ -43,6 +47,8 @@ def prepare(model: Model, raw: Path, out: Path) -> Prepared:
         log.info(f"prepare {model.name}: {why}: drew {manifest.drawn} for testing")
     if manifest.rejected:
         log.info(f"prepare {model.name}: {ingest.rejections(manifest.rejected)}")
+    if manifest.ignored:
+        log.info(f"prepare {model.name}: ignored {raw_files.listed(manifest.ignored)}")
     return Prepared(out, manifest)
 
 

@@ -116,6 +116,15 @@ def splits(raw: Path, params: TextPrepareParams) -> dict[str, Text]:
     return texts
 
 
+def survey(raw: Path, _: TextPrepareParams) -> list[Path]:
+    """Return the files of text without opening them.
+
+    Raises:
+        PedigreeError: there are none, or they cannot be divided into splits.
+    """
+    return [file for files in _given(raw).values() for file in files]
+
+
 def has_own(raw: Path, split: str) -> bool:
     """Return whether the folder has a text of its own for a split."""
     return split in _given(raw)

@@ -22,6 +22,7 @@ WORKER = ("components.jobs.fit", "components.adapters.ray_train")
 NOT_TRAINING = (
     "default_data",
     "public_data",
+    "survey",
     "prepare",
     "predict",
     "outcomes",

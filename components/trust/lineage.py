@@ -41,8 +41,18 @@ class Code(_Part):
 
     commit: str = Field(pattern="^([0-9a-f]{40}|[0-9a-f]{64}|none)$", description="Git commit, or none")
     dirty: bool = Field(description="Whether there were uncommitted changes, saved in uncommitted.diff")
+    only: list[str] = Field(
+        default=[],
+        description="The files with uncommitted changes, if they hold no code: params.yaml, data.dvc, prefect.yaml",
+    )
     components: str = Field(description="SHA-256 of the source of components/")
     lock: str = Field(description="SHA-256 of requirements.lock, or none")
+
+    @property
+    def changes(self) -> str:
+        """What changes were uncommitted, as a phrase; empty if there were none."""
+        which = f" of {' and '.join(self.only)} alone" if self.only else ""
+        return f"uncommitted changes{which}" if self.dirty else ""
 
 
 class Machine(_Part):
@@ -123,7 +133,7 @@ class Lineage(_Part):
             ("data", f"{display.markdown(data.name or self.task)}, {_short(data.raw)}{pinned}"),
             ("prepared", _short(data.prepared)),
             ("test split", _short(data.test_split)),
-            ("commit", _short(code.commit) + (f", **dirty**: see {DIFF}" if code.dirty else "")),
+            ("commit", _short(code.commit) + (f", with {code.changes}: see {DIFF}" if code.dirty else "")),
             ("source of components", _short(code.components)),
             ("lock", _short(code.lock)),
             ("params", f"{_short(self.params_sha256)}, seed {self.seed}"),

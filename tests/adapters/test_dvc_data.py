@@ -22,6 +22,7 @@ from components.adapters import dvc_cache, dvc_data
 from components.errors import PedigreeError
 from components.runtime import processes
 from tests import dvc_program
+from tests.conftest import commit
 from tests.dvc_program import dvc
 from tests.running import DVC, python
 
@@ -313,6 +314,20 @@ def test_data_that_changed_are_pinned_anew_alone_and_only_where_they_were_pinned
 def our_dvc(root, *arguments):
     """The `dvc` of this environment, with the code of this checkout."""
     return python(root, 200, *DVC, *arguments, PYTHONPATH=str(Path(components.__file__).parent.parent))
+
+
+def test_a_clone_pulls_the_data_and_the_outputs_of_stages_that_ran_and_hears_nothing_of_others(pinned, tmp_path):
+    dvc(pinned, "repro", "prepare@digits")
+    dvc(pinned, "remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    dvc(pinned, "push")
+    commit(pinned, "One model's first stage")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", pinned, clone], check=True)
+    pulled = our_dvc(clone, "pull")
+    assert (pulled.returncode, pulled.stderr) == (0, ""), pulled.stderr
+    for each in ("data/digits", "data/words", "build/digits/prepared"):
+        assert files_below(clone / each) == files_below(pinned / each)
+    assert not (clone / "build" / "words").exists()
 
 
 @pytest.mark.long
@@ -655,14 +670,19 @@ def test_the_dvc_of_this_environment_rejects_links_to_files_elsewhere_like_every
     assert secret not in files_below(pinned / ".dvc" / "cache").values()
 
 
-def test_a_stage_runs_with_our_python_and_its_lines_are_logged(pinned, caplog, monkeypatch):
+def test_a_stage_runs_with_our_python_and_its_lines_are_logged_but_for_dvcs_advice_on_git_and_remotes(
+    pinned, caplog, monkeypatch
+):
     monkeypatch.setenv("PATH", os.defpath)  # as in a shell where the venv is not activated
     caplog.set_level(logging.INFO, "pedigree.dvc")
     dvc_data.repro(pinned, "prepare@digits")
     python, analytics = (pinned / "build/digits/prepared/facts").read_text().splitlines()
     assert (Path(python), analytics) == (Path(sys.executable), "1")
     assert "preparing digits" in caplog.messages
+    assert caplog.messages[-1] == "dvc.lock records the output of prepare@digits: commit it to git"
+    assert not any("git " in message or "dvc push" in message for message in caplog.messages[:-1])
     dvc_data.repro(pinned, "prepare@digits")
+    assert len([each for each in caplog.messages if "dvc.lock records" in each]) == 1
     assert caplog.messages.count("preparing digits") == 1  # the second time there is nothing to do
 
 

@@ -16,6 +16,17 @@ def repository(tmp_path):
     return tmp_path
 
 
+def test_changes_of_parameters_and_pins_alone_are_known_as_such_and_those_of_dvc_lock_are_none(repository):
+    (repository / "dvc.lock").write_text("outputs")
+    assert provenance._code(repository)[0].changes == ""
+    (repository / "params.yaml").write_text("models: {}")
+    (repository / "data.dvc").write_text("outs: []")
+    found = provenance._code(repository)[0]
+    assert found.changes == "uncommitted changes of data.dvc and params.yaml alone"
+    (repository / "model.py").write_text("layers = 2")
+    assert provenance._code(repository)[0].changes == "uncommitted changes"
+
+
 def test_a_run_says_which_new_files_it_stores_and_which_may_hold_secrets(repository, caplog):
     caplog.set_level(logging.INFO, "pedigree")
     assert not provenance._code(repository)[0].dirty

@@ -31,7 +31,7 @@ from components.adapters import dvc_data
 from components.runtime import addresses, login
 from pipelines import cli
 from tests import running
-from tests.conftest import MODELS, listening, run_in
+from tests.conftest import MODELS, commit, listening, run_in
 from tests.pages.browser import CHROMIUM, chromium
 from tests.toy import tiny as toy
 from tests.toy.tiny import SECTION
@@ -109,6 +109,35 @@ def test_dvc_shows_the_metrics_and_curves_of_a_new_task(built, what, said):
     shown = run_in(built, "dvc", what, "show", "--json")
     assert shown.returncode == 0, shown.stderr
     assert said in shown.stdout
+
+
+def quiet(folder: Path, *arguments: str) -> str:
+    """Run this environment's `dvc`, which has nothing to complain of; return what it printed."""
+    done = running.python(folder, 200, *running.DVC, *arguments)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "WARNING" not in done.stdout
+    return done.stdout
+
+
+@pytest.mark.long
+def test_after_a_run_of_one_model_its_outputs_reach_a_clone_through_the_remote_and_compare_there(built, tmp_path):
+    folder, clone = tmp_path / "project", tmp_path / "clone"
+    shutil.copytree(built, folder)
+    assert "squared_error" in quiet(folder, "metrics", "diff"), "HEAD has no metrics yet"
+    quiet(folder, "remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    commit(folder, "The first run of line")
+    quiet(folder, "push")
+    subprocess.run(["git", "clone", "--quiet", folder, clone], check=True)
+    quiet(clone, "pull")
+    assert "Data and pipelines are up to date." in quiet(clone, "repro", "register@line")
+    metrics = clone / "build/line/evaluation/metrics.json"
+    metrics.unlink()
+    metrics.write_text('{"squared_error": 1}')
+    assert "squared_error" in quiet(clone, "metrics", "diff")
+    assert "dvc_plots" in quiet(clone, "plots", "diff")
+    assert "dvc_plots" in quiet(clone, "plots", "show")
+    changes = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True)
+    assert changes.stdout == ""
 
 
 @pytest.mark.long

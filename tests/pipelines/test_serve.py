@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,17 +18,20 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy
 import pandas as pd
 import psutil
 import pytest
+import soundfile
 from PIL import Image
 
 from components.adapters import scoring_server
-from tests.conftest import EACH, listening, tiny, with_broken_code
+from tests.conftest import EACH, ROOT, listening, tiny, with_broken_code
 from tests.running import PEDIGREE, free_ports
 
 SECONDS = 120
@@ -94,16 +98,65 @@ def test_the_server_answers_the_whole_test_split_as_evaluation_did(server_of, ch
     case.check(ask(server_of(name)[1], rows, settings), chain.evaluated.folder)
 
 
+CURL = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on this machine")
+
+
+def printed(log, address):
+    """Return the command that a server printed, as people select it: all lines that are indented."""
+    told, _, after = log.read_text().partition(f"is served at {address}; to ask it:\n")
+    assert told != log.read_text()
+    return "".join(takewhile(lambda line: line.startswith("  "), after.splitlines(keepends=True)))
+
+
+def pasted(command):
+    """Run a command in bash, and return what the server predicts."""
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "predictions" in done.stdout, done.stdout
+    return json.loads(done.stdout)["predictions"]
+
+
+@CURL
 @pytest.mark.parametrize("name", EACH)
-def test_the_request_that_is_printed_can_be_pasted(server_of, chain_of, name):
+def test_the_request_that_is_printed_can_be_pasted_and_sends_a_test_sample_if_there_is_one(
+    server_of, chain_of, name
+):
     _, address, log = server_of(name)
-    assert f"{name} version {chain_of(name).registered.version} is served at {address};" in log.read_text()
-    line = re.search("^  (curl .*)$", log.read_text(), re.MULTILINE)
-    # As a shell reads it, and as curl would send it: curl itself is not on every machine.
-    curl, url, flag, header, data, body = shlex.split(line[1])
-    assert (curl, flag, data, body[0]) == ("curl", "-H", "-d", "@")
-    request = urllib.request.Request(url, Path(body[1:]).read_bytes(), dict([header.split(": ")]))
-    assert len(json.load(urllib.request.urlopen(request))["predictions"]) == 1
+    assert f"{name} version {chain_of(name).registered.version} is served at" in log.read_text()
+    command = printed(log, address)
+    assert len(pasted(command)) == 1
+    rows, _ = tiny(name).requests(chain_of(name).raw, chain_of(name).evaluated.folder)
+    if isinstance(content := next(iter(rows[0].values())), bytes):
+        assert Path(re.search("base64 < (.*?);", command)[1]).read_bytes() == content
+
+
+def photograph(file):
+    Image.frombytes("RGB", (700, 700), os.urandom(3 * 700 * 700)).save(file, "PNG")
+
+
+def recording(file):
+    soundfile.write(file, numpy.random.default_rng(0).uniform(-0.5, 0.5, (10 * 44_100, 2)), 44_100, format="WAV")
+
+
+@CURL
+@pytest.mark.parametrize(
+    ("name", "write"), [("digits", photograph), pytest.param("words", recording, marks=pytest.mark.long)]
+)
+def test_the_request_that_is_printed_takes_a_file_of_over_a_megabyte_and_so_does_the_readmes(
+    server_of, tmp_path, name, write
+):
+    _, address, log = server_of(name)
+    file = tmp_path / "a large file"
+    write(file)
+    assert file.stat().st_size > 1_000_000
+    command = re.sub("base64 < .*?;", lambda _: f"base64 < {shlex.quote(str(file))};", printed(log, address))
+    (answer,) = pasted(command)
+    assert answer["probability"] > 0
+    readme = re.search(r"^    (\(echo .*\n +curl .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[1]
+    at_port = readme.replace("http://127.0.0.1:5001", address).replace('"image"', f'"{COLUMN[name]}"')
+    assert pasted(re.sub("base64 < .*?;", lambda _: f"base64 < {shlex.quote(str(file))};", at_port)) == [answer]
+
+
+COLUMN = {"digits": "image", "words": "audio"}
 
 
 def test_a_server_listens_on_loopback_alone(server_of):
@@ -174,8 +227,8 @@ def test_every_form_of_an_image_is_answered_in_every_format_of_a_request_and_in_
         (None, "expected bytes, base64 or a data URL in the column image and found null"),
         (7, "expected bytes, base64 or a data URL in the column image and found int"),
         (True, "expected bytes, base64 or a data URL in the column image and found bool"),
-        ("not base64!", "the text is neither base64 nor a data URL"),
-        ("data:image/png;base64,?", "the text of the data URL is not base64"),
+        ("not base64!", "the text is neither base64 nor a data URL; send the file in base64"),
+        ("data:image/png;base64,?", "the text of the data URL is not base64; send the file in base64"),
         ("data:image/png,not%20an%20image", "not an image"),
     ],
 )
@@ -240,6 +293,21 @@ def test_what_a_page_may_send_without_asking_first_gets_no_prediction_and_asking
     assert answer_of(address, preflight)[0] == 405
 
 
+@CURL
+def test_a_file_that_is_sent_as_it_is_gets_a_sentence_that_says_what_to_send(server_of, tmp_path):
+    _, address, _ = server_of("digits")
+    photograph(tmp_path / "image.png")
+    done = subprocess.run(
+        ["curl", "--silent", "-F", f"image=@{tmp_path}/image.png", f"{address}/invocations"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(
+        "the request has multipart/form-data: send application/json, with a file in base64"
+    )
+
+
 @pytest.mark.parametrize("length", ["content-length: 67108865", "content-length: 999999999999"])
 def test_a_request_that_announces_more_than_64_mib_is_rejected_before_it_is_sent(server_of, length):
     status, said = answer_of(server_of("digits")[1], f"{JSON}\r\n{length}")
@@ -284,7 +352,8 @@ def test_a_request_that_does_not_arrive_is_given_up(monkeypatch):
 def test_ctrl_c_or_termination_takes_the_server_and_its_files_down(server_of, name, number):
     process, _, log = server_of(name)
     family = psutil.Process(process.pid).children(recursive=True)
-    folder = Path(re.search("@(.*)/", log.read_text())[1])
+    programs = [each.cmdline() for each in family]
+    (folder,) = {Path(words[-2]) for words in programs if any("scoring_server" in word for word in words)}
     assert family
     assert folder.is_dir()
     process.send_signal(number)

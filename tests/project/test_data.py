@@ -48,10 +48,11 @@ VISION = SimpleNamespace(
     embedded="digits",
     default_data=write(DIGITS),
     public_data={"cifar10": write({"train/cat.png": "cat"}), "broken": broken},
+    survey=None,
 )
 CHANGED = SimpleNamespace(**{**vars(VISION), "default_data": write({"train/1.png": "One"})})
 SPEECH = SimpleNamespace(
-    name="spoken_words", embedded="words", default_data=write({"yes/1.wav": "yes"}), public_data={}
+    name="spoken_words", embedded="words", default_data=write({"yes/1.wav": "yes"}), public_data={}, survey=None
 )
 PARAMS = """\
 models:
@@ -272,19 +273,41 @@ def test_without_cache_and_remote_the_embedded_data_are_written_and_the_pin_stay
 def test_embedded_data_with_another_hash_are_rejected_and_removed(project):
     remove(project, "data/digits", ".dvc/cache")
     before = visible(project)
-    with pytest.raises(PedigreeError, match=r"requirements\.lock, or .* `pedigree data --accept digits`") as caught:
+    with pytest.raises(PedigreeError, match=r"requirements\.lock, or remove the entry of data/digits") as caught:
         project_data.bring(project, OTHER, accept=False)
     assert f"data.dvc pins {dvc_data.pinned(project, 'digits')}" in str(caught.value)
     assert visible(project) == before
     assert not list((project / "data").glob(".digits*"))
 
 
-def test_embedded_data_with_another_hash_are_pinned_when_accepted(project):
-    before = dvc_data.pinned(project, "digits")
-    remove(project, "data/digits", ".dvc/cache")
-    project_data.bring(project, OTHER, accept=True)
-    assert (project / "data/digits/train/1.png").read_text() == "One"
-    assert dvc_data.pinned(project, "digits") == dvc_data.hash_of(project / "data/digits", project) != before
+@pytest.mark.parametrize(
+    ("empty", "said"),
+    [
+        (False, "^there is no data/digits to pin: .*, or bring the pinned version back with `pedigree data dig"),
+        (True, "^data/digits has no files to pin: put the files there first, or"),
+    ],
+)
+def test_where_there_are_no_files_to_accept_it_is_said_and_nothing_is_written(project, empty, said):
+    remove(project, "data/digits")
+    if empty:
+        (project / "data" / "digits").mkdir()
+    before = visible(project)
+    with pytest.raises(PedigreeError, match=said):
+        project_data.bring(project, SET, accept=True)
+    assert visible(project) == before
+
+
+def test_without_names_and_without_any_data_there_is_nothing_to_accept(new):
+    before = visible(new)
+    with pytest.raises(PedigreeError, match=r"^data/ has no files of any model's data set to pin: put"):
+        list(project_data.bring_all(new, [], accept=True))
+    assert visible(new) == before
+
+
+def test_embedded_data_that_nothing_pins_are_written_and_pinned(new):
+    assert "pins it anew" in project_data.bring(new, SET, accept=False)
+    assert (new / "data/digits/train/1.png").read_text() == "one"
+    assert dvc_data.pinned(new, "digits") == dvc_data.hash_of(new / "data/digits", new)
 
 
 def test_the_list_of_models_hashes_no_file_that_dvc_has_a_hash_of_and_a_check_of_the_data_hashes_all(
@@ -403,16 +426,10 @@ def test_the_one_pin_of_earlier_versions_is_rejected_until_each_data_set_has_its
     assert next(project_data.bring_all(project, ["digits"], accept=False)).endswith("nothing to do")
 
 
-@pytest.mark.parametrize(
-    ("data", "remedy"),
-    [
-        (SET, "`pedigree data --accept digits` writes the embedded data and pins it"),
-        (XRAYS, r"put the files in data/xrays/ and pin them with `pedigree data --accept xrays`"),
-    ],
-)
-def test_with_neither_data_nor_pin_it_is_said_what_to_do(new, data, remedy):
-    with pytest.raises(PedigreeError, match=rf"^{data.path} is missing, and data\.dvc does not pin it: {remedy}"):
-        project_data.bring(new, data, accept=False)
+def test_with_neither_data_nor_pin_it_is_said_what_to_do(new):
+    said = r"^data/xrays is missing, and data\.dvc does not pin it: put .* with `pedigree data --accept xrays`"
+    with pytest.raises(PedigreeError, match=said):
+        project_data.bring(new, XRAYS, accept=False)
 
 
 def test_data_of_ones_own_that_are_gone_from_the_cache_are_not_made_up(project):
@@ -423,7 +440,7 @@ def test_data_of_ones_own_that_are_gone_from_the_cache_are_not_made_up(project):
         PedigreeError, match=r"^data/xrays is missing, and DVC's cache does not hold what data\.dvc pins"
     ):
         project_data.bring(project, XRAYS, accept=False)
-    with pytest.raises(PedigreeError, match=r"^data/xrays has no files to pin: put them there first"):
+    with pytest.raises(PedigreeError, match=r"^there is no data/xrays to pin: put the files there first"):
         project_data.bring(project, XRAYS, accept=True)
 
 

@@ -1,8 +1,11 @@
 """A registered version answers for itself: its lineage, what of it is still here, and who promoted it."""
 
 import json
+import logging
 import os
+import re
 import shutil
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -177,6 +180,24 @@ def test_brackets_in_a_reason_are_printed_as_they_are(chain, known, capsys):
 def test_an_address_that_names_nothing_is_a_sentence_with_what_there_is(chain, address, message):
     with pytest.raises(PedigreeError, match=message):
         mlflow_versions.find(address)
+
+
+def test_without_a_champion_a_run_ends_with_why_and_what_to_do_and_so_does_asking_for_it(chain, tmp_path, caplog):
+    gate = chain.values.register_.gate.model_copy(update={"megabytes": 0.001})
+    register_ = chain.values.register_.model_copy(update={"gate": gate})
+    strict = replace(chain, model=chain.having(chain.values.model_copy(update={"register_": register_})))
+    with caplog.at_level(logging.INFO, "pedigree.register"):
+        register_as(strict, "strict", tmp_path)
+    ways = (
+        r"strict has no champion, as version 1 failed the gate \(the weights take [\d.]+ MB, more than 0\.001\): "
+        r"name strict@challenger or strict/1 instead, promote it with `pedigree promote strict 1 --why …`, or "
+        r"change the bounds in register\.gate of strict in params\.yaml and run it again"
+    )
+    assert re.search(ways, caplog.text)
+    for address in ("strict", "models:/strict@champion"):
+        with pytest.raises(PedigreeError, match=f"^{ways}$"):
+            mlflow_versions.find(address)
+    assert mlflow_versions.find("strict@challenger").version == 1
 
 
 def test_a_version_that_was_registered_by_hand_has_no_lineage_and_that_is_a_sentence(chain):

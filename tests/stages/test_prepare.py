@@ -11,7 +11,7 @@ import pytest
 from components.adapters import dvc_data
 from components.contracts import Manifest
 from components.errors import PedigreeError
-from components.jobs import provenance
+from components.jobs import job, provenance
 from components.stages import prepare
 from tests import dvc_program
 
@@ -64,6 +64,17 @@ def test_data_that_are_pinned_after_they_were_prepared_count_as_pinned(model):
     manifest = prepared(model).manifest
     dvc_data.add(model.root, "digits")
     assert provenance._data(model.root, manifest).pinned == manifest.raw
+
+
+def test_files_that_are_passed_over_are_named_and_are_no_part_of_a_trainings_key(model, caplog):
+    for name in (".DS_Store", "train/Thumbs.db", "README.md"):
+        (model.raw / name).write_text("x")
+    with caplog.at_level(logging.INFO, "pedigree.prepare"):
+        manifest = prepared(model).manifest
+    assert manifest.ignored == [".DS_Store", "README.md", "train/Thumbs.db"]
+    assert "prepare digits: ignored .DS_Store, README.md, train/Thumbs.db" in caplog.messages
+    without = manifest.model_copy(update={"ignored": []})
+    assert job.key(model, manifest, "code", {}) == job.key(model, without, "code", {})
 
 
 @pytest.mark.parametrize("change", ["edit", "add", "remove"])

@@ -1,5 +1,7 @@
 """The lineage as people read it."""
 
+import pytest
+
 from components.trust.lineage import Code, Data, Lineage, Machine, Runs, Source, changes
 
 
@@ -41,8 +43,17 @@ def test_what_training_started_from_is_part_of_the_ancestry_and_another_start_is
     assert change == ("sources", f"train.init.from {'1' * 64}", f"train.init.from {'2' * 64}")
 
 
-def test_a_dirty_tree_is_called_dirty_and_where_its_difference_lies():
-    assert "| commit | `cccccccccccc`, **dirty**: see uncommitted.diff |" in ancestry(dirty=True).markdown()
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        ([], "uncommitted changes"),
+        (["params.yaml"], "uncommitted changes of params.yaml alone"),
+        (["data.dvc", "params.yaml"], "uncommitted changes of data.dvc and params.yaml alone"),
+    ],
+)
+def test_uncommitted_changes_are_named_with_where_they_lie_and_those_of_no_code_as_such(only, said):
+    described = ancestry(dirty=True, only=only).markdown()
+    assert f"| commit | `cccccccccccc`, with {said}: see uncommitted.diff |" in described
 
 
 def test_a_devices_name_cannot_break_the_table():

@@ -3,6 +3,7 @@
 from components.classification import loss
 from components.contracts import Task
 from components.datasets.splits import Columns
+from components.images import folders
 from components.tasks.image_classification import data, evaluate, model, prepare, serve, train
 from components.tasks.image_classification.params import VisionParams
 
@@ -12,6 +13,7 @@ TASK = Task[VisionParams, Columns](
     embedded="digits",
     default_data=data.digits,
     public_data={"cifar10": data.cifar10},
+    survey=folders.survey,
     prepare=prepare.prepare,
     load_split=prepare.load_split,
     build_model=model.build_model,

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import Manifest, RejectedFile
-from components.datasets import arrays, groups, ingest
+from components.datasets import arrays, groups, ingest, raw_files
 from components.datasets.ingest import Unusable
 from components.datasets.splits import Columns
 from components.images import folders
@@ -67,6 +67,7 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
         task="image_classification",
         splits=splits,
         rejected=rejected,
+        ignored=raw_files.about(raw),
         facts=facts.model_dump(),
         drawn=survey.drawn,
         note="; ".join(filter(None, (survey.note, *_shared(raw, out, survey)))),

@@ -4,6 +4,7 @@ from components.contracts import Task
 from components.datasets.splits import Columns
 from components.tasks.language_model import data, evaluate, model, prepare, serve, train
 from components.tasks.language_model.params import LanguageParams
+from components.text import corpus
 
 TASK = Task[LanguageParams, Columns](
     name="language_model",
@@ -11,6 +12,7 @@ TASK = Task[LanguageParams, Columns](
     embedded="docstrings",
     default_data=data.docstrings,
     public_data={"wikitext2": data.wikitext2},
+    survey=corpus.survey,
     prepare=prepare.prepare,
     load_split=prepare.load_split,
     build_model=model.build_model,

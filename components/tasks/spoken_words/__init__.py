@@ -3,7 +3,7 @@
 from components.classification import loss
 from components.contracts import Task
 from components.datasets.splits import Columns
-from components.tasks.spoken_words import data, evaluate, model, prepare, serve, train
+from components.tasks.spoken_words import data, evaluate, model, prepare, serve, train, words
 from components.tasks.spoken_words.params import SpeechParams
 
 TASK = Task[SpeechParams, Columns](
@@ -12,6 +12,7 @@ TASK = Task[SpeechParams, Columns](
     embedded="words",
     default_data=data.espeak,
     public_data={"speech_commands": data.speech_commands},
+    survey=words.survey,
     prepare=prepare.prepare,
     load_split=prepare.load_split,
     build_model=model.build_model,

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import Manifest, RejectedFile
-from components.datasets import arrays, groups, ingest
+from components.datasets import arrays, groups, ingest, raw_files
 from components.datasets.splits import Columns
 from components.sound.decode import decode
 from components.tasks.spoken_words.params import SpeechParams, SpeechPrepareParams
@@ -60,6 +60,7 @@ def prepare(raw: Path, out: Path, params: SpeechParams) -> Manifest:
         task="spoken_words",
         splits=splits,
         rejected=rejected,
+        ignored=raw_files.about(raw),
         facts=facts.model_dump(),
         drawn=found.drawn,
         note="; ".join([*_notes(raw, found), *_shared(raw, speakers)]),

@@ -17,7 +17,7 @@ SYNTHETIC = "SYNTHETIC.txt"
 """A file of this name in the raw folder marks the clips as synthetic speech."""
 NOISE = "_background_noise_"
 """Speech Commands' folder of long recordings, which is not a word."""
-KNOWN = (*LISTS.values(), SYNTHETIC, "README.md", "LICENSE")
+KNOWN = frozenset((*LISTS.values(), SYNTHETIC))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def survey(raw: Path, options: SpeechPrepareParams) -> Survey:
     parts["train"] = rest
     for split, chosen in parts.items():
         _check_words(raw, split, words, chosen, lists.get(split, ""), options)
-    strays = sorted(name for name, is_folder in raw_files.visible(raw) if not is_folder and name not in KNOWN)
+    loose = {name for name, is_folder in raw_files.visible(raw) if not is_folder}
+    strays = sorted(loose - KNOWN - {*raw_files.about(raw)})
     drawn = "" if "test" in lists else _drawn(parts["test"], files, speaker)
     return Survey(folders, parts, strays, speaker, tuple(lists.values()), drawn)
 

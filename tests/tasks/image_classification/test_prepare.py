@@ -155,11 +155,18 @@ def test_a_folder_that_is_no_split_is_named_as_not_read(raw, run):
     assert reasons(run()) == {"unlabelled": "a folder that is no split, so that nothing in it is read"}
 
 
-def test_files_beside_the_folders_of_splits_are_named_as_not_read_unless_they_are_about_the_images(raw, run):
+@pytest.mark.parametrize("flat", [False, True])
+def test_files_beside_the_folders_are_named_as_not_read_and_those_about_the_images_as_ignored(raw, run, flat):
+    if flat:
+        (raw / "train").rename(raw.parent / "classes")
+        shutil.rmtree(raw)
+        (raw.parent / "classes").rename(raw)
     for name in ("train.zip", "labels.csv", "README.md", "LICENSE", "licence.txt"):
         (raw / name).write_text("beside")
     os.mkfifo(raw / "pipe")
-    assert reasons(run()) == dict.fromkeys(["labels.csv", "pipe", "train.zip"], "outside the class folders")
+    manifest = run()
+    assert reasons(manifest) == dict.fromkeys(["labels.csv", "pipe", "train.zip"], "outside the class folders")
+    assert manifest.ignored == ["LICENSE", "README.md", "licence.txt"]
 
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"

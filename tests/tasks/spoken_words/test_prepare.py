@@ -392,6 +392,7 @@ def test_files_of_speech_commands_and_of_the_system_are_passed_over(raw, run):
         (raw / folder / "._a.wav").write_text("x")
     manifest = run()
     assert manifest.rejected == []
+    assert manifest.ignored == ["LICENSE", "README.md"], "those of a system are listed by the stage"
     assert facts(manifest).classes == ["no", "yes"]
 
 
