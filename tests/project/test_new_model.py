@@ -33,7 +33,7 @@ models:
     train:
       <<: *train
       # small
-      model: {depth: 18, width: 0.25, stem: auto,
+      model: {network: resnet18, width: 0.25, stem: auto,
         mirror: false}
       augment: {crop: 2, flip: false, mix: none, mix_alpha: 0.2}
     evaluate: *evaluate
@@ -49,7 +49,7 @@ task: image_classification
 train:
   epochs: 50
   optimizer: {lr: 1.0e-5}
-  model: {depth: 8}
+  model: {network: whitened}
 """
 
 
@@ -125,7 +125,7 @@ def test_what_a_profile_changes_is_written_out_and_the_rest_is_inherited(project
     assert models.load(project, "xrays").params == models.load(project, "digits", profile).params
     lines, _ = added_lines(project)
     assert "      epochs: 50" in lines
-    assert "      model: {depth: 8, width: 0.25, stem: auto" in "\n".join(lines)
+    assert "      model: {network: whitened, width: 0.25, stem: auto" in "\n".join(lines)
     assert not [line for line in lines if "register" in line or "evaluate" in line]
 
 

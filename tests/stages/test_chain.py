@@ -174,7 +174,7 @@ def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path)
     checkpoint = resnet18(weights=None).state_dict()
     torch.save(checkpoint, tmp_path / "resnet18.pth")
     init = {"from": str(tmp_path / "resnet18.pth"), "freeze": 1}
-    values = changed(chain, epochs=1, init=init, model={"depth": 18, "width": 1.0, "stem": "imagenet"})
+    values = changed(chain, epochs=1, init=init, model={"network": "resnet18", "width": 1.0, "stem": "imagenet"})
     trained = train.train(chain.having(values), chain.prepared, tmp_path / "model")
     weights = load_file(trained.folder / model_files.WEIGHTS)
     for name, tensor in checkpoint.items():
@@ -196,7 +196,7 @@ def test_the_whitened_network_learns_from_images_that_are_mirrored_and_is_evalua
         chain,
         epochs=4,
         optimizer={"name": "sgd", "lr": 0.1},
-        model={"depth": 8, "width": 0.125, "mirror": True},
+        model={"network": "whitened", "width": 0.125, "mirror": True},
         augment={"flip": "alternate"},
     )
     trained = train.train(chain.having(values), chain.prepared, tmp_path / "model")
