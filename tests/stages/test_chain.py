@@ -154,6 +154,12 @@ def test_a_failed_training_leaves_the_earlier_model_and_says_so_on_its_run(chain
     assert failed.info.status == "FAILED"
 
 
+def test_a_training_of_few_updates_of_random_weights_warns_with_their_number(chain, tmp_path, caplog):
+    train.train(chain.having(changed(chain, epochs=1, batch_size=50, workers=0)), chain.prepared, tmp_path / "model")
+    updates = chain.prepared.manifest.splits["train"].samples // 50
+    assert f"digits: {updates} updates in all are few for random weights: raise train.epochs (now 1)" in caplog.text
+
+
 def test_a_misnamed_best_metric_ends_the_stage_before_there_is_a_run(chain, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(chain.trained.folder, model)
@@ -167,7 +173,7 @@ def test_a_misnamed_best_metric_ends_the_stage_before_there_is_a_run(chain, tmp_
     assert runs_named("misnamed") == []
 
 
-def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path):
+def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path, caplog):
     from torchvision.models import resnet18
 
     torch.manual_seed(7)
@@ -176,6 +182,7 @@ def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path)
     init = {"from": str(tmp_path / "resnet18.pth"), "freeze": 1}
     values = changed(chain, epochs=1, init=init, model={"network": "resnet18", "width": 1.0, "stem": "imagenet"})
     trained = train.train(chain.having(values), chain.prepared, tmp_path / "model")
+    assert "few for random weights" not in caplog.text
     weights = load_file(trained.folder / model_files.WEIGHTS)
     for name, tensor in checkpoint.items():
         if not name.startswith(("fc.", "conv1.")) and not name.endswith("num_batches_tracked"):
