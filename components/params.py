@@ -199,6 +199,10 @@ class EvaluateParams(Section):
     seed: int = Field(ge=0, lt=2**31, description="Seed of predictions that are sampled")
 
 
+BOUNDS = ("at_least", "at_most")
+"""The parameters of the gate that are bounds of evaluation metrics, by name."""
+
+
 class GateParams(Section):
     """Conditions on a new version to become champion."""
 

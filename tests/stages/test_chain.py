@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -107,6 +108,7 @@ def test_the_evaluation_is_on_the_run_and_in_files(chain, run):
 
 def test_the_first_version_is_champion_and_an_equal_one_stays_challenger(chain, tmp_path):
     assert chain.registered.aliases == ("challenger", "champion")
+    assert chain.registered.reason == "champion: there was none before"
     again = register.register(
         chain.model, chain.prepared, chain.trained, chain.evaluated, tmp_path / "registered.json"
     )
@@ -115,6 +117,15 @@ def test_the_first_version_is_champion_and_an_equal_one_stays_challenger(chain, 
     client = MlflowClient()
     assert int(client.get_model_version_by_alias("digits", "champion").version) == chain.registered.version
     assert int(client.get_model_version_by_alias("digits", "challenger").version) == again.version
+
+
+def test_a_first_version_whose_gate_has_no_bounds_is_champion_and_its_verdict_says_so(chain, tmp_path):
+    tree = chain.values.model_dump(by_alias=True)
+    tree["register"]["gate"]["at_least"] = {}
+    model = replace(chain.having(chain.task.params.model_validate(tree)), name="unbounded")
+    parts = chain.prepared, chain.trained, chain.evaluated
+    first = register.register(model, *parts, tmp_path / "registered.json")
+    assert first.reason == "champion: there was none before, and register.gate has no bounds for metrics"
 
 
 def test_the_score_recomputed_through_the_registered_model_from_raw_files_is_the_same_number(chain):
@@ -155,7 +166,9 @@ def test_a_failed_training_leaves_the_earlier_model_and_says_so_on_its_run(chain
 
 
 def test_a_training_of_few_updates_of_random_weights_warns_with_their_number(chain, tmp_path, caplog):
-    train.train(chain.having(changed(chain, epochs=1, batch_size=50, workers=0)), chain.prepared, tmp_path / "model")
+    train.train(
+        chain.having(changed(chain, epochs=1, batch_size=50, workers=0)), chain.prepared, tmp_path / "model"
+    )
     updates = chain.prepared.manifest.splits["train"].samples // 50
     assert f"digits: {updates} updates in all are few for random weights: raise train.epochs (now 1)" in caplog.text
 
