@@ -7,6 +7,7 @@ import pytest
 from components import models, params
 from components.errors import PedigreeError
 from components.project.parameters import parameters
+from pipelines import parameters as shown
 from tests.conftest import MODELS, PARAMS, ROOT
 
 
@@ -90,3 +91,16 @@ def test_the_comments_of_params_yaml_list_the_choices_that_there_are():
                 key = parameter.name.rpartition(".")[2]
                 expected.setdefault(key, set()).add(", ".join(parameter.choices))
     assert comments == expected
+
+
+def test_pedigree_params_prints_a_parameter_a_line_outside_a_terminal(root, capsys):
+    shown.show(root, "digits", "train.optimizer")
+    lines = capsys.readouterr().out.splitlines()
+    (name,) = [line.split("  ") for line in lines if "train.optimizer.name" in line]
+    assert [cell.strip() for cell in name if cell.strip()] == [
+        "train.optimizer.name",
+        "adamw",
+        "sgd, adamw, muon",
+        "sgd uses Nesterov momentum; muon trains the hidden matrices, with adamw for the rest",
+    ]
+    assert len([line for line in lines if "train.optimizer." in line]) == 4
