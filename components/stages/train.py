@@ -30,7 +30,7 @@ ACCELERATOR = Path("build", ".accelerator.lock")
 AHEAD = Path("build", ".ahead.lock")
 """Below the project's folder. Held by the one process that starts Ray ahead of its training."""
 FEW_UPDATES = 25
-"""Fewer updates teach random weights little: the embedded models have 36 or more."""
+"""Fewer updates teach random weights little: the embedded models have 126 or more."""
 
 
 def begin(model: Model) -> None:
