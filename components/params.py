@@ -31,6 +31,7 @@ RENAMED: Mapping[tuple[str, ...], str] = {
     ("train", "best_mode"): "is gone, because each metric has a direction of its own: remove it",
     ("train", "model", "init"): "is called train.init.from now: write `init: {from: random, …}` below train",
     ("train", "model", "checkpoint"): "is called train.init.from now: name the file there",
+    ("train", "model", "depth"): "is called network now: write resnet18 for 18, resnet34 for 34, whitened for 8",
     ("train", "model", "freeze_backbone"): "is called train.init.freeze now, a number of epochs: set it there",
     ("evaluate", "bootstrap"): "is gone, because intervals need no resampling any more: remove it",
     ("register", "name"): "is gone, because a registered model has its model's name: remove it",
@@ -196,6 +197,10 @@ class EvaluateParams(Section):
     workers: int = Field(ge=0, le=4096, description="Ray workers; 0 evaluates in the main process")
     batch_size: int = Field(ge=1, le=1_000_000, description="Samples per batch; does not affect results")
     seed: int = Field(ge=0, lt=2**31, description="Seed of predictions that are sampled")
+
+
+BOUNDS = ("at_least", "at_most")
+"""The parameters of the gate that are bounds of evaluation metrics, by name."""
 
 
 class GateParams(Section):

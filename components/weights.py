@@ -77,15 +77,20 @@ def start_from(model: nn.Module, path: Path) -> set[str]:
             "random"
         )
     model.load_state_dict(matching, strict=False)
-    new = [name for name in own if name not in matching]
+    report(model, matching, path)
+    return loaded
+
+
+def report(model: nn.Module, loaded: Mapping[str, object], path: Path) -> None:
+    """Log how many of a network's tensors come from the file at `path`, and which parameters are new."""
+    own, new = model.state_dict(), [name for name, _ in model.named_parameters() if name not in loaded]
     log.info(
         "started from %d of %d tensors of %s%s",
-        len(matching),
+        sum(name in loaded for name in own),
         len(own),
         path.name,
         f"; new: {', '.join(new[:5])}{' …' if len(new) > 5 else ''}" if new else "",
     )
-    return loaded
 
 
 def _first(tensors: Mapping[str, Tensor]) -> str:

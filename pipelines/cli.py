@@ -113,6 +113,17 @@ def list_models() -> None:
     command.show(Path.cwd())
 
 
+@app.command("params")
+def parameters(
+    model: Annotated[str, typer.Argument(help="Model in params.yaml.")],
+    prefix: Annotated[str, typer.Argument(help="Section or parameter, such as train.model (default: all).")] = "",
+) -> None:
+    """List a model's parameters, each with its value, its choices or bounds, and its meaning."""
+    from pipelines import parameters as command
+
+    command.show(Path.cwd(), model, prefix)
+
+
 @app.command()
 def run(
     names: Annotated[

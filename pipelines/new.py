@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from components import models
 from components.project import data as project_data
 from components.project import new_model
 from pipelines import output, prefect_yaml
@@ -20,4 +21,10 @@ def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> 
     )
     for data in project_data.of_models(each for each in plan.listed if each.name == name):
         project_data.warn_of_rejection(root, data)
+    gate = models.load(root, name).params.register_.gate
+    if not (gate.at_least or gate.at_most):
+        output.echo(
+            "its gate has no bounds for metrics, so that its first version becomes champion whatever its score: to "
+            f"demand one, set register.gate.at_least or at_most of {name} in params.yaml"
+        )
     output.echo(f"train it with `pedigree run {name}`; restart a running `pedigree up` to add its deployment")

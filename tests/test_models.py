@@ -155,7 +155,7 @@ def test_settings_lie_over_the_profile_and_that_over_params_yaml(project):
     model = models.load(project, "digits", profile, ["train.epochs=51"])
     usual = models.load(project, "digits")
     assert (model.params.train.epochs, model.params.train.model.width) == (51, 2.0)
-    assert model.params.train.model.depth == usual.params.train.model.depth
+    assert model.params.train.model.network == usual.params.train.model.network
 
 
 def test_a_profile_of_another_task_is_rejected(project):

@@ -1,12 +1,8 @@
 """Residual networks for images (He et al. 2015, arXiv:1512.03385), with torchvision's names of modules."""
 
-from collections.abc import Container
-from pathlib import Path
 from typing import Literal, cast
 
 from torch import Tensor, nn
-
-from components.errors import PedigreeError
 
 Stem = Literal["small", "imagenet"]
 
@@ -60,7 +56,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depth: int, channels: int, classes: int, width: float = 1, stem: Stem = "small") -> None:
         super().__init__()
-        self.depth, self.stem = depth, stem
+        self.stem = stem
         filters = [max(8, 8 * round(width * n / 8)) for n in (64, 128, 256, 512)]
         kernel, stride = (3, 1) if stem == "small" else (7, 2)
         self.conv1 = nn.Conv2d(channels, filters[0], kernel, stride, padding=kernel // 2, bias=False)
@@ -82,63 +78,3 @@ class ResNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, filters, H / 8 or H / 32, W likewise)
         return cast(Tensor, self.fc(self.avgpool(x).flatten(1)))
-
-
-def load_backbone(network: ResNet, file: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Load a torchvision checkpoint into a network, except for the head.
-
-    For one-channel images the first filters are summed over their channels, so that a grey image has the same
-    output as three equal channels in the checkpoint's network.
-
-    Args:
-        network: A network with the imagenet stem.
-        file: The checkpoint's file, for error messages.
-        tensors: The checkpoint's content.
-
-    Returns:
-        The loaded tensors by name.
-
-    Raises:
-        PedigreeError: the checkpoint does not fit the network.
-    """
-    backbone = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    first = backbone.get("conv1.weight")
-    if network.conv1.in_channels == 1 and first is not None and first.ndim == 4:
-        backbone["conv1.weight"] = first.sum(1, keepdim=True)
-    _check_fit(file, backbone, network)
-    network.load_state_dict(backbone, strict=False)
-    return backbone
-
-
-def _check_fit(file: Path, tensors: dict[str, Tensor], resnet: ResNet) -> None:
-    misfits = _misfits(tensors, resnet)
-    if misfits:
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        raise PedigreeError(
-            f"{file} does not fit a ResNet-{resnet.depth}: {', '.join(misfits[:3])}{more}: "
-            f"use a checkpoint of torchvision's resnet{resnet.depth}{_hint(tensors, resnet.depth)}"
-        )
-
-
-def _misfits(tensors: dict[str, Tensor], resnet: ResNet) -> list[str]:
-    """Return a description of each tensor that is unexpected, missing or of the wrong shape."""
-    # Older torchvision checkpoints lack these counters, which are unused here.
-    optional = {name for name in resnet.state_dict() if name.endswith("num_batches_tracked")}
-    wanted = {name: w.shape for name, w in resnet.state_dict().items() if not name.startswith("fc.")}
-    unexpected = [f"{name} is unexpected" for name in tensors if name not in wanted]
-    missing = [f"{name} is missing" for name in wanted if name not in tensors and name not in optional]
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    return unexpected + missing + shapes
-
-
-def _hint(names: Container[str], depth: int) -> str:
-    if "layer1.0.conv3.weight" in names:
-        return "; this one seems to have 50 layers or more"
-    seems = 34 if "layer1.2.conv2.weight" in names else 18
-    if seems == depth or "layer1.1.conv2.weight" not in names:
-        return ""
-    return f", or set depth: {seems}, which this one seems to have"

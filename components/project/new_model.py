@@ -117,8 +117,9 @@ def _expect_unchanged(plan: Plan) -> None:
 def _with_section(root: Path, text: str, name: str, like: str, over: Profile | None) -> str:
     """Return params.yaml's `text` with a section for `name` at the end.
 
-    The section inherits from `like` through an anchor, which is added if `like` has none. It spells out the data
-    and the sections that the profile changes.
+    The section inherits from `like` through an anchor, which is added if `like` has none. It spells out the data,
+    the sections that the profile changes, and the gate if that has bounds for metrics: what is good on the data of
+    `like` says nothing of others, so that only the profile's bounds remain.
     """
     top = YAML(typ="safe", pure=True).compose(text)
     section, key, base = _found(top, like)
@@ -132,11 +133,16 @@ def _with_section(root: Path, text: str, name: str, like: str, over: Profile | N
     if not lines[end].endswith("\n"):
         lines[end] += "\n"
     indent = " " * key.start_mark.column
-    own: dict[str, Any] = {}
+    values = models.read(root)
     if over:
-        values = over.values.below((MODELS, like)).over(models.read(root))
-        section_values = values.section((MODELS, like)) or {}
-        own = {changed: section_values[changed] for changed in over.values.tree if changed not in params.OWN}
+        values = over.values.below((MODELS, like)).over(values)
+    section_values = values.section((MODELS, like)) or {}
+    changed = over.values.tree if over else {}
+    own = {key: section_values[key] for key in changed if key not in params.OWN}
+    register, given = section_values["register"], over.values.section(("register", "gate")) if over else None
+    bounds = {side: (given or {}).get(side, {}) for side in params.BOUNDS}
+    if any(register["gate"][side] != bounds[side] for side in bounds):
+        own["register"] = {**register, "gate": {**register["gate"], **bounds}}
     written = _dumped(own).splitlines() if own else []
     section_lines = [f"{name}:", f"  <<: *{anchor}", f"  data: {name}", *(f"  {line}" for line in written)]
     new = ["\n", *(f"{indent}{line}\n" for line in section_lines)]

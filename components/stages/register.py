@@ -25,6 +25,7 @@ from components.adapters.mlflow_versions import CHALLENGER, CHAMPION, REASON, Ve
 from components.contracts import Evaluated, Manifest, Outcomes, Prepared, Registered, Rejected, Row, Task, Trained
 from components.errors import PedigreeError
 from components.models import Model
+from components.params import GateParams
 from components.runtime import files
 from components.stages import evaluate, prepare, train
 from components.training import model_files
@@ -139,7 +140,7 @@ def _judge(
     tested = ancestry.data.test_split, _test_samples(prepared, outcomes)
     earlier = len(challengers(model.name, *tested) - {ancestry.weights})
     rules = gate.judge(new, champion, task.score(prepared.manifest), params.register_.gate, earlier)
-    return rules, _reason(rules, version) + ("" if new.pinned else f"; {gate.NOT_PINNED}")
+    return rules, _reason(rules, version, params.register_.gate) + ("" if new.pinned else f"; {gate.NOT_PINNED}")
 
 
 def _test_samples(prepared: Prepared, outcomes: Outcomes) -> str:
@@ -263,11 +264,14 @@ def _milliseconds(task: Task[Any, Any], folder: Path) -> float:
     return statistics.median(times[1:])
 
 
-def _reason(rules: Sequence[Rule], champion: Version | None) -> str:
+def _reason(rules: Sequence[Rule], champion: Version | None, bounds: GateParams) -> str:
     if failed := [rule.objection for rule in rules if not rule.passed]:
         return f"challenger: {'; '.join(failed)}"
     if champion is None:
-        return "champion: there was none before"
+        unbounded = not (bounds.at_least or bounds.at_most)
+        return (
+            f"champion: there was none before{', and register.gate has no bounds for metrics' if unbounded else ''}"
+        )
     return f"champion: it passed every rule and replaces version {champion.version}"
 
 

@@ -13,7 +13,7 @@ from components.errors import PedigreeError
 from components.jobs import job, launch, provenance, sources
 from components.jobs.fit import fit
 from components.models import Model
-from components.params import INIT
+from components.params import INIT, RANDOM
 from components.runtime import files, locks, presence
 from components.stages import prepare
 from components.training import loop, model_files
@@ -29,6 +29,8 @@ ACCELERATOR = Path("build", ".accelerator.lock")
 """Below the project's folder. One training at a time holds the accelerator."""
 AHEAD = Path("build", ".ahead.lock")
 """Below the project's folder. Held by the one process that starts Ray ahead of its training."""
+FEW_UPDATES = 25
+"""Fewer updates teach random weights little: the embedded models have 126 or more."""
 
 
 def begin(model: Model) -> None:
@@ -112,7 +114,7 @@ def train(
 
             local = sources.fetch(identified, root, training.folder / sources.FOLDER)
             work = partial(fit, code, model, prepared, training.folder, local)
-            notify = _all_of([on_event, progress.show, *listeners])
+            notify = _all_of([on_event, partial(_warn_of_few, model), progress.show, *listeners])
             presence.end_orphans(root)
             with files.scratch(training.folder / "ray") as scratch, _resumable(model.name):
                 notify({"kind": "starting"})
@@ -155,6 +157,17 @@ def _check_start(model: Model, prepared: Prepared, identified: Mapping[str, Sour
                 raise
             # Name the file that the user gave, not our copy.
             raise PedigreeError(str(error).replace(str(local[INIT]), identified[INIT].named)) from error
+
+
+def _warn_of_few(model: Model, event: Event) -> None:
+    """Warn at the start of a training that is too short for random weights."""
+    train = model.params.train
+    if event["kind"] == "start" and event["updates"] < FEW_UPDATES and train.init.from_ == RANDOM:
+        log.warning(
+            f"{model.name}: {event['updates']} updates in all are few for random weights: raise train.epochs (now "
+            f"{train.epochs}), lower train.batch_size (now {train.batch_size}), or name weights to start from in "
+            "train.init.from"
+        )
 
 
 def _accelerator(root: Path, name: str, workers: int) -> AbstractContextManager[None]:

@@ -26,7 +26,7 @@ from components.datasets.batches import shuffled, spread
 from components.errors import PedigreeError
 from components.params import INIT, TaskParams, TrainParams
 from components.runtime import files
-from components.training import checkpoint, model_files
+from components.training import checkpoint, model_files, norms
 from components.training.device import allow_tf32, autocast, compiled, described, precision_on, to_device
 from components.training.inference import evaluate, placed
 from components.training.meter import Progress, Speed
@@ -158,7 +158,7 @@ def _epoch(run: _Run, train: Split, val: Split, speed: Speed) -> None:
         if ends := run.batch == len(batches):
             run.epoch, run.batch, run.carry = run.epoch + 1, 0, {}
         if ends if not every else run.update % every == 0 or run.epoch == run.train.epochs:
-            _validate(run, val, speed, run.batch / len(batches), 0.5 / len(batches))
+            _validate(run, val, batches, speed, run.batch / len(batches), 0.5 / len(batches))
         if ends:
             return
 
@@ -190,12 +190,13 @@ def _freeze(run: _Run) -> None:
     run.network = _network(run.model, run.params, run.worker)
 
 
-def _validate(run: _Run, val: Split, speed: Speed, share: float, half: float) -> None:
+def _validate(run: _Run, val: Split, batches: Batches, speed: Speed, share: float, half: float) -> None:
     """Validate, save the weights if they are the best so far, and report metrics.
 
     Args:
         run: The training, which is changed.
         val: The validation split.
+        batches: The batches of the present epoch, or of the one that it ended.
         speed: Measures the speed of training.
         share: Finished share of the present epoch.
         half: Half of an update's share of an epoch, as the learning rate is that of an update's middle.
@@ -208,9 +209,12 @@ def _validate(run: _Run, val: Split, speed: Speed, share: float, half: float) ->
             f"lower train.optimizer.lr (now {train.optimizer.lr}) or set train.clip_norm"
         )
     _wait_for_disk(run)  # the writer removes best weights that no checkpoint names, as new ones
-    _same_buffers(run)
-    scores = evaluate(task, params, run.evaluated, val, worker.device, train.batch_size)
-    _keep_best(run, scores)
+    network = run.evaluated
+    if run.update < norms.SETTLED and (learning := norms.learning(run.model)):
+        network = norms.with_own_statistics(task, params, network, learning, batches, worker.device)
+    _same_buffers(run, network)
+    scores = evaluate(task, params, network, val, worker.device, train.batch_size)
+    _keep_best(run, network, scores)
     run.trained += run.seconds
     metrics = {
         "epoch": run.epoch + share,
@@ -265,9 +269,11 @@ def _begin(
     )
     if found:
         _resume(run, *found)
+    first = (task.train_batches or shuffled)(split, params, Shard(0, worker.rank, worker.world))
     worker.emit(
         {
             "kind": "start",
+            "updates": train.epochs * len(first),
             "device": described(worker.device, run.precision),
             "world": worker.world,
             "resumed": found and {"update": run.update, "epoch": run.epoch, "world": found[0].world},
@@ -494,14 +500,15 @@ def _without_exchange(network: nn.Module) -> AbstractContextManager[None]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def _same_buffers(run: _Run) -> None:
-    """Copy rank 0's running statistics to all workers, each of which has seen different samples."""
+def _same_buffers(run: _Run, network: nn.Module) -> None:
+    """Copy rank 0's statistics of a network to all workers, each of which has seen different samples."""
     if run.worker.world > 1:
-        for buffer in run.evaluated.buffers():
+        for buffer in network.buffers():
             dist.broadcast(buffer, 0)
 
 
-def _keep_best(run: _Run, scores: dict[str, float]) -> None:
+def _keep_best(run: _Run, network: nn.Module, scores: dict[str, float]) -> None:
+    """Save a network's weights if its scores are the best so far."""
     metric = run.train.best_metric
     score = scores[metric] if run.task.better[metric] == "more" else -scores[metric]
     # The first weights are saved even if their score is NaN, and any number is better than NaN.
@@ -509,7 +516,7 @@ def _keep_best(run: _Run, scores: dict[str, float]) -> None:
         run.score, run.validations_without_improvement = score, 0
         if run.worker.rank == 0:
             file = run.folder / f"best-{run.update:09d}.safetensors"
-            model_files.save_weights(file, run.evaluated)
+            model_files.save_weights(file, network)
             run.best = checkpoint.Best(file=file.name, sha256=files.sha256(file))
     else:
         run.validations_without_improvement += 1

@@ -22,7 +22,7 @@ def photographs(count, channels=3, size=32):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_first_layer_makes_the_patches_of_the_training_images_white(channels):
     split = Columns({"image": photographs(300, channels), "label": torch.arange(300)})
-    params = parameters(depth=8, width=0.125)
+    params = parameters(network="whitened", width=0.125)
     network = build_model(params, manifest(channels=channels))
     initialise(network, split, params, {})
     with torch.inference_mode():
@@ -36,7 +36,7 @@ def test_the_first_layer_makes_the_patches_of_the_training_images_white(channels
 
 
 def test_the_first_layers_filters_are_not_trained_and_all_else_is():
-    network = build_model(parameters(depth=8, width=0.125), manifest()).train()
+    network = build_model(parameters(network="whitened", width=0.125), manifest()).train()
     network(photographs(8)).square().sum().backward()
     without = {name for name, each in network.named_parameters() if each.grad is None}
     assert without == {"network.whiten.weight"}
@@ -80,26 +80,26 @@ def test_a_bias_learns_at_the_square_of_its_multiplier():
 
 @pytest.mark.parametrize("size", [28, 32, 65])
 def test_images_of_any_size_get_an_answer_a_class(size):
-    network = build_model(parameters(depth=8, width=0.125), manifest(size=size, classes=7)).eval()
+    network = build_model(parameters(network="whitened", width=0.125), manifest(size=size, classes=7)).eval()
     assert network(photographs(2, size=size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("depth", [8, 18])
-def test_a_mirrored_networks_answer_is_that_to_the_mirror_image(depth):
-    params = parameters(depth=depth, width=0.125, mirror="true")
+@pytest.mark.parametrize("kind", ["whitened", "resnet18", "mobilenet_v2"])
+def test_a_mirrored_networks_answer_is_that_to_the_mirror_image(kind):
+    params = parameters(network=kind, width=0.125, mirror="true")
     network = build_model(params, manifest())
     images = photographs(4)
     with torch.inference_mode():
         network.eval()
         assert_close(network(images), network(images.flip(3)))
-        plain = build_model(parameters(depth=depth, width=0.125), manifest()).eval()
+        plain = build_model(parameters(network=kind, width=0.125), manifest()).eval()
         plain.load_state_dict(network.state_dict())
         assert_close(network(images), (plain(images) + plain(images.flip(3))) / 2)
         assert not torch.equal(plain(images), plain(images.flip(3)))
 
 
 def test_a_mirrored_network_looks_once_at_an_image_in_training():
-    network = build_model(parameters(depth=18, width=0.125, mirror="true"), manifest()).train()
+    network = build_model(parameters(network="resnet18", width=0.125, mirror="true"), manifest()).train()
     calls = []
     network.network.register_forward_hook(lambda *_: calls.append(1))
     network(photographs(4))

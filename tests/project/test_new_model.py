@@ -33,7 +33,7 @@ models:
     train:
       <<: *train
       # small
-      model: {depth: 18, width: 0.25, stem: auto,
+      model: {network: resnet18, width: 0.25, stem: auto,
         mirror: false}
       augment: {crop: 2, flip: false, mix: none, mix_alpha: 0.2}
     evaluate: *evaluate
@@ -49,7 +49,7 @@ task: image_classification
 train:
   epochs: 50
   optimizer: {lr: 1.0e-5}
-  model: {depth: 8}
+  model: {network: whitened}
 """
 
 
@@ -125,7 +125,7 @@ def test_what_a_profile_changes_is_written_out_and_the_rest_is_inherited(project
     assert models.load(project, "xrays").params == models.load(project, "digits", profile).params
     lines, _ = added_lines(project)
     assert "      epochs: 50" in lines
-    assert "      model: {depth: 8, width: 0.25, stem: auto" in "\n".join(lines)
+    assert "      model: {network: whitened, width: 0.25, stem: auto" in "\n".join(lines)
     assert not [line for line in lines if "register" in line or "evaluate" in line]
 
 
@@ -172,7 +172,24 @@ def test_it_is_added_to_the_projects_own_params_yaml_as_it_is_committed(tmp_path
     text = new_model._with_section(tmp_path, (tmp_path / "params.yaml").read_text(), "one-more", name, None)
     (tmp_path / "params.yaml").write_text(text)
     after = params.read(tmp_path / "params.yaml").tree["models"]
-    assert after == before | {"one-more": before[name] | {"data": "one-more"}}
+    gate = before[name]["register"]["gate"] | {"at_least": {}, "at_most": {}}
+    assert after == before | {"one-more": before[name] | {"data": "one-more", "register": {"gate": gate}}}
+
+
+BOUNDED = "gate: {at_least: {accuracy: 0.9}, at_most: {brier: 0.2}, level: 0.9,"
+
+
+@pytest.mark.parametrize(
+    ("profile", "at_least"), [("", {}), ("register: {gate: {at_least: {f1: 0.5}}}\n", {"f1": 0.5})]
+)
+def test_a_new_model_has_no_bounds_for_metrics_but_those_of_its_profile(project, folder, profile, at_least):
+    (project / "params.yaml").write_text(PARAMS.replace("gate: {at_least: {}, at_most: {}, level: 0.9,", BOUNDED))
+    (project / "profiles" / "big.yaml").write_text(PROFILE + profile)
+    write_section(project, "xrays", "digits", folder, "big")
+    like, new = (models.load(project, name).params.register_.gate for name in ("digits", "xrays"))
+    assert (like.at_least, like.at_most) == ({"accuracy": 0.9}, {"brier": 0.2})
+    assert (new.at_least, new.at_most) == (at_least, {})
+    assert new.model_copy(update={"at_least": like.at_least, "at_most": like.at_most}) == like
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -107,6 +108,7 @@ def test_the_evaluation_is_on_the_run_and_in_files(chain, run):
 
 def test_the_first_version_is_champion_and_an_equal_one_stays_challenger(chain, tmp_path):
     assert chain.registered.aliases == ("challenger", "champion")
+    assert chain.registered.reason == "champion: there was none before"
     again = register.register(
         chain.model, chain.prepared, chain.trained, chain.evaluated, tmp_path / "registered.json"
     )
@@ -115,6 +117,15 @@ def test_the_first_version_is_champion_and_an_equal_one_stays_challenger(chain, 
     client = MlflowClient()
     assert int(client.get_model_version_by_alias("digits", "champion").version) == chain.registered.version
     assert int(client.get_model_version_by_alias("digits", "challenger").version) == again.version
+
+
+def test_a_first_version_whose_gate_has_no_bounds_is_champion_and_its_verdict_says_so(chain, tmp_path):
+    tree = chain.values.model_dump(by_alias=True)
+    tree["register"]["gate"]["at_least"] = {}
+    model = replace(chain.having(chain.task.params.model_validate(tree)), name="unbounded")
+    parts = chain.prepared, chain.trained, chain.evaluated
+    first = register.register(model, *parts, tmp_path / "registered.json")
+    assert first.reason == "champion: there was none before, and register.gate has no bounds for metrics"
 
 
 def test_the_score_recomputed_through_the_registered_model_from_raw_files_is_the_same_number(chain):
@@ -154,6 +165,14 @@ def test_a_failed_training_leaves_the_earlier_model_and_says_so_on_its_run(chain
     assert failed.info.status == "FAILED"
 
 
+def test_a_training_of_few_updates_of_random_weights_warns_with_their_number(chain, tmp_path, caplog):
+    train.train(
+        chain.having(changed(chain, epochs=1, batch_size=50, workers=0)), chain.prepared, tmp_path / "model"
+    )
+    updates = chain.prepared.manifest.splits["train"].samples // 50
+    assert f"digits: {updates} updates in all are few for random weights: raise train.epochs (now 1)" in caplog.text
+
+
 def test_a_misnamed_best_metric_ends_the_stage_before_there_is_a_run(chain, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(chain.trained.folder, model)
@@ -167,15 +186,16 @@ def test_a_misnamed_best_metric_ends_the_stage_before_there_is_a_run(chain, tmp_
     assert runs_named("misnamed") == []
 
 
-def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path):
+def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path, caplog):
     from torchvision.models import resnet18
 
     torch.manual_seed(7)
     checkpoint = resnet18(weights=None).state_dict()
     torch.save(checkpoint, tmp_path / "resnet18.pth")
     init = {"from": str(tmp_path / "resnet18.pth"), "freeze": 1}
-    values = changed(chain, epochs=1, init=init, model={"depth": 18, "width": 1.0, "stem": "imagenet"})
+    values = changed(chain, epochs=1, init=init, model={"network": "resnet18", "width": 1.0, "stem": "imagenet"})
     trained = train.train(chain.having(values), chain.prepared, tmp_path / "model")
+    assert "few for random weights" not in caplog.text
     weights = load_file(trained.folder / model_files.WEIGHTS)
     for name, tensor in checkpoint.items():
         if not name.startswith(("fc.", "conv1.")) and not name.endswith("num_batches_tracked"):
@@ -196,7 +216,7 @@ def test_the_whitened_network_learns_from_images_that_are_mirrored_and_is_evalua
         chain,
         epochs=4,
         optimizer={"name": "sgd", "lr": 0.1},
-        model={"depth": 8, "width": 0.125, "mirror": True},
+        model={"network": "whitened", "width": 0.125, "mirror": True},
         augment={"flip": "alternate"},
     )
     trained = train.train(chain.having(values), chain.prepared, tmp_path / "model")

@@ -1,19 +1,19 @@
-"""Networks for image classification: ResNet-18 and 34, and the small whitened network."""
+"""Networks for image classification: ResNet-18 and 34, MobileNetV2, and the small whitened network."""
 
 from collections import OrderedDict
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from components import weights
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
+from components.images import published
+from components.images.mobilenet import mobilenet_v2
 from components.images.normalize import Normalize
-from components.images.resnet import (
-    ResNet,
-    Stem,
-    load_backbone,
-)
+from components.images.resnet import ResNet, Stem
 from components.images.whitened import Whitened, whiten
 from components.params import INIT
 from components.tasks.image_classification.params import VisionParams
@@ -21,6 +21,7 @@ from components.tasks.image_classification.prepare import VisionFacts
 
 SMALL = 64
 """Largest image side in pixels for which `stem: auto` selects the small stem."""
+DEPTH = {"resnet18": 18, "resnet34": 34}
 
 
 class _Mirrored(nn.Sequential):
@@ -46,20 +47,23 @@ def build_model(params: VisionParams, manifest: Manifest) -> nn.Module:
 
 
 def _network(params: VisionParams, facts: VisionFacts) -> nn.Module:
-    chosen = params.train.model
-    if chosen.depth == 8:
-        return Whitened(facts.channels, len(facts.classes), chosen.width)
+    chosen, classes = params.train.model, len(facts.classes)
+    if chosen.network == "whitened":
+        return Whitened(facts.channels, classes, chosen.width)
+    if chosen.network == "mobilenet_v2":
+        return mobilenet_v2(facts.channels, classes, chosen.width)
     auto: Stem = "small" if facts.size <= SMALL else "imagenet"
     stem = auto if chosen.stem == "auto" else chosen.stem
-    return ResNet(chosen.depth, facts.channels, len(facts.classes), chosen.width, stem)
+    return ResNet(DEPTH[chosen.network], facts.channels, classes, chosen.width, stem)
 
 
 def initialise(model: nn.Module, split: Columns, params: VisionParams, sources: Sources) -> set[str]:
     """Set the initial weights of a network from `build_model`.
 
-    With depth 8, the first layer is set to whiten patches of the training images. A torchvision checkpoint
-    initialises the backbone, but not the head (`load_backbone`). Other weights, such as those of a registered
-    version, initialise all tensors with the same name and shape.
+    The first layer of `whitened` is set to whiten patches of the training images. Weights that torchvision
+    publishes initialise the backbone, but not the head (`published.load_backbone`), and images are then normalised
+    with ImageNet's statistics. Other weights, such as those of a registered version, initialise all tensors with
+    the same name and shape.
 
     Returns:
         The names of the parameters that come from the weights.
@@ -74,9 +78,19 @@ def initialise(model: nn.Module, split: Columns, params: VisionParams, sources: 
         return set()
     file = sources[INIT]
     tensors = weights.read(file)
-    if not isinstance(network, ResNet) or "layer1.0.conv1.weight" not in tensors:
-        return weights.start_from(model, file)
-    if network.stem != "imagenet":
+    if params.train.model.network in published.NAMES and published.is_published(tensors):
+        return _start_from_published(model, params.train.model.network, file, tensors)
+    return weights.start_from(model, file)
+
+
+def _start_from_published(model: nn.Module, name: str, file: Path, tensors: dict[str, Tensor]) -> set[str]:
+    network, normalize = model.get_submodule("network"), model.get_submodule("normalize")
+    if isinstance(network, ResNet) and network.stem != "imagenet":
         raise PedigreeError(f"{file}: torchvision's weights do not fit the small stem: set stem: imagenet")
-    backbone = load_backbone(network, file, tensors)
-    return weights.parameters_among(model, {f"network.{name}": tensor for name, tensor in backbone.items()})
+    loaded = {f"network.{key}": each for key, each in published.load_backbone(network, name, file, tensors).items()}
+    assert isinstance(normalize, Normalize)
+    for buffer, values in ((normalize.mean, published.MEAN), (normalize.std, published.STD)):
+        channels = torch.tensor(values).view(-1, 1, 1)
+        buffer.copy_(channels if len(buffer) == 3 else channels.mean())  # a grey image has the mean's
+    weights.report(model, loaded, file)
+    return weights.parameters_among(model, loaded)

@@ -18,21 +18,28 @@ class VisionPrepareParams(FilesPrepareParams):
 
 
 class ModelParams(Section):
-    """The network: ResNet-18 or 34, or the small 8-layer network of CIFAR-10's speed records."""
+    """The network: ResNet-18 or 34, MobileNetV2, or the small 8-layer network of CIFAR-10's speed records."""
 
-    depth: Literal[8, 18, 34] = Field(description="Layers: 18 and 34 are a ResNet, 8 is the whitened network")
+    network: Literal["resnet18", "resnet34", "mobilenet_v2", "whitened"] = Field(
+        description="whitened has 8 layers and learns quickly from small images; the others can start from "
+        "torchvision's weights"
+    )
     width: float = Field(
-        ge=0.125, le=4, description="Multiplier of the numbers of filters: 64 to 512, or 64 to 256 with depth 8"
+        ge=0.125,
+        le=4,
+        description="Multiplier of the numbers of filters: 64 to 512 of a ResNet, 16 to 1280 of mobilenet_v2, "
+        "64 to 256 of whitened",
     )
     stem: Literal["auto", "small", "imagenet"] = Field(
-        description="small is 3x3 without max-pooling, imagenet 7x7 with it; auto is small up to 64 pixels"
+        description="First layers of a ResNet: small is 3x3 without max-pooling, imagenet 7x7 with it; auto is "
+        "small up to 64 pixels"
     )
     mirror: bool = Field(description="Average the logits of an image and of its mirror image in prediction")
 
     @model_validator(mode="after")
-    def _whitened_network_has_its_own_stem(self) -> Self:
-        if self.depth == 8 and self.stem != "auto":
-            raise ValueError("depth: 8 has a first layer of its own: it needs stem: auto")
+    def _only_a_resnet_has_a_choice_of_stems(self) -> Self:
+        if not self.network.startswith("resnet") and self.stem != "auto":
+            raise ValueError(f"network: {self.network} has first layers of its own: it needs stem: auto")
         return self
 
 

@@ -28,7 +28,7 @@ def served(manifest: Manifest, params: VisionParams) -> Served:
         outputs={"label": "string", "probability": "double", "probabilities": "map"},
         example={"image": _example(facts.size, facts.channels)},
         file="image",
-        requirements=("pillow",),
+        requirements=("pillow", "torchvision") if params.train.model.network == "mobilenet_v2" else ("pillow",),
     )
 
 

@@ -19,6 +19,11 @@ from components.tasks.image_classification.params import VisionParams
 FILE = Path(__file__).parents[2] / "params.yaml"
 SPLIT = Columns({"image": torch.zeros(4, 3, 32, 32, dtype=torch.uint8), "label": torch.arange(4)})
 """A training split, for networks that take nothing from it."""
+BUILD = {
+    "resnet18": torchvision.models.resnet18,
+    "resnet34": torchvision.models.resnet34,
+    "mobilenet_v2": torchvision.models.mobilenet_v2,
+}
 REFERENCE = {18: torchvision.models.resnet18, 34: torchvision.models.resnet34}
 
 
@@ -50,9 +55,12 @@ def manifest(channels=3, size=32, classes=10):
 
 
 def reference(depth, classes=1000):
-    """A torchvision network whose batch norms have statistics of their own, as a trained one's have."""
     torch.manual_seed(depth)
-    network = REFERENCE[depth](weights=None, num_classes=classes)
+    return with_statistics(REFERENCE[depth](weights=None, num_classes=classes))
+
+
+def with_statistics(network):
+    """Return a network whose batch norms have statistics of their own, as a trained one's have."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -160,8 +168,8 @@ def test_the_stem_follows_the_images_unless_it_is_chosen(chosen, size, stem):
     assert network.network.stem == stem
 
 
-def test_the_network_has_the_datas_channels_and_classes_and_the_chosen_depth_and_width():
-    network = build_model(parameters(depth=34, width=0.125), manifest(channels=1, classes=4)).network
+def test_the_network_has_the_datas_channels_and_classes_and_the_chosen_network_and_width():
+    network = build_model(parameters(network="resnet34", width=0.125), manifest(channels=1, classes=4)).network
     assert (network.conv1.in_channels, network.conv1.out_channels, network.fc.out_features) == (1, 8, 4)
     assert len(network.layer3) == 6
 
@@ -253,13 +261,17 @@ def test_wrong_shapes_are_named_with_the_right_ones(tmp_path):
     weights = ResNet(18, channels=3, classes=10, stem="small").state_dict()
     text = rejection(save_as_archive(weights, tmp_path))
     assert "conv1.weight is (64, 3, 3, 3) instead of (64, 3, 7, 7)" in text
-    assert "set depth" not in text
+    assert "set train.model.network" not in text
 
 
-@pytest.mark.parametrize(("depth", "other"), [(18, 34), (34, 18)])
-def test_a_checkpoint_of_the_other_depth_is_recognised(depth, other, tmp_path):
-    file = save_as_archive(ResNet(other, 3, 10, stem="imagenet").state_dict(), tmp_path)
-    assert f"set depth: {other}" in rejection(file, depth=depth)
+@pytest.mark.parametrize(
+    ("network", "other"), [("resnet18", "resnet34"), ("resnet34", "mobilenet_v2"), ("mobilenet_v2", "resnet18")]
+)
+def test_a_checkpoint_of_another_network_is_recognised(network, other, tmp_path):
+    file = save_as_archive(BUILD[other]().state_dict(), tmp_path)
+    stem = "imagenet" if network.startswith("resnet") else "auto"
+    text = rejection(file, network=network, stem=stem)
+    assert f"use torchvision's weights of {network}, or set train.model.network: {other}, whose" in text
 
 
 def test_a_checkpoint_of_a_deeper_network_is_recognised(tmp_path):
@@ -267,19 +279,72 @@ def test_a_checkpoint_of_a_deeper_network_is_recognised(tmp_path):
     assert "50 layers or more" in rejection(save_as_archive(weights, tmp_path))
 
 
-@pytest.mark.parametrize("depth", [8, 18])
-def test_a_network_starts_from_what_fits_of_one_that_was_trained_here_before(depth, tmp_path):
-    params = parameters(depth=depth, width=0.125)
+@pytest.mark.parametrize("kind", ["whitened", "resnet18", "mobilenet_v2"])
+def test_a_network_starts_from_what_fits_of_one_that_was_trained_here_before(kind, tmp_path):
+    params = parameters(network=kind, width=0.125)
     torch.manual_seed(1)
     trained, network = (build_model(params, manifest(classes=classes)) for classes in (7, 10))
     images = torch.randint(256, SPLIT["image"].shape, dtype=torch.uint8)
     initialise(trained, Columns({"image": images}), params, {})
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     names = start(network, params, save_as_archive(trained.state_dict(), tmp_path))
-    head = {name for name in before if name.startswith("network.fc.")}
+    head = {name for name in before if name.startswith(("network.fc.", "network.classifier."))}
     assert names == {name for name, _ in network.named_parameters()} - head
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name] if name in head else trained.state_dict()[name]), name
+
+
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory):
+    """torchvision's MobileNetV2, and the file that it publishes of it, with other numbers."""
+    network = with_statistics(torchvision.models.mobilenet_v2(weights=None))
+    file = tmp_path_factory.mktemp("published") / "mobilenet_v2-b0353104.pth"
+    torch.save(network.state_dict(), file)
+    return network, file
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mobilenet_that_starts_from_torchvisions_file_answers_as_torchvisions(channels, mobilenet, caplog):
+    theirs, file = mobilenet
+    params = parameters(network="mobilenet_v2", width=1)
+    network = build_model(params, manifest(channels, size=64, classes=1000))  # as many classes as the file has
+    caplog.set_level("INFO", "pedigree.train")
+    names = start(network, params, file)
+    head = {"network.classifier.1.weight", "network.classifier.1.bias"}
+    assert names == {name for name, _ in network.named_parameters()} - head
+    assert caplog.messages == [
+        "started from 312 of 316 tensors of mobilenet_v2-b0353104.pth; new: network.classifier.1.weight, "
+        "network.classifier.1.bias"
+    ]
+    assert not torch.equal(network.network.classifier[1].weight, theirs.classifier[1].weight)
+    network.network.classifier = theirs.classifier
+    image = torch.randint(256, (2, channels, 64, 64), dtype=torch.uint8)
+    if channels == 3:
+        normal = torchvision.transforms.functional.normalize(
+            image / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+        )
+    else:
+        normal = ((image / 255 - 0.449) / 0.226).expand(-1, 3, -1, -1)
+    with torch.inference_mode():
+        assert_close(network.eval()(image), theirs(normal), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [28, 33])
+def test_a_mobilenet_maps_images_of_any_size_from_28_pixels(size):
+    network = build_model(parameters(network="mobilenet_v2", width=0.25), manifest(1, size, classes=7))
+    assert network(torch.randint(256, (2, 1, size, size), dtype=torch.uint8)).shape == (2, 7)
+    assert network.network.features[0][0].out_channels == 8
+
+
+@pytest.mark.parametrize("network", ["mobilenet_v2", "whitened"])
+def test_only_a_resnet_has_a_choice_of_stems(network):
+    with pytest.raises(PedigreeError, match=f"network: {network} has first layers of its own: it needs stem: auto"):
+        parameters(network=network, stem="small")
+
+
+def test_the_number_of_layers_is_a_key_of_earlier_versions():
+    with pytest.raises(PedigreeError, match=r"train\.model\.depth is called network now: write resnet18 for 18"):
+        parameters(depth=18)
 
 
 def test_all_of_a_network_learns():

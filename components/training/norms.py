@@ -1,0 +1,69 @@
+"""Batch norm's statistics in validation, where training has made too few updates for its running averages.
+
+A running average starts from 0 and 1, which still make up half of it after 6 updates, and it averages over earlier
+weights, which change quickly at first. A network that is evaluated with it can name one class for every sample
+although it has learnt to tell them apart. The statistics are therefore computed anew, as those of the weights that
+are validated (Wu and Johnson 2021, arXiv:2105.07576, section 3).
+"""
+
+from collections.abc import Set
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from components.contracts import Batches, Task
+from components.params import TaskParams
+from components.training.device import allow_tf32, to_device
+
+SETTLED = 100
+"""Updates after which a running average with torch's momentum of 0.1 holds 0.003 % of its first values."""
+SAMPLES = 512
+"""Approximate number of training samples from which the statistics are computed."""
+
+
+def learning(model: nn.Module) -> frozenset[str]:
+    """Return the names of the batch norms that update their statistics: those that are in training mode."""
+    return frozenset(name for name, each in model.named_modules() if isinstance(each, _BatchNorm) and each.training)
+
+
+@torch.no_grad()
+def with_own_statistics(
+    task: Task[Any, Any],
+    params: TaskParams,
+    model: nn.Module,
+    norms: Set[str],
+    batches: Batches,
+    device: torch.device,
+) -> nn.Module:
+    """Return a copy of a network whose batch norms have the statistics of its own weights.
+
+    They are the mean of those of batches of training samples, in fp32 and without augmentation and dropout, as
+    samples are evaluated.
+
+    Args:
+        task: The task, whose `step` is called.
+        params: The parameters of the model.
+        model: The network; its state does not change.
+        norms: Names of the batch norms to compute anew; the others keep their statistics, such as frozen ones.
+        batches: Batches of training samples.
+        device: The device of the network.
+    """
+    copy = deepcopy(model).eval()
+    allow_tf32(device, False)
+    for name in norms:
+        norm = copy.get_submodule(name)
+        assert isinstance(norm, _BatchNorm)
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's value for the mean of all batches
+        norm.train()
+    samples = 0
+    for index in range(len(batches)):
+        batch = batches[index]
+        task.step(copy, to_device(batch, device), params)
+        samples += len(next(iter(batch.values())))
+        if samples >= SAMPLES:
+            break
+    return copy.eval()
