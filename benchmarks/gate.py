@@ -316,12 +316,10 @@ def fewer_than_stated(rows: Sequence[Sequence[str]]) -> str:
     fewer = [each for each in rows if each[-1].endswith("%") and float(each[-1][:-1]) < 100 * gate.POWER - CHANCE]
     if not fewer:
         return ""
-    which = "; ".join(
-        f"{score} with {samples} samples, {kind} ({share})" for score, samples, kind, *_, share in fewer
-    )
+    which = "; ".join(f"{score}, {samples} samples, {kind} ({share})" for score, samples, kind, *_, share in fewer)
     return (
-        f"In fewer than {gate.POWER:.0%} of all cases, a better version is promoted of {which}: there, the gain is "
-        "stated a little too small.\n\n"
+        f"A version that is better by the gain is promoted in less than {100 * gate.POWER:.0f} % of all cases, so "
+        f"that the true detectable difference is a little larger, with {which}.\n\n"
     )
 
 

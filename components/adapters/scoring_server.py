@@ -35,7 +35,8 @@ SECONDS = 60
 def main(folder: str, descriptor: int) -> None:
     """Serve until the process is ended."""
     model = scoring_server.load_model_with_mlflow_config(folder)
-    app = scoring_server.init(SimpleNamespace(metadata=model.metadata, predict=partial(_answers, model)))
+    served: Any = SimpleNamespace(metadata=model.metadata, predict=partial(_answers, model))
+    app = scoring_server.init(served)
     app.add_exception_handler(RecursionError, _too_deep)
     checked = TrustedHostMiddleware(_bounded(app), HOSTS, www_redirect=False)
     with socket.socket(fileno=descriptor) as listening:
