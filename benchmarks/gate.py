@@ -29,6 +29,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 LEVEL, MARGIN = 0.95, 0.05
 TRIALS, BEFORE = 20_000, 1_000
 """Trials of each cell, for the gate as it is and for the bootstrap that it had before, which takes longer."""
+CHANCE = 1.0
+"""Points by which a share of so many trials may differ by chance: three and a half standard errors."""
 RESAMPLINGS = 1_000
 GATE = GateParams(at_least={}, at_most={}, level=LEVEL, margins={}, pinned=False, megabytes=1, milliseconds=1)
 Floats = NDArray[np.float64]
@@ -309,6 +311,18 @@ how often it is.
 """
 
 
+def fewer_than_stated(rows: Sequence[Sequence[str]]) -> str:
+    """Return a sentence on the rows in which fewer versions are promoted than stated; empty if there is none."""
+    fewer = [each for each in rows if each[-1].endswith("%") and float(each[-1][:-1]) < 100 * gate.POWER - CHANCE]
+    if not fewer:
+        return ""
+    which = "; ".join(f"{score}, {samples} samples, {kind} ({share})" for score, samples, kind, *_, share in fewer)
+    return (
+        f"A version that is better by the gain is promoted in less than {100 * gate.POWER:.0f} % of all cases, so "
+        f"that the true detectable difference is a little larger, with {which}.\n\n"
+    )
+
+
 def page(
     rows: Sequence[Sequence[str]], groups: Sequence[Sequence[str]], many: tuple[float, float], trials: str
 ) -> str:
@@ -323,7 +337,7 @@ def page(
         f"rejected if one lost {100 * LOSS:.0f} points",
     )
     return (
-        f"{INTRODUCTION}{table(head, rows)}\n\n{trials}\n\n"
+        f"{INTRODUCTION}{table(head, rows)}\n\n{fewer_than_stated(rows)}{trials}\n\n"
         f"The new version is truly {100 * BETTER:.0f} points better in every class, and the margin is "
         f"{100 * MARGIN:.0f} points:\n\n{table(group_head, groups)}\n\n"
         "Of twenty challengers in a row that are no better, on one test split, at least one was promoted in "

@@ -44,6 +44,14 @@ def test_a_version_that_is_no_better_is_promoted_as_rarely_as_stated_and_a_bette
     assert 1 - gate.rate(partial(gate._promotes, cell, gain), TRIALS, 4) <= at_most(1 - POWER)
 
 
+def test_the_page_of_the_gate_names_the_test_splits_in_which_fewer_are_promoted_than_stated():
+    text = (ROOT / "docs" / "gate.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.count("|") == 8]
+    short = gate.fewer_than_stated(rows)
+    assert short in text
+    assert [each[0] for each in rows if f"({each[-1]})" in short] == ["perplexity"]
+
+
 def test_a_version_from_few_sources_is_never_promoted():
     assert gate.rate(partial(gate._promotes, gate.Cell("per-speaker accuracy", 200, 4), 4.0), 50, 1) == 0
 

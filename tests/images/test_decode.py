@@ -232,6 +232,33 @@ def test_sixteen_bits_that_hold_fewer_are_rejected_as_nearly_black(format_, bits
     assert reason(encoded(Image.fromarray(scale(bits)), format_)) == said
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("highest", [1, 9, 15])
+def test_eight_bits_that_hold_few_levels_are_rejected_as_nearly_black(mode, highest):
+    levels = Image.fromarray((np.indices((SIZE, SIZE)).sum(0) % (highest + 1)).astype(np.uint8))
+    said = f"nearly black: its values go from 0 to {highest} of 255: multiply them"
+    for channels in (1, 3):
+        assert reason(encoded(levels.convert(mode), "PNG"), channels=channels) == said
+
+
+def test_an_alpha_of_0_and_1_is_rejected_as_it_leaves_only_white():
+    image = noise("RGBA")
+    image.putalpha(Image.fromarray(np.indices((SIZE, SIZE)).sum(0).astype(np.uint8) % 2))
+    assert reason(encoded(image, "PNG")) == (
+        "nearly white: its values go from 254 to 255 of 255: multiply its alpha"
+    )
+    light = noise("L").point(lambda grey: 240 + grey // 17)
+    assert reason(encoded(light, "PNG")) == "nearly white: its values go from 240 to 255 of 255: stretch them"
+
+
+@pytest.mark.parametrize(("ground", "spot"), [(2, 60), (253, 200)])
+def test_a_picture_is_judged_before_a_spot_in_it_disappears_by_resizing(ground, spot):
+    image = Image.new("L", (256, 256), ground)
+    image.paste(spot, (100, 100, 104, 104))
+    assert np.ptp(decode(encoded(image, "PNG"), 8, 1, 64)) < 16
+    assert np.ptp(decode(encoded(image, "PNG"), 256, 1, 64)) == abs(ground - spot)
+
+
 def test_signed_values_of_eight_bits_are_rejected_and_not_taken_for_unsigned_ones():
     data = encoded(noise("L"), "TIFF", tiffinfo={339: 2})
     assert reason(data) == "unreadable: signed grey values of 8 bits have no known range"

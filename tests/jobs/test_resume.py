@@ -27,6 +27,7 @@ from components.training import loop, model_files
 from components.trust import imports
 from components.trust.imports import Imported
 from tests.conftest import EACH, Chain
+from tests.runtime.test_surroundings import RENAMED, needs_namespaces
 
 
 class KilledError(Exception):
@@ -177,9 +178,9 @@ def test_an_interrupted_registration_is_completed_as_the_same_version(chain, tmp
     assert again().version == 2
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, *around: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "components", "digits", "train"],
+        [*around, sys.executable, "-m", "components", "digits", "train"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder)},
         stderr=subprocess.PIPE,
@@ -195,10 +196,14 @@ def updates(folder: Path) -> int:
 
 
 def await_updates(folder: Path, process: subprocess.Popen[str], number: int) -> None:
-    end = time.monotonic() + 120
     while not workers(process):
         assert process.poll() is None, process.stderr.read()  # until it has started, files are of another
         time.sleep(0.05)
+    await_files(folder, process, number)
+
+
+def await_files(folder: Path, process: subprocess.Popen[str], number: int) -> None:
+    end = time.monotonic() + 120
     while updates(folder) < number:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
@@ -269,6 +274,24 @@ def test_killed_workers_and_a_killed_driver_leave_no_trace_in_the_weights(long):
     assert [run.info.status for run in runs] == [
         "FINISHED"
     ] * 2  # the whole one, and the one that was interrupted twice
+
+
+@needs_namespaces
+@pytest.mark.long
+def test_a_training_that_was_killed_under_another_host_name_resumes_in_the_same_run(long, tmp_path):
+    ignored = shutil.ignore_patterns(UNFINISHED, "mlflow.db", "mlruns")
+    folder = shutil.copytree(long, tmp_path / "project", ignore=ignored)
+    set_train(folder, workers=0, epochs=60)
+    first = start(folder, *RENAMED)
+    await_files(folder, first, 20)
+    first.kill()
+    first.wait()
+    second = start(folder)
+    assert second.wait(400) == 0, second.stderr.read()
+    assert "digits resumes after epoch" in second.stderr.read()
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert run.info.status == "FINISHED"
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -24,6 +25,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from playwright.sync_api import expect
+from ruamel.yaml import YAML
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -69,11 +71,23 @@ TRUSTING = {
 """The environment of somebody whose own servers trust everybody, except for the last, which names a proxy."""
 
 
+TWIN = "digits-twin"
+"""A second model of the task and the data of digits."""
+
+
+def copy_model(folder: Path, name: str, copy: str) -> None:
+    yaml = YAML()
+    tree = yaml.load(folder / "params.yaml")
+    tree["models"][copy] = deepcopy(tree["models"][name])
+    yaml.dump(tree, folder / "params.yaml")
+
+
 @pytest.fixture(scope="module")
 def workspace(project, tmp_path_factory):
-    """A copy of the project that tests may change, with one more task, and a model of it with its data."""
+    """A copy of the project that tests may change, with two models of digits, and one more task with a model."""
     folder = tmp_path_factory.mktemp("entry-points") / "project"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", "mlflow.db", "mlruns", ".prefect"))
+    copy_model(folder, "digits", TWIN)
     toy.add(folder)
     dvc_data.add(folder, "points")
     return folder
@@ -144,7 +158,7 @@ def test_after_a_run_of_one_model_its_outputs_reach_a_clone_through_the_remote_a
 def test_dvc_repro_means_four_stages_for_each_model(workspace):
     listed = run_in(workspace, "dvc", "stage", "list", "--name-only").stdout.split()
     stages = ("prepare", "train", "evaluate", "register")
-    assert sorted(listed) == sorted(f"{stage}@{model}" for stage in stages for model in [*MODELS, "line"])
+    assert sorted(listed) == sorted(f"{stage}@{model}" for stage in stages for model in [*MODELS, TWIN, "line"])
 
 
 def test_a_changed_parameter_runs_the_stages_that_depend_on_it_alone(workspace, built):
@@ -530,6 +544,30 @@ def test_pedigree_run_uses_the_server_that_is_up(workspace, up, ports, its):
     assert f"line run      http://127.0.0.1:{ports[1]}/" in done.stdout
     (workspace / "run.log").write_text(done.stdout + done.stderr)
     assert files_with_a_secret(workspace, "run.log") == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_trainings_of_two_models_of_one_task_that_are_started_together_take_turns(workspace, its):
+    for name in ("digits", TWIN):
+        its.deployment(name)
+    runs = [its.submit(name, {"train": {"epochs": 30}}) for name in ("digits", TWIN)]
+    end = time.monotonic() + 300
+    while (states := [its.state(run) for run in runs]) != ["COMPLETED"] * 2:
+        assert not {"FAILED", "CRASHED", "CANCELLED"} & {*states}, its.log()
+        assert time.monotonic() < end, its.log()
+        time.sleep(0.5)
+    first, second = sorted(training(workspace, name) for name in ("digits", TWIN))
+    assert first[1] <= second[0]
+
+
+def training(workspace: Path, name: str) -> tuple[int, int]:
+    """Return when the only training of a model began, and when it was last validated."""
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
+    return run.info.start_time, max(
+        each.timestamp for each in client.get_metric_history(run.info.run_id, "val/loss")
+    )
 
 
 def completed(its) -> int:

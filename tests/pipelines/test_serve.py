@@ -103,8 +103,8 @@ CURL = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not on this 
 
 def printed(log, address):
     """Return the command that a server printed, as people select it: all lines that are indented."""
-    told, _, after = log.read_text().partition(f"is served at {address}; to ask it:\n")
-    assert told != log.read_text()
+    _, announced, after = log.read_text().partition(f"is served at {address}; to ask it:\n")
+    assert announced
     return "".join(takewhile(lambda line: line.startswith("  "), after.splitlines(keepends=True)))
 
 
@@ -209,16 +209,41 @@ def formats_of(column: str, values: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def test_every_form_of_an_image_is_answered_in_every_format_of_a_request_and_in_python(server_of, chain):
-    (row, *_), _ = tiny("digits").requests(chain.raw, chain.evaluated.folder)
-    address, forms = server_of("digits")[1], forms_of(row["image"], "image/png")
+def check_forms(address, chain, column, kind, formats):
+    """Every form of a test sample's file has the answer that the registered model gives."""
+    (row, *_), _ = tiny(chain.model.name).requests(chain.raw, chain.evaluated.folder)
+    forms = forms_of(row[column], kind)
     model = mlflow.pyfunc.load_model(f"models:/{chain.registered.name}/{chain.registered.version}")
     (expected,) = model.predict(pd.DataFrame([row])).to_dict("records")
-    in_python = [model.predict(pd.DataFrame({"image": forms})).to_dict("records")]
-    over_http = [post(address, request) for request in formats_of("image", forms)]
+    in_python = [model.predict(pd.DataFrame({column: forms})).to_dict("records")]
+    over_http = [post(address, request) for request in formats(column, forms)]
+    (label,) = {"label", "word"} & {*expected}
     for answers in in_python + over_http:
-        assert [answer["label"] for answer in answers] == [expected["label"]] * len(forms)
+        assert [answer[label] for answer in answers] == [expected[label]] * len(forms)
         assert answers[0]["probability"] == pytest.approx(expected["probability"], abs=1e-6)
+
+
+def test_every_form_of_an_image_is_answered_in_every_format_of_a_request_and_in_python(server_of, chain):
+    check_forms(server_of("digits")[1], chain, "image", "image/png", formats_of)
+
+
+@pytest.mark.long
+def test_every_form_of_a_sound_is_answered_in_every_format_that_names_its_column(server_of, chain_of):
+    def with_names(column, values):
+        return [each for each in formats_of(column, values) if values not in each.values()]
+
+    address = server_of("words")[1]
+    check_forms(address, chain_of("words"), "audio", "audio/wav", with_names)
+    for name in ("instances", "inputs"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            post(address, {name: ["AAAA", "AAAA"]})
+        said = json.load(caught.value)["message"]
+        assert "row 0 names no column: send an object with one or more of audio, samples, rate" in said
+
+
+def test_no_rows_have_no_answers_in_every_format(server_of):
+    for request in formats_of("image", []):
+        assert post(server_of("digits")[1], request) == [], request
 
 
 @pytest.mark.parametrize(
@@ -280,6 +305,17 @@ def test_the_server_answers_by_the_names_of_this_machine(server_of, host):
     status, said = answer_of(server_of("digits")[1], f"{head}\r\ncontent-length: 2", b"{}")
     assert status == 400
     assert "BAD_REQUEST" in said  # MLflow's: the request holds no rows
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8", "application/vnd.apache.parquet", "a/b"])
+def test_a_request_that_is_not_json_is_rejected_with_what_to_send(server_of, kind):
+    head = POST.format(host="127.0.0.1", kind=kind)
+    sent = kind.partition(";")[0]
+    assert answer_of(server_of("digits")[1], f"{head}\r\ncontent-length: 12", b"image\naGVsbG8") == (
+        415,
+        f"the request has {sent}: send application/json, with a file in base64 in a row, as the command does that "
+        "`pedigree serve` prints",
+    )
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])

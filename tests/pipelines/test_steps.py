@@ -1,11 +1,15 @@
 """The stages as a flow runs them."""
 
 import logging
+import threading
+import time
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
 
 from components.adapters import dvc_data
+from components.stages import prepare
 from pipelines import steps
 
 
@@ -23,6 +27,30 @@ def test_a_flow_prepares_without_dvc_while_dvc_is_busy(chain, busy, tmp_path, ca
     prepared = steps.prepare.fn(chain.model, tmp_path / "prepared")
     assert prepared.manifest == chain.prepared.manifest
     assert "uses DVC: preparing digits without it" in caplog.text
+
+
+def test_two_preparations_of_one_model_wait_for_each_other(chain, busy, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "pedigree.lock")
+    events: list[str] = []
+
+    def watched(raw, out, params):
+        number = out.parent.name
+        events.append(f"{number} begins")
+        if number == "first":
+            second.start()
+            while "waiting for the preparation of digits" not in caplog.text:
+                assert second.is_alive()
+                time.sleep(0.01)
+        manifest = chain.task.prepare(raw, out, params)
+        events.append(f"{number} ends")
+        return manifest
+
+    model = replace(chain.model, task=replace(chain.task, prepare=watched))
+    second = threading.Thread(target=steps.prepare.fn, args=(model, tmp_path / "second" / "prepared"))
+    steps.prepare.fn(model, tmp_path / "first" / "prepared")
+    second.join()
+    assert events == ["first begins", "first ends", "second begins", "second ends"]
+    assert prepare.load(tmp_path / "second" / "prepared").manifest == chain.prepared.manifest
 
 
 def test_a_flow_prepares_data_that_dvc_cannot_read_without_it(chain, tmp_path):

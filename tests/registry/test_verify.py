@@ -9,13 +9,14 @@ from contextlib import closing
 
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from components.adapters import mlflow_store, mlflow_versions
 from components.errors import DamagedError, PedigreeError
 from components.registry import promote, trace
 from components.registry.verify import verify
 from components.stages import evaluate, register
-from pipelines import versions
+from pipelines import cli, versions
 
 
 @pytest.fixture
@@ -151,9 +152,11 @@ def test_a_file_named_like_a_folder_of_bytecode_is_a_change_and_ends_no_verifica
     assert "contradicted" in capsys.readouterr().out
 
 
-def test_a_changed_prepared_array_is_a_contradiction(copy):
+def test_a_changed_prepared_array_is_a_contradiction_with_which_the_command_exits_with_1(copy, monkeypatch):
     damage(copy / "build" / "digits-chain" / "prepared" / "test.images.npy")
     assert contradicted(copy) == {"prepared"}
+    monkeypatch.chdir(copy)
+    assert CliRunner().invoke(cli.app, ["verify", "digits/1"]).exit_code == 1
 
 
 def test_what_was_removed_is_gone_and_no_contradiction(copy):

@@ -96,6 +96,21 @@ def test_the_best_epochs_weights_are_kept(chain):
     assert right.item() == pytest.approx(best, abs=1e-6)
 
 
+def test_the_epoch_with_the_lowest_loss_is_kept_where_the_loss_is_the_best_metric(chain, tmp_path):
+    """The rate is so high that the loss rises from one epoch to the next."""
+    rising = {"optimizer": {"lr": 0.03}, "average": {"name": "none"}, "epochs": 4, "patience": 1}
+    trained = train.train(
+        chain.having(changed(chain, best_metric="loss", **rising)), chain.prepared, tmp_path / "model"
+    )
+    losses = [row["val/loss"] for row in model_files.read_history(trained.folder)]
+    model = model_files.rebuild(chain.task, trained.folder)
+    val = chain.task.load_split(chain.prepared.folder, "val")
+    with torch.inference_mode():
+        loss = torch.nn.functional.cross_entropy(model(val["image"]), val["label"])
+    assert loss.item() == pytest.approx(min(losses), rel=1e-4)
+    assert max(losses) > 1.01 * min(losses)
+
+
 def test_the_evaluation_is_on_the_run_and_in_files(chain, run):
     metrics = json.loads((chain.evaluated.folder / "metrics.json").read_text())
     assert run.data.metrics["test/accuracy"] == metrics["accuracy"]

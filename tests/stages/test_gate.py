@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from mlflow import MlflowClient
 from pydantic import Field
 
 from components import params
@@ -102,13 +103,19 @@ def failed(registered):
 CLASSES = "no class worse by more than 0.05"
 
 
-def test_a_model_of_half_the_data_is_rejected(register_as):
+def test_a_model_of_half_the_data_is_rejected_and_pages_begin_with_verdict_and_that_nothing_pins_the_data(
+    register_as,
+):
     first, whole = register_as("halved", *[TRAIN] * 4)
     second, half = register_as("halved", *[TRAIN // 2] * 4)
     assert half < whole
     assert "champion" in first.aliases
     assert second.aliases == ("challenger",)
     assert BETTER in failed(second)
+    for registered in (first, second):
+        page = MlflowClient().get_model_version("halved", str(registered.version)).description
+        assert registered.reason.endswith("; its data were not pinned by DVC")
+        assert page.splitlines()[0].endswith("; its data were not pinned by DVC")
 
 
 def test_a_better_model_is_accepted(register_as):

@@ -137,10 +137,14 @@ def test_what_cannot_be_pinned_is_named_where_nothing_else_is_there(model, caplo
 
 
 def test_broken_entries_are_named_when_data_are_pinned(model):
-    (model.raw / "train" / "0" / "gone.png").symlink_to("nowhere")
+    folder = model.raw / "train" / "0"
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / os.fsdecode(b"caf\xe9.png")).touch()
     before = (model.root / "data.dvc").read_text()
-    with pytest.raises(PedigreeError, match=r"digits: DVC cannot pin train/0/gone\.png \(a link to nothing"):
+    with pytest.raises(PedigreeError, match=r"digits: DVC cannot pin ") as caught:
         dvc_data.add(model.root, "digits")
+    assert "train/0/gone.png (a link to nothing" in str(caught.value)
+    assert r"train/0/caf\udce9.png (its name is not UTF-8" in str(caught.value)
     assert (model.root / "data.dvc").read_text() == before
 
 

@@ -66,6 +66,16 @@ def test_what_is_out_of_its_bounds_is_rejected(change, rule):
     assert failed(candidate(EIGHTY, **change), None, "more") == [rule]
 
 
+def test_a_version_whose_data_are_not_pinned_is_rejected_where_the_gate_demands_it():
+    gate = GATE.model_copy(update={"pinned": True})
+    for champion in (None, Champion("version 1", outcomes(EIGHTY))):
+        assert failed(candidate(NINETY), champion, "more", gate) == []
+        assert failed(candidate(NINETY, pinned=False), champion, "more", gate) == ["data pinned by DVC"]
+        assert failed(candidate(NINETY, pinned=False), champion, "more") == []
+    (first, *_) = judge(candidate(NINETY, pinned=False), None, score("more"), gate, 0)
+    assert (first.found, first.objection) == ("not pinned", "its data were not pinned by DVC")
+
+
 def test_a_better_version_passes():
     assert failed(candidate(NINETY), Champion("version 1", outcomes(EIGHTY)), "more") == []
 

@@ -238,8 +238,8 @@ def test_mean_and_deviation_are_those_of_the_training_part(raw, run, out):
 
 def test_images_of_nearly_one_colour_leave_a_deviation_that_can_be_divided_by(raw, run):
     for number, path in enumerate(raw.glob("train/*/*.png")):
-        image = Image.new("L", (28, 28), 9)
-        image.putpixel((number, 0), 10)
+        image = Image.new("L", (28, 28), 99)
+        image.putpixel((number, 0), 100)
         image.save(path)
     (raw / "val/cat").mkdir(parents=True)
     picture(999).save(raw / "val/cat/0.png")
