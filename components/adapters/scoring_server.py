@@ -116,8 +116,8 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
     if body and kind.lower() != "application/json":
         raise HTTPException(
             415,
-            f"the request has {kind[:100]}: send application/json, with a file in base64 in a row, as the command does "
-            "that `pedigree serve` prints",
+            f"the request has {kind[:100]}: send application/json, with a file in base64 in a row, as the command "
+            "does that `pedigree serve` prints",
         )
     return bytes(body)
 
