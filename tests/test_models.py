@@ -160,7 +160,8 @@ def test_settings_lie_over_the_profile_and_that_over_params_yaml(project):
 
 def test_a_merge_key_in_a_profile_means_what_it_means_in_params_yaml(project):
     (project / "profiles" / "big.yaml").write_text(
-        "task: image_classification\ntrain:\n  model:\n    <<: {width: 2.0, network: resnet34}\n    network: resnet18\n"
+        "task: image_classification\n"
+        "train:\n  model:\n    <<: {width: 2.0, network: resnet34}\n    network: resnet18\n"
     )
     model = models.load(project, "digits", models.profile(project, "big")).params.train.model
     assert (model.width, model.network) == (2.0, "resnet18")
