@@ -40,7 +40,7 @@ DAMAGED = "damaged: the compressed data do not fit the picture's size"
 LEVELS = 16
 """Values of 8 bits that are all among this many of 256 at either end were not scaled, as those of masks of 0 and 1.
 
-At native size, the darkest of the 71,000 pictures in the sets of MNIST, CIFAR-10, BCCD and nuclei (Data Science Bowl
+At native size, the darkest of the 71,000 pictures of MNIST, CIFAR-10, BCCD, nuclei (Data Science Bowl
 2018), PneumoniaMNIST and BreastMNIST reaches 63, and the brightest has a pixel below 186.
 """
 DARK = LEVELS << 8
