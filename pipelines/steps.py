@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
+from prefect import runtime
 from prefect import task as step
 from prefect.artifacts import (
     create_link_artifact,
@@ -27,7 +28,7 @@ from components.stages import evaluate as evaluate_stage
 from components.stages import prepare as prepare_stage
 from components.stages import register as register_stage
 from components.stages import train as train_stage
-from pipelines import runs, server
+from pipelines import accelerator, runs
 
 log = logging.getLogger("pedigree.flow")
 
@@ -66,7 +67,7 @@ def train(model: Model, prepared: Prepared, out: Path, flow_run: str, name: str)
     if before:
         return before
     runs.remove_results(out.parent)  # they belong to another training in this folder
-    with server.accelerator():
+    with accelerator.slot(model.root, f"the training of {model.name} in the flow run {runtime.flow_run.name}"):
         listeners = [_progress_artifact(model.name), *([_begin_evaluation] if model.params.train.workers else [])]
         return train_stage.train(model, prepared, out, flow_run, name, listeners)
 
