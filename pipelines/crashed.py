@@ -155,7 +155,10 @@ def _restart_unrecorded(root: Path) -> None:
 
 
 def _retries(root: Path, name: str, given: dict[str, Any]) -> int:
-    usual = models.load(root, name).params
+    try:
+        usual = models.load(root, name).params
+    except PedigreeError:  # the model is no longer in params.yaml, or is invalid
+        return 0
     return int((given.get("train") or {}).get("retries", usual.train.retries))
 
 

@@ -28,7 +28,8 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from components.adapters import dvc_data
-from components.runtime import addresses, login
+from components.runtime import addresses, locks, login
+from components.stages import train
 from pipelines import cli
 from tests import running
 from tests.conftest import MODELS, listening, run_in
@@ -215,6 +216,33 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, i
     assert {"rule", "found", "passed"} <= json.loads(artifacts["line-verdict"]["data"])[0].keys()
     messages = [entry["message"] for entry in its.api("logs/filter", {})]
     assert any(re.match(r"line epoch 2/2  train/loss", message) for message in messages)
+
+
+@pytest.mark.long
+def test_a_retried_flow_run_keeps_its_parameters_and_data_although_params_yaml_lost_its_model(workspace, its):
+    values, points = workspace / "params.yaml", workspace / "data/points/points.csv"
+    before = values.read_text(), points.read_text()
+    try:
+        with locks.alone(workspace / train.ACCELERATOR, "a training of the test"):
+            flow_run = its.submit("line", {"train": {"epochs": 3}})
+            its.wait_for(flow_run, lambda: "waiting for a training of the test" in its.messages(flow_run))
+            values.write_text(before[0].replace(SECTION, ""))
+            points.write_text(f"{before[1]}5,14\n")
+            assert run_in(workspace, "prefect", "flow-run", "cancel", flow_run).returncode == 0
+            its.wait_for(flow_run, lambda: its.state(flow_run) == "CANCELLED")
+        assert run_in(workspace, "prefect", "flow-run", "retry", flow_run).returncode == 0
+        its.wait_for(flow_run, lambda: its.state(flow_run) == "COMPLETED")
+    finally:
+        values.write_text(before[0])
+        points.write_text(before[1])
+    said = its.messages(flow_run)
+    assert "although params.yaml now differs: there is no model 'line'" in said
+    assert "it uses what it prepared" in said
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("line").experiment_id], max_results=1)
+    assert found.data.params["train.epochs"] == "3"
+    assert found.data.params["train.batch_size"] == "8"
+    assert found.info.run_name.endswith("epochs=3")
 
 
 def test_all_that_is_up_listens_on_loopback_alone_and_its_ports_stay_taken_when_a_server_ends(up, ports):
