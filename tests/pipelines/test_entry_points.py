@@ -91,7 +91,17 @@ def built(workspace):
     # As on most machines, Python leaves its bytecode beside the modules that the stages depend on.
     done = run_in(workspace, "dvc", "repro", "register@line", PYTHONDONTWRITEBYTECODE="")
     assert done.returncode == 0, done.stderr
+    (workspace / "repro.log").write_text(done.stdout)
     return workspace
+
+
+def test_dvc_repro_ends_with_the_verdict_and_the_folder_of_figures_as_pedigree_run_does(built):
+    said = (built / "repro.log").read_text()
+    assert re.search(r"^ line +version 1 +squared_error .*✓ ", said, re.MULTILINE)
+    assert "line files    build/line/evaluation\n" in said
+    assert re.search(r"^line version  http://\S+/#/models/line/versions/1\?", said, re.MULTILINE)
+    assert re.search(r"^line: squared_error \S+ \(version 1, champion\)$", said, re.MULTILINE)
+    assert (built / "build/line/latest").readlink() == Path("evaluation")
 
 
 def test_dvc_repro_builds_a_new_tasks_four_stages_and_a_second_one_does_nothing(workspace, built):
@@ -206,7 +216,7 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, i
     assert "made-up points" in run.data.tags["mlflow.note.content"]
     assert "made-up points" in client.get_model_version("line", str(new)).description
     assert {f"seconds/{stage}" for stage in ("prepare", "train", "evaluate", "register")} <= set(run.data.metrics)
-    assert run.info.run_name == "line epochs=2"
+    assert run.info.run_name == f"line {new} epochs=2"
     assert SECTION in (workspace / "params.yaml").read_text()
     artifacts = {a["key"]: a for a in its.api("artifacts/filter", {})}
     assert set(artifacts) == {"line-training", "line-result", "line-verdict", "line-run", "line-version"}
@@ -214,6 +224,9 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, i
     assert "test/squared_error" in json.dumps(artifacts["line-result"]["data"])
     assert "made-up points" in artifacts["line-result"]["description"]
     assert {"rule", "found", "passed"} <= json.loads(artifacts["line-verdict"]["data"])[0].keys()
+    latest = workspace / "build/line/latest"
+    assert latest.resolve().parent.parent == (workspace / "build/runs").resolve()
+    assert (latest / "metrics.json").is_file()
     messages = [entry["message"] for entry in its.api("logs/filter", {})]
     assert any(re.match(r"line epoch 2/2  train/loss", message) for message in messages)
 
