@@ -15,6 +15,7 @@ from components.jobs import job
 from components.project import clean as project_clean
 from components.project.clean import Removable
 from components.runtime import presence
+from components.stages import summary
 from components.trust import imports
 from pipelines import output, runs
 from pipelines.crashed import YOUNG
@@ -68,12 +69,14 @@ def flow_runs(root: Path) -> Iterator[Removable]:
     """Yield the folders of flow runs that no process uses."""
     folders = [folder for folder in sorted((root / runs.RUNS).glob("[!.]*")) if folder.is_dir()]
     code = _training_code(root) if folders else {}
+    links = [link for link in (root / models.BUILD).glob(f"*/{summary.LATEST}") if link.is_symlink()]
     for folder in folders:
         with runs.if_free(root, folder) as (free, record):
             if record is None or _is_settled(folder, record):
                 parts = [folder, *folder.parent.glob(f".{folder.name}.lock*")]
             else:
                 parts = sorted(each for each in folder.iterdir() if each.name != runs.RECORD)
+        parts += [link for link in links if link.resolve().is_relative_to(folder.resolve())]
         if free and parts:
             done = record is not None and record.done
             resumable = record is not None and not done and record.training_code == code.get(record.model)

@@ -16,7 +16,7 @@ from components.jobs import job
 from components.runtime import files, presence, processes
 from components.runtime.processes import Process
 from components.training import model_files
-from pipelines import runs
+from pipelines import accelerator, runs
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -34,7 +34,7 @@ def clean_up(root: Path) -> None:
 
     Needs a connection to the Prefect server and MLflow's store. What fails is left to the next call.
     """
-    _try(root, _end_processes, _end_runs, lambda root: runs.settle_all(root, _settle))
+    _try(root, _end_processes, accelerator.free_dead, _end_runs, lambda root: runs.settle_all(root, _settle))
 
 
 def clean_up_own_server(root: Path) -> None:
@@ -43,7 +43,7 @@ def clean_up_own_server(root: Path) -> None:
     _try(root, _restart_unrecorded)
 
 
-def _try(root: Path, *work: Callable[[Path], None]) -> None:
+def _try(root: Path, *work: Callable[[Path], object]) -> None:
     for what in work:
         try:
             what(root)
@@ -155,7 +155,10 @@ def _restart_unrecorded(root: Path) -> None:
 
 
 def _retries(root: Path, name: str, given: dict[str, Any]) -> int:
-    usual = models.load(root, name).params
+    try:
+        usual = models.load(root, name).params
+    except PedigreeError:  # the model is no longer in params.yaml, or is invalid
+        return 0
     return int((given.get("train") or {}).get("retries", usual.train.retries))
 
 

@@ -2,20 +2,18 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.box import SIMPLE
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from components import models
 from components.errors import DEBUG, PedigreeError, sentence
 from components.models import Model
 from components.params import Values, nearest
 from components.runtime import addresses
-from pipelines import server, terminal
+from pipelines import server
+
+if TYPE_CHECKING:
+    from components.stages.summary import Outcome
 
 
 def run(root: Path, names: list[str], task: str | None, profile: str | None, settings: list[str]) -> None:
@@ -53,13 +51,15 @@ def run(root: Path, names: list[str], task: str | None, profile: str | None, set
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     _quiet_known_errors()
     with server.connected(check, load) as chosen:
-        outcomes: list[_Outcome] = []
+        from components.stages import summary
+
+        outcomes: list[Outcome] = []
         try:
             for model in chosen:
                 outcomes.append(_run_flow(model))
         finally:  # also of those that finished before one failed
             if outcomes:
-                _show(outcomes)
+                summary.show(outcomes)
 
 
 def _of_task(values: Values, task: str | None) -> list[str]:
@@ -73,40 +73,13 @@ def _of_task(values: Values, task: str | None) -> list[str]:
     return names
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    name: str
-    version: str
-    score: str
-    interval: str
-    verdict: Sequence[Mapping[str, str | bool]]
-    role: str
-    """Whether the version is now the champion or a challenger."""
-    seconds: dict[str, float]
-    runs_url: str
-    run_url: str
-    version_url: str
-
-
-def _run_flow(model: Model) -> _Outcome:
-    from components.adapters import mlflow_pages, mlflow_runs, mlflow_versions
+def _run_flow(model: Model) -> "Outcome":
+    from components.stages import summary
     from pipelines import flow
 
     result = flow.build(model.name, model.root)(**model.params.model_dump(by_alias=True))
-    registered, metrics = result.registered, result.evaluated.metrics
-    score = model.task.score(result.prepared.manifest).name
-    note = f"\n({result.prepared.manifest.note})" if result.prepared.manifest.note else ""
-    return _Outcome(
-        name=model.name,
-        version=f"version {registered.version}",
-        score=mlflow_pages.score_text(score, metrics[score]),
-        interval=f"[{metrics[f'{score}_low']:.4g}, {metrics[f'{score}_high']:.4g}]{note}",
-        verdict=registered.verdict,
-        role="champion" if mlflow_versions.CHAMPION in registered.aliases else "challenger",
-        seconds=result.seconds,
-        runs_url=mlflow_runs.experiment_url(result.trained.run_id),
-        run_url=mlflow_runs.run_url(result.trained.run_id),
-        version_url=mlflow_pages.version_url(registered.name, registered.version),
+    return summary.outcome(
+        model, result.prepared, result.trained, result.evaluated, result.registered, result.seconds
     )
 
 
@@ -124,25 +97,3 @@ def _quiet_known_errors() -> None:
     if not os.environ.get(DEBUG):
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(_OneSentence())
-
-
-def _show(outcomes: list[_Outcome]) -> None:
-    from components.adapters import mlflow_store
-
-    console = terminal.console(soft_wrap=True)
-    table = Table(box=SIMPLE, pad_edge=False)
-    for column in ("model", "version", "test", "against the champion", "seconds"):
-        table.add_column(column)
-    for o in outcomes:
-        stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
-        rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
-        cells = (o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", rules, stages)
-        table.add_row(*cells)
-    console.print(table)
-    for o in outcomes:
-        console.print(f"{o.name} runs     {o.runs_url}")
-        console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")
-    if not mlflow_store.is_server() and not addresses.serves_mlflow(Path.cwd()):
-        console.print("Start `pedigree ui` to open these pages.")
-    for o in outcomes:
-        console.print(f"{o.name}: {o.score} ({o.version}, {o.role})")

@@ -17,6 +17,7 @@ from components.models import Model
 from components.runtime import files, locks, presence, processes
 from components.runtime.processes import Process
 from components.trust import imports, lineage
+from pipelines.starts import Start
 
 RUNS = Path(models.BUILD, models.RUNS)
 RECORD = "run.json"
@@ -43,6 +44,7 @@ class Record(BaseModel):
     retries: int = Field(description="How often it is resumed automatically after its process died")
     done: bool
     settled: bool = Field(default=False, description="It was interrupted, and Prefect has been notified")
+    starts: dict[str, Start] = Field(default={}, description="What each of its flow runs was started with")
 
 
 def key(model: Model) -> str:
@@ -51,8 +53,12 @@ def key(model: Model) -> str:
     return lineage.digest([model.name, model.task.name, model.data, job.essential(model.params), code])
 
 
-def announce(model: Model, flow_run: str) -> None:
-    """Record a flow run's process before the run does anything else, so that its death can be detected."""
+def announce(model: Model, flow_run: str, label: str = "") -> Start:
+    """Record a flow run's process before the run does anything else, so that its death can be detected.
+
+    The first attempt also records what the flow run was started with, which is returned.
+    """
+    start = started_with(model.root, flow_run) or Start.of(model, label)
     folder = model.root / RUNS / flow_run
     with beginning(model.root):
         before = _read(folder)
@@ -60,7 +66,24 @@ def announce(model: Model, flow_run: str) -> None:
             attempts = before.attempts if before else 0
             earlier = before.earlier if before else []
             record = _record(model, flow_run, earlier, attempts, begins=True)
-            _write(folder, record.model_copy(update={"code": before.code}) if before else record)
+            starts = (before.starts if before else {}) | {flow_run: start}
+            code = before.code if before else record.code
+            _write(folder, record.model_copy(update={"code": code, "starts": starts}))
+    return start
+
+
+def started_with(root: Path, flow_run: str | None) -> Start | None:
+    """Return what a flow run was started with, or None at its first attempt, or if its folder was removed."""
+    found = (record.starts.get(flow_run) for _, record in _all(root / RUNS)) if flow_run else ()
+    return next((start for start in found if start), None)
+
+
+def note_prepared(folder: Path, flow_run: str, raw: str) -> None:
+    """Record the hash of the raw data that a flow run has prepared in its folder, which it holds."""
+    record = _read(folder)
+    if record and (start := record.starts.get(flow_run)):
+        starts = record.starts | {flow_run: start.model_copy(update={"raw": raw})}
+        _write(folder, record.model_copy(update={"starts": starts}))
 
 
 def _record(model: Model, flow_run: str, earlier: list[str], attempts: int, begins: bool = False) -> Record:
@@ -92,9 +115,6 @@ def folder(model: Model, flow_run: str) -> Iterator[Path]:
     with ExitStack() as stack:
         with beginning(model.root):
             chosen = _interrupted(runs, its_key, flow_run) or own
-            announced = _read(own) if chosen != own else None
-            if announced and not announced.attempts:
-                files.remove(own)
             lock = locks.alone(_lock(chosen), f"the flow of {model.name} in {chosen.name}")
             busy = locks.held(_lock(chosen))
             if not busy:
@@ -105,11 +125,18 @@ def folder(model: Model, flow_run: str) -> Iterator[Path]:
         mine = before is not None and before.flow_run == flow_run
         earlier = [] if before is None else [*before.earlier, before.flow_run]
         attempts = before.attempts + 1 if before and mine else 1
+        announced = _read(own) if chosen != own else None
+        starts = {**(before.starts if before else {}), **(announced.starts if announced else {})}
         record = _record(model, flow_run, [each for each in earlier if each != flow_run], attempts)
-        if before and before.code != record.code:
-            remove_results(chosen)  # other code produced them
+        record = record.model_copy(update={"starts": starts})
+        if before and before.code != record.code:  # other code produced them
+            remove_results(chosen)
+            files.remove(chosen / "prepared")
         _write(chosen, record)
+        if announced and not announced.attempts:
+            files.remove(own)
         yield chosen
+        record = _read(chosen) or record
         _write(chosen, record.model_copy(update={"done": True}))
 
 

@@ -1,7 +1,6 @@
 """Selects the Prefect server that flows use. Prefect reads its settings on import, so import this first."""
 
 import atexit
-import logging
 import os
 import socket
 import sqlite3
@@ -13,17 +12,13 @@ from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from components.errors import PedigreeError
 from components.runtime import addresses, files, login
-
-if TYPE_CHECKING:
-    from prefect.settings.legacy import Setting
+from pipelines import prefect_profile
 
 T = TypeVar("T")
-
-log = logging.getLogger("pedigree.server")
 
 
 def answers(api: str, its_login: str | None = None) -> bool:
@@ -80,7 +75,7 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
     check_proxies()
     api, up = os.environ.get("PREFECT_API_URL"), addresses.prefect(Path.cwd())
     if not up:
-        _clear_profile()
+        prefect_profile.clear()
     # Never a new one, with which `up` has not started: Prefect's profile has that of a removed file.
     its_login = login.read(Path.cwd()) if up and (not api or api == f"{up}/api") else None
     if api and not answers(api, its_login):
@@ -113,6 +108,13 @@ def connected(check: Callable[[], T], load: Callable[[], object]) -> Iterator[T]
 
 _OWN: ContextVar[bool] = ContextVar("own", default=False)
 """Whether the flow uses this process's temporary server."""
+
+
+def is_temporary() -> bool:
+    """Return whether this process uses a temporary server of its own, which serves nobody else."""
+    return _OWN.get()
+
+
 START_SECONDS = 180
 """The first start in a folder also creates tables."""
 
@@ -258,101 +260,6 @@ def at(api: str, its_login: str | None = None) -> Iterator[None]:
         if given and given.get_secret_value() == login.read(Path.cwd()):
             updates["PREFECT_API_AUTH_STRING"] = None
     with of_prefect.temporary_settings({getattr(of_prefect, name): value for name, value in updates.items()}):
-        yield
-
-
-@contextmanager
-def in_profile(api: str, its_login: str) -> Iterator[None]:
-    """Make the `prefect` command in this checkout use this server while the block runs.
-
-    It reads `.prefect/profiles.toml`, as set in pyproject.toml; `prefect config set` writes there, too. The user's
-    own entries are there again afterwards.
-
-    Raises:
-        PedigreeError: others could read the file, which contains the login.
-    """
-    from prefect.settings import get_current_settings, load_current_profile
-
-    _clear_profile()
-    profiles = get_current_settings().profiles_path
-    profiles.parent.mkdir(parents=True, exist_ok=True)
-    profiles.touch(mode=0o600)
-    with suppress(PermissionError):  # another account's, which is reported
-        profiles.chmod(0o600)  # it may have been created by hand
-    if what := login.exposed(profiles.stat()):
-        raise PedigreeError(
-            f"{profiles} cannot hold the login of Prefect's server, as it {what}: set PREFECT_PROFILES_PATH to a "
-            "file on a file system that keeps owners and modes"
-        )
-    earlier = load_current_profile().settings
-    _update_profile(api, its_login)
-    try:
-        yield
-    finally:
-        _update_profile(*(earlier.get(each) for each in _in_profile()))
-
-
-def _clear_profile() -> None:
-    """Remove from Prefect's profile what a `pedigree up` that was killed left there: its address and login."""
-    from prefect.settings import load_current_profile
-
-    _, auth_string = (load_current_profile().settings.get(each) for each in _in_profile())
-    if auth_string and auth_string == login.read(Path.cwd()):
-        _update_profile(None, None)
-
-
-def _in_profile() -> "tuple[Setting, Setting]":
-    from prefect import settings
-
-    return settings.PREFECT_API_URL, settings.PREFECT_API_AUTH_STRING
-
-
-def _update_profile(*values: object) -> None:
-    from prefect.settings import update_current_profile
-
-    update_current_profile(dict(zip(_in_profile(), values, strict=True)))
-
-
-ACCELERATOR = "accelerator"
-"""Prefect's global concurrency limit on trainings; 1 until a user raises it."""
-LEASE_SECONDS = 60
-"""After this time the slot of a flow whose process is gone is free again."""
-
-
-def set_up() -> None:
-    """Create the concurrency limit on a permanent server; keep an existing one, which a user may have changed."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_global_concurrency_limit_by_name(ACCELERATOR)
-        except ObjectNotFound:
-            with suppress(ObjectAlreadyExists):  # created meanwhile by another process
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=ACCELERATOR, limit=1))
-
-
-@contextmanager
-def accelerator() -> Iterator[None]:
-    """Hold a slot of the server's limit on trainings; log when that means waiting.
-
-    A temporary server needs no limit: it serves only this process.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.concurrency.sync import concurrency
-    from prefect.settings import PREFECT_API_URL
-
-    if _OWN.get() or not PREFECT_API_URL.value():
-        yield
-        return
-    set_up()
-    with get_client(sync_client=True) as client:
-        limit = client.read_global_concurrency_limit_by_name(ACCELERATOR)
-    if limit.active_slots >= limit.limit:
-        log.info("waiting for the accelerator, which %d other flow(s) use", limit.active_slots)
-    # A server that is unreachable for a while, so that a lease is not renewed, must not end the training.
-    with concurrency(ACCELERATOR, lease_duration=LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False):
         yield
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
+from prefect import runtime
 from prefect import task as step
 from prefect.artifacts import (
     create_link_artifact,
@@ -27,25 +28,30 @@ from components.stages import evaluate as evaluate_stage
 from components.stages import prepare as prepare_stage
 from components.stages import register as register_stage
 from components.stages import train as train_stage
-from pipelines import runs, server
+from pipelines import accelerator, runs
 
 log = logging.getLogger("pedigree.flow")
 
 
 @step(name="prepare", cache_policy=NO_CACHE)
-def prepare(model: Model, out: Path) -> Prepared:
+def prepare(model: Model, out: Path, before: str = "") -> Prepared:
     """Prepare through DVC, which skips work that is up to date.
 
-    DVC is bypassed while it is busy, perhaps for hours with a training; for a run with its own prepare parameters;
-    for data with entries that DVC cannot read; and for all runs while a model in params.yaml has no `data:`, which
-    dvc.yaml requires.
+    DVC is bypassed while it is busy, perhaps for hours with a training; for a run with other parameters or data
+    than params.yaml has; for data with entries that DVC cannot read; and for all runs while a model in params.yaml
+    has no `data:`, which dvc.yaml requires.
+
+    Args:
+        model: The model to prepare data for.
+        out: Folder of the prepared data.
+        before: Hash of the raw data that an earlier attempt of the flow run prepared. It uses them again, even if
+            other data are pinned meanwhile.
     """
+    if before and (again := _again(model, out, before)):
+        return again
     model.expect_data()
-    values = models.read(model.root)
-    written = models.from_values(values, model.root, model.name)
-    readable = all(each.says_data for each in models.listed(values))
     broken = dvc_data.survey(model.raw).rejected
-    if model.params.prepare != written.params.prepare or not readable or broken:
+    if broken or not _as_written(model):
         return prepare_stage.prepare(model, model.raw, out)
     doing = f"the preparation of {model.name}"
     with locks.alone(model.build / ".prepare.lock", doing), dvc_data.alone_if_free(model.root, doing) as free:
@@ -59,6 +65,38 @@ def prepare(model: Model, out: Path) -> Prepared:
     return prepared
 
 
+def _again(model: Model, out: Path, before: str) -> Prepared | None:
+    """Return the data that an earlier attempt prepared, if they are complete; log if there are others by now."""
+    changed = not dvc_data.has_version(model.raw, before)
+    try:
+        prepared = prepare_stage.load(out)
+        files.check_seal(out, "prepare")
+    except PedigreeError:
+        prepared = None
+    if prepared and prepared.manifest.raw == before:
+        if changed:
+            log.info("%s was changed after this flow run had prepared it: it uses what it prepared", model.raw)
+        return prepared
+    if changed:
+        log.info("%s was changed, and what this flow run had prepared is gone: it prepares it again", model.raw)
+    return None
+
+
+def _as_written(model: Model) -> bool:
+    """Return whether the DVC stage of a model prepares the same as a flow with these parameters."""
+    try:
+        values = models.read(model.root)
+        written = models.from_values(values, model.root, model.name)
+    except PedigreeError:  # params.yaml was changed after the flow run was started
+        return False
+    return (
+        all(each.says_data for each in models.listed(values))
+        and written.task == model.task
+        and written.data == model.data
+        and written.params.prepare == model.params.prepare
+    )
+
+
 @step(name="train", cache_policy=NO_CACHE)
 def train(model: Model, prepared: Prepared, out: Path, flow_run: str, name: str) -> Trained:
     """Train, unless that finished before the flow was interrupted; report progress to Prefect."""
@@ -66,7 +104,7 @@ def train(model: Model, prepared: Prepared, out: Path, flow_run: str, name: str)
     if before:
         return before
     runs.remove_results(out.parent)  # they belong to another training in this folder
-    with server.accelerator():
+    with accelerator.slot(model.root, f"the training of {model.name} in the flow run {runtime.flow_run.name}"):
         listeners = [_progress_artifact(model.name), *([_begin_evaluation] if model.params.train.workers else [])]
         return train_stage.train(model, prepared, out, flow_run, name, listeners)
 

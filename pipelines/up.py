@@ -11,7 +11,7 @@ from components import models
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.runtime import addresses, locks, login, processes
-from pipelines import crashed, output, server, ui
+from pipelines import accelerator, crashed, output, prefect_profile, server, ui
 from pipelines.children import Children, listen
 
 EVERY_SECONDS = 10.0
@@ -65,9 +65,9 @@ def _serve(root: Path, of_prefect: tuple[str, socket.socket], of_mlflow: tuple[s
         with (
             server.at(api, its_login),
             addresses.published(root, mlflow, prefect),  # first: without it, another command clears the profile
-            server.in_profile(api, its_login),
+            prefect_profile.holding(api, its_login),
         ):
-            server.set_up()
+            accelerator.set_up()
             crashed.clean_up_own_server(root)  # before anything new is started
             children.start("the deployments", ["-m", "pipelines.deployments"])
             output.echo(f"Prefect      {prefect}")

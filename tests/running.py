@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +107,18 @@ class Up:
     def state(self, flow_run: str) -> str:
         """Return a flow run's state: COMPLETED, RUNNING, …"""
         return str(self.api(f"flow_runs/{flow_run}")["state_type"])
+
+    def messages(self, flow_run: str) -> str:
+        """Return what a flow run has logged."""
+        logs = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"}
+        return "\n".join(entry["message"] for entry in self.api("logs/filter", logs))
+
+    def wait_for(self, flow_run: str, what: Callable[[], bool]) -> None:
+        """Wait until something is so with a flow run."""
+        end = time.monotonic() + UP_SECONDS
+        while not what():
+            assert time.monotonic() < end, f"{self.state(flow_run)}\n{self.messages(flow_run)}"
+            time.sleep(0.3)
 
     def log(self) -> str:
         """Return what it has printed."""

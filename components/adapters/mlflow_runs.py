@@ -123,6 +123,18 @@ def finish(run_id: str) -> None:
     MlflowClient().set_terminated(run_id, "FINISHED")
 
 
+def name_with_version(run_id: str, model: str, version: int) -> None:
+    """Put the number of the version that a run became into its name, as in `digits 4 epochs=2`.
+
+    Without it, the runs of several `dvc repro` have one name. A name that a user gave stays.
+    """
+    client = MlflowClient()
+    first, *rest = (client.get_run(run_id).info.run_name or "").split(" ")
+    if first == model:
+        changed = rest[1:] if rest and rest[0].isdecimal() else rest
+        client.update_run(run_id, name=" ".join([model, str(version), *changed]))
+
+
 def end_orphan(experiment: str, job: str) -> bool:
     """End a job's run as killed if it is still marked as running; return whether it was."""
     client = MlflowClient()

@@ -242,6 +242,16 @@ def scratch(beside: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def link(path: Path, to: Path) -> None:
+    """Make `path` a symbolic link to a folder, atomically, in place of an earlier link.
+
+    The link is relative, so that a checkout can be moved. Where links cannot be made, there is none.
+    """
+    with suppress(OSError), new_beside(path) as new:
+        new.symlink_to(os.path.relpath(to, path.parent), target_is_directory=True)
+        publish(new, path)
+
+
 def link_folder(source: Path, target: Path) -> None:
     """Hard-link the files of `source` below `target`, or copy them if linking fails.
 

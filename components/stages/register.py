@@ -27,7 +27,7 @@ from components.errors import PedigreeError
 from components.models import Model
 from components.params import GateParams
 from components.runtime import files
-from components.stages import evaluate, prepare, train
+from components.stages import evaluate, prepare, summary, train
 from components.training import model_files
 from components.trust import gate, lineage
 from components.trust.gate import Candidate, Champion, Rule
@@ -90,8 +90,8 @@ def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eva
     verdict = gate.markdown(rules)
     more = (note, f"### Verdict\n\n{verdict}", f"### Ancestry\n\n{ancestry.markdown()}")
     mlflow_versions.set_description(version, mlflow_pages.description(score, reason, *more))
-    summary = f"{name} version {version.version}, {reason}"
-    mlflow_runs.describe_run(trained.run_id, mlflow_pages.description(score, summary, note, verdict))
+    headline = f"{name} version {version.version}, {reason}"
+    mlflow_runs.describe_run(trained.run_id, mlflow_pages.description(score, headline, note, verdict))
     mlflow_versions.set_alias(version, CHALLENGER)
     if promoted and not mlflow_versions.was_promoted(version):
         mlflow_versions.promote(version, "the gate", reason)
@@ -99,6 +99,8 @@ def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eva
         _log.info(mlflow_versions.without_champion(version))
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
+    mlflow_runs.name_with_version(trained.run_id, name, version.version)
+    summary.link(model, evaluated)
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": prepared.manifest.note})
     mlflow_runs.finish(trained.run_id)
     mlflow_versions.mark_complete(version)
@@ -281,4 +283,6 @@ def run(model: Model) -> None:
     with mlflow_store.answering():
         mlflow_store.connect(model.root)
         prepared, trained = prepare.load(build / "prepared"), train.load(build / "model")
-        register(model, prepared, trained, evaluate.load(build / "evaluation"), build / "registered.json")
+        evaluated = evaluate.load(build / "evaluation")
+        registered = register(model, prepared, trained, evaluated, build / "registered.json")
+        summary.show([summary.outcome(model, prepared, trained, evaluated, registered)])

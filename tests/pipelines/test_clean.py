@@ -18,7 +18,7 @@ from components.adapters import dvc_data, git, mlflow_store, mlflow_versions
 from components.jobs.job import UNFINISHED
 from components.models import Model
 from components.runtime import files, locks, processes
-from components.stages import train
+from components.stages import summary, train
 from components.training import loop
 from pipelines import clean, runs
 from tests.conftest import ROOT
@@ -34,6 +34,7 @@ def workspace(chain, tmp_path) -> Iterator[Path]:
     folder = tmp_path / "project"
     others = shutil.ignore_patterns(".prefect", "runs", "docstrings-*", "words-*", "*.lock*")
     shutil.copytree(chain.root, folder, ignore=others)
+    files.remove(folder / "build" / "digits")  # only a link
     shutil.move(folder / "build" / "digits-chain", folder / "build" / "digits")
     mlflow_store.connect(folder)
     yield folder
@@ -124,6 +125,18 @@ def test_a_finished_run_is_removed_with_its_lock_and_what_is_a_link_counts_nothi
     assert tree(workspace) == {*before, "build/runs"}
     assert not list((workspace / "build" / "runs").glob(".first.lock*"))
     assert cleaned() == "Removed 0 items, 0 bytes.\n"
+
+
+def test_the_link_to_the_latest_evaluation_goes_with_its_run_and_another_models_stays(workspace, chain, cleaned):
+    run_folder, links = finished(chain, workspace, "first"), {}
+    for name, folder in (("digits", run_folder / "evaluation"), ("other", workspace / "build/digits/evaluation")):
+        links[name] = workspace / "build" / name / summary.LATEST
+        folder.mkdir(exist_ok=True)
+        links[name].parent.mkdir(exist_ok=True)
+        files.link(links[name], folder)
+    cleaned()
+    assert not run_folder.exists()
+    assert [name for name, link in links.items() if link.is_symlink()] == ["other"]
 
 
 def test_a_run_that_a_process_has_stays(workspace, chain, cleaned):

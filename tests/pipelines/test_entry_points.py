@@ -30,7 +30,8 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from components.adapters import dvc_data
-from components.runtime import addresses, login
+from components.runtime import addresses, locks, login
+from components.stages import train
 from pipelines import cli
 from tests import running
 from tests.conftest import MODELS, commit, listening, run_in
@@ -104,7 +105,17 @@ def built(workspace):
     # As on most machines, Python leaves its bytecode beside the modules that the stages depend on.
     done = run_in(workspace, "dvc", "repro", "register@line", PYTHONDONTWRITEBYTECODE="")
     assert done.returncode == 0, done.stderr
+    (workspace / "repro.log").write_text(done.stdout)
     return workspace
+
+
+def test_dvc_repro_ends_with_the_verdict_and_the_folder_of_figures_as_pedigree_run_does(built):
+    said = (built / "repro.log").read_text()
+    assert re.search(r"^ line +version 1 +squared_error .*✓ ", said, re.MULTILINE)
+    assert "line files    build/line/evaluation\n" in said
+    assert re.search(r"^line version  http://\S+/#/models/line/versions/1\?", said, re.MULTILINE)
+    assert re.search(r"^line: squared_error \S+ \(version 1, champion\)$", said, re.MULTILINE)
+    assert (built / "build/line/latest").readlink() == Path("evaluation")
 
 
 def test_dvc_repro_builds_a_new_tasks_four_stages_and_a_second_one_does_nothing(workspace, built):
@@ -248,7 +259,7 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, i
     assert "made-up points" in run.data.tags["mlflow.note.content"]
     assert "made-up points" in client.get_model_version("line", str(new)).description
     assert {f"seconds/{stage}" for stage in ("prepare", "train", "evaluate", "register")} <= set(run.data.metrics)
-    assert run.info.run_name == "line epochs=2"
+    assert run.info.run_name == f"line {new} epochs=2"
     assert SECTION in (workspace / "params.yaml").read_text()
     artifacts = {a["key"]: a for a in its.api("artifacts/filter", {})}
     assert set(artifacts) == {"line-training", "line-result", "line-verdict", "line-run", "line-version"}
@@ -256,8 +267,38 @@ def test_a_deployment_run_registers_a_model_with_its_own_parameters(workspace, i
     assert "test/squared_error" in json.dumps(artifacts["line-result"]["data"])
     assert "made-up points" in artifacts["line-result"]["description"]
     assert {"rule", "found", "passed"} <= json.loads(artifacts["line-verdict"]["data"])[0].keys()
+    latest = workspace / "build/line/latest"
+    assert latest.resolve().parent.parent == (workspace / "build/runs").resolve()
+    assert (latest / "metrics.json").is_file()
     messages = [entry["message"] for entry in its.api("logs/filter", {})]
     assert any(re.match(r"line epoch 2/2  train/loss", message) for message in messages)
+
+
+@pytest.mark.long
+def test_a_retried_flow_run_keeps_its_parameters_and_data_although_params_yaml_lost_its_model(workspace, its):
+    values, points = workspace / "params.yaml", workspace / "data/points/points.csv"
+    before = values.read_text(), points.read_text()
+    try:
+        with locks.alone(workspace / train.ACCELERATOR, "a training of the test"):
+            flow_run = its.submit("line", {"train": {"epochs": 3}})
+            its.wait_for(flow_run, lambda: "waiting for a training of the test" in its.messages(flow_run))
+            values.write_text(before[0].replace(SECTION, ""))
+            points.write_text(f"{before[1]}5,14\n")
+            assert run_in(workspace, "prefect", "flow-run", "cancel", flow_run).returncode == 0
+            its.wait_for(flow_run, lambda: its.state(flow_run) == "CANCELLED")
+        assert run_in(workspace, "prefect", "flow-run", "retry", flow_run).returncode == 0
+        its.wait_for(flow_run, lambda: its.state(flow_run) == "COMPLETED")
+    finally:
+        values.write_text(before[0])
+        points.write_text(before[1])
+    said = its.messages(flow_run)
+    assert "although params.yaml now differs: there is no model 'line'" in said
+    assert "it uses what it prepared" in said
+    client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    (found,) = client.search_runs([client.get_experiment_by_name("line").experiment_id], max_results=1)
+    assert found.data.params["train.epochs"] == "3"
+    assert found.data.params["train.batch_size"] == "8"
+    assert found.info.run_name.endswith("epochs=3")
 
 
 def test_all_that_is_up_listens_on_loopback_alone_and_its_ports_stay_taken_when_a_server_ends(up, ports):

@@ -26,7 +26,9 @@ def digits(project: Path, tmp_path: Path) -> Model:
     return replace(models.load(project, "digits"), root=tmp_path)
 
 
-def interrupt(model: Model, flow_run: str) -> Path:
+def interrupt(model: Model, flow_run: str, announced: bool = False) -> Path:
+    if announced:
+        runs.announce(model, flow_run)
     with pytest.raises(KilledError), runs.folder(model, flow_run) as run_folder:
         raise KilledError
     return run_folder

@@ -3,20 +3,27 @@
 import base64
 import http.server
 import json
+import logging
 import os
+import platform
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_PROFILES_PATH, temporary_settings
 from prefect.settings.profiles import load_current_profile, update_current_profile
 
 from components.errors import PedigreeError
 from components.runtime import addresses, login
 from components.runtime.processes import environment
-from pipelines import server
+from pipelines import accelerator, prefect_profile, server
 from pipelines.children import Children
 from tests.conftest import ROOT
 from tests.gateway import LOGIN_PAGE, certificate, gateway
@@ -136,7 +143,7 @@ TEAM = ["https://prefect.example/api", "team:word"]
 def test_what_the_user_has_in_prefects_profile_is_there_again_after_up(tmp_path, profile, earlier):
     update_current_profile(dict(zip(ENTRIES, earlier, strict=True)))
     its_login = login.of(tmp_path)
-    with server.in_profile("http://127.0.0.1:4200/api", its_login):
+    with prefect_profile.holding("http://127.0.0.1:4200/api", its_login):
         assert profile() == ["http://127.0.0.1:4200/api", its_login]
         assert (tmp_path / "profiles.toml").stat().st_mode & 0o777 == 0o600
     assert profile() == earlier
@@ -149,7 +156,7 @@ def test_a_profile_that_others_can_read_is_never_written_the_login(tmp_path, pro
     os.chmod(tmp_path / "profiles.toml", 0o777)  # noqa: PTH101 - the other one does nothing
     with (
         pytest.raises(PedigreeError, match=r"is open to .* \(mode 0777\): set PREFECT_PROFILES_PATH to a file on"),
-        server.in_profile("http://127.0.0.1:4200/api", its_login),
+        prefect_profile.holding("http://127.0.0.1:4200/api", its_login),
     ):
         pass
     assert profile() == [None, None]
@@ -159,7 +166,7 @@ def test_a_profile_that_others_can_read_is_never_written_the_login(tmp_path, pro
 def test_what_a_killed_up_left_in_prefects_profile_is_removed_and_nothing_else_is(tmp_path, profile, team):
     found = TEAM if team else ["http://127.0.0.1:4200/api", login.of(tmp_path)]
     update_current_profile(dict(zip(ENTRIES, found, strict=True)))
-    server._clear_profile()
+    prefect_profile.clear()
     assert profile() == (TEAM if team else [None, None])
 
 
@@ -190,6 +197,48 @@ def test_a_login_that_was_replaced_while_up_runs_is_one_sentence_and_a_removed_o
                     pass
                 assert not (tmp_path / login.FILE).exists()
         up.shutdown()
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipelines import accelerator, server
+with server.at(sys.argv[1]), accelerator.slot(Path.cwd(), "the training of digits in the flow run quick-otter"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_flow_that_waits_for_the_accelerator_says_for_whom_and_has_its_slot_once_the_holder_is_killed(
+    backend, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, "pedigree.accelerator")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    env = environment(PYTHONPATH=str(ROOT), PREFECT_HOME=str(tmp_path))
+    command = [sys.executable, "-c", HOLD, f"{backend}/api"]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        text = f"the training of digits in the flow run quick-otter (pid {holder.pid} on {platform.node()}) holds"
+
+        def once_it_waits(what):
+            def wait():
+                while text not in caplog.text:
+                    time.sleep(0.05)
+                what()
+
+            caplog.clear()
+            threading.Thread(target=wait, daemon=True).start()
+
+        with server.at(f"{backend}/api"):
+            once_it_waits(lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt), accelerator.slot(tmp_path, "what is cancelled"):
+                pass
+            once_it_waits(holder.kill)
+            with accelerator.slot(tmp_path, "the training of words"):
+                assert [each.doing for each in accelerator._slots(tmp_path)] == ["the training of words"]
+            assert accelerator._slots(tmp_path) == []
+            with get_client(sync_client=True) as client:
+                assert client.read_global_concurrency_limit_by_name(accelerator.LIMIT).active_slots == 0
 
 
 def test_a_database_of_a_newer_prefect_is_one_sentence_and_one_of_this_prefect_none(backend, home, tmp_path):

@@ -9,6 +9,8 @@ import pytest
 from filelock import FileLock
 
 from components.adapters import dvc_data
+from components.errors import PedigreeError
+from components.runtime import files
 from components.stages import prepare
 from pipelines import steps
 
@@ -62,3 +64,25 @@ def test_a_flow_prepares_data_that_dvc_cannot_read_without_it(chain, tmp_path):
         link.unlink()
     assert [each.file for each in prepared.manifest.rejected] == ["train/0/gone.png"]
     assert prepared.manifest.raw == chain.prepared.manifest.raw
+
+
+def test_another_attempt_uses_the_data_that_the_first_prepared_although_others_are_pinned_by_now(
+    chain, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, "pedigree.flow")
+    out, raw = tmp_path / "prepared", chain.prepared.manifest.raw
+    files.link_folder(chain.prepared.folder, out)
+    assert steps.prepare.fn(chain.model, out, raw).manifest == chain.prepared.manifest
+    assert caplog.text == ""
+    other = replace(chain.model, data="others")
+    assert steps.prepare.fn(other, out, raw).manifest == chain.prepared.manifest
+    assert "was changed after this flow run had prepared it: it uses what it prepared" in caplog.text
+    (out / "manifest.json").unlink()
+    with pytest.raises(PedigreeError, match="data/others is missing"):
+        steps.prepare.fn(other, out, raw)
+    assert "what this flow run had prepared is gone" in caplog.text
+
+
+def test_a_model_that_params_yaml_lost_is_prepared_without_dvc(chain, tmp_path):
+    other = replace(chain.model, name="lost")
+    assert steps.prepare.fn(other, tmp_path / "prepared").manifest.raw == chain.prepared.manifest.raw

@@ -177,3 +177,18 @@ def test_a_folder_that_was_killed_between_its_two_renames_is_restored_by_the_nex
         fail()
     assert (tmp_path / "model" / "weights").read_text() == "first"
     assert names(tmp_path) == ["model"]
+
+
+def test_a_link_follows_its_folder_when_both_are_moved_and_leaves_what_is_no_link(tmp_path):
+    for name in ("first", "second", "taken"):
+        (tmp_path / "project" / name).mkdir(parents=True)
+    link = tmp_path / "project" / "links" / "latest"
+    files.link(link, tmp_path / "project" / "first")
+    files.link(link, tmp_path / "project" / "second")
+    moved = (tmp_path / "project").rename(tmp_path / "elsewhere")
+    assert (moved / "links" / "latest").resolve() == (moved / "second").resolve()
+    assert [path.name for path in (moved / "links").iterdir()] == ["latest"]
+    (moved / "taken" / "file").touch()
+    files.link(moved / "taken", moved / "first")
+    assert (moved / "taken" / "file").exists()
+    assert not (moved / "taken").is_symlink()
