@@ -333,3 +333,5 @@ class Task(Generic[P, S]):
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""
+    unit: str = "samples"
+    """What `StepOutput.count` counts, in the plural: the unit of the speed that lines and metrics show."""

@@ -80,6 +80,8 @@ class _Outcome:
     score: str
     interval: str
     verdict: Sequence[Mapping[str, str | bool]]
+    reason: str
+    """The decision that followed from the verdict, in one sentence that begins with the role."""
     role: str
     """Whether the version is now the champion or a challenger."""
     seconds: dict[str, float]
@@ -102,6 +104,7 @@ def _run_flow(model: Model) -> _Outcome:
         score=mlflow_pages.score_text(score, metrics[score]),
         interval=f"[{metrics[f'{score}_low']:.4g}, {metrics[f'{score}_high']:.4g}]{note}",
         verdict=registered.verdict,
+        reason=registered.reason,
         role="champion" if mlflow_versions.CHAMPION in registered.aliases else "challenger",
         seconds=result.seconds,
         runs_url=mlflow_runs.experiment_url(result.trained.run_id),
@@ -126,19 +129,26 @@ def _quiet_known_errors() -> None:
             logging.getLogger(name).addFilter(_OneSentence())
 
 
+def _verdict(o: _Outcome) -> str:
+    """Return what the gate decided and why, and a line for each of its rules."""
+    did = "is the champion" if o.role == "champion" else "was not promoted"
+    rules = [f"  {'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict]
+    return "\n".join([f"{o.name} {o.version} {did}: {o.reason.partition(': ')[2]}", *rules, ""])
+
+
 def _show(outcomes: list[_Outcome]) -> None:
     from components.adapters import mlflow_store
 
     console = terminal.console(soft_wrap=True)
     table = Table(box=SIMPLE, pad_edge=False)
-    for column in ("model", "version", "test", "against the champion", "seconds"):
+    for column in ("model", "version", "test", "seconds"):
         table.add_column(column)
     for o in outcomes:
         stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
-        rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
-        cells = (o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", rules, stages)
-        table.add_row(*cells)
+        table.add_row(o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", stages)
     console.print(table)
+    for o in outcomes:
+        console.print(_verdict(o))
     for o in outcomes:
         console.print(f"{o.name} runs     {o.runs_url}")
         console.print(f"{o.name} run      {o.run_url}\n{o.name} version  {o.version_url}")

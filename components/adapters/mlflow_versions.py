@@ -382,7 +382,8 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
     history = [*promotions(version.name), step]
     record = {"sha256": lineage.digest(history), "steps": history}  # one tag, as a tag is written atomically
     client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(record))
-    promoted = f"{step['when']} by {who}: {why}"  # shown beside a verdict that may have failed
+    how = ", in a rollback" if back else ""
+    promoted = f"{step['when']} by {who}{how}: {why}"  # shown beside a verdict that may have failed
     client.set_model_version_tag(version.name, str(version.version), "promoted", promoted)
     set_alias(version, CHAMPION)
 

@@ -102,8 +102,15 @@ def _source(key: str, source: Source, root: Path) -> Ancestor:
 
 
 def _promotions(version: Version) -> list[Ancestor]:
-    steps = [step for step in mlflow_versions.promotions(version.name) if step["version"] == version.version]
-    return [Ancestor("promoted", f"{step['when']} by {step['who']}: {step['why']}") for step in steps]
+    """Return how a version became the champion, or was replaced by a rollback, the earliest first."""
+    found = []
+    for step in mlflow_versions.promotions(version.name):
+        did = f"{step['when']} by {step['who']}: {step['why']}"
+        if step["version"] == version.version:
+            found.append(Ancestor("rolled back to" if step["back"] else "promoted", did))
+        elif step["back"] and step["before"] == version.version:
+            found.append(Ancestor("rolled back", f"to version {step['version']}, {did}"))
+    return found
 
 
 def _weights(version: Version, ancestry: Lineage) -> str:

@@ -183,7 +183,12 @@ def _champion(model: Model, prepared: Prepared, version: Version, new: Outcomes,
         learnt = "" if _untrained(described.manifest, tested, prepared.manifest, new.samples) else SEEN
         return Champion(f"{name}, re-evaluated{learnt}", _answered(model, prepared, version, scratch))
     except PedigreeError as error:
-        return Champion(name, None, str(error))
+        data = model.raw.relative_to(model.root)
+        instead = (
+            f"`pedigree promote {model.name} VERSION --why …` makes it the champion all the same, and `pedigree "
+            f"new NAME --like {model.name} --data {data}` adds a model with a champion of its own"
+        )
+        return Champion(name, None, str(error), instead)
 
 
 def _untrained(old: Manifest, tested: Sequence[str], new: Manifest, samples: Sequence[str]) -> bool:

@@ -124,6 +124,11 @@ def test_a_person_promotes_and_takes_back_and_who_when_and_why_are_kept(chain, c
         (1, 2, "it was not"),
     ]
     assert all(step["who"] and step["when"] for step in steps)
+    said = [(each.what, each.which.partition(" by ")[2]) for each in trace.trace("fought/1", chain.root).parents]
+    assert [what for what, _ in said] == ["promoted", "rolled back to", "weights"]
+    assert said[1][1].endswith(": it was not")
+    back = found(trace.trace("fought/2", chain.root))["rolled back"]
+    assert (back[:13], back[-15:]) == ("to version 1,", ": it was not ()")
     with pytest.raises(
         PedigreeError, match=r"fought had no champion before version 1: promote another version with"
     ):
