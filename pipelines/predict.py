@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult  # noqa: TID251 - as types
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from components import params
 from components.adapters import mlflow_store, mlflow_versions, version_process
@@ -24,6 +28,8 @@ from pipelines import terminal
 Form = Literal["json", "table"]
 SHOWN = 5
 """Most elements of a list, or greatest numbers by name, that a cell shows."""
+NARROWEST = 16
+"""Fewest characters of a path that a narrow table shows."""
 
 
 def given(settings: Iterable[str]) -> dict[str, Any]:
@@ -77,11 +83,27 @@ def _bar(form: Form) -> Progress:
 
 
 def _add(table: Table, answer: Answer) -> None:
-    row = {"file": printable_name(answer.file), **answer.columns}
     if not table.columns:
-        for name in row:
+        for name in ("file", *answer.columns):
             table.add_column(name)
-    table.add_row(*map(_cell, row.values()))
+    table.add_row(_Path(printable_name(answer.file)), *map(_cell, answer.columns.values()))
+
+
+class _Path:
+    """A cell with a path, shortened from the left: paths of a folder differ at their ends."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        width = cell_len(self._text)
+        return Measurement(min(width, NARROWEST), width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = self._text
+        while cell_len(shown) > options.max_width:
+            shown = f"…{shown[2:]}"
+        yield Text(shown, no_wrap=True)
 
 
 def _base64(value: bytes) -> str:

@@ -425,6 +425,24 @@ def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, m
     assert printed.err == "bad: it is bad; send another\n"
 
 
+def test_paths_of_a_narrow_table_are_shortened_from_the_left_and_stay_different(
+    chain, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(
+        predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=lambda _: "x " * 50))
+    )
+    (tmp_path / "sounds").mkdir()
+    names = [f"sounds/no_03401e93_nohash_{number}_日本.wav" for number in range(3)]
+    for name in names:
+        (tmp_path / name).write_text("x")
+    assert predict.predict(chain.root, tmp_path, "digits", ["sounds"], {}, "table", debug=False)
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if ".wav" in line]
+    assert [name.endswith(text.lstrip("…")) for name, text in zip(names, shown, strict=True)] == [True] * 3
+    assert all(text.startswith("…") for text in shown)
+    assert len(set(shown)) == 3
+
+
 def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_stay_exact_in_json(
     chain, monkeypatch, tmp_path, capsys
 ):
