@@ -36,6 +36,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _RECORD = "mlflow.pedigree."
 """Prefix of tags that only programs read (records). MLflow's UI hides tags that start with `mlflow.`; it shows
 others in full in a narrow column, where the JSON of a lineage fills seven screens."""
+GATE = "the gate"
+"""Who promoted a version that passed it."""
 PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: which versions were promoted, when, by whom and why."""
 REGISTRY = Path("build", ".registry")
@@ -44,6 +46,8 @@ DONE = "done"
 """Record of a version: its registration is complete."""
 SCORE = "score"
 """Tag of a version: name and value of the score on the test split."""
+REASON = "reason"
+"""Record of a version: the decision that followed from its verdict."""
 FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
 FILE_KIND = "file_kind"
@@ -88,6 +92,8 @@ class Version:
     """Keys of its records, except for their own hash."""
     recorded: bool = False
     """Whether it has a record at all."""
+    created: float = 0.0
+    """When it was registered, in seconds since 1970; 0 in what `register` returns."""
 
 
 def register(
@@ -468,13 +474,32 @@ def _version(found: ModelVersion) -> Version:
     tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
     records = [key.removeprefix(_RECORD) for key in found.tags if key.startswith(_RECORD)]
     hashed = tuple(key for key in records if key not in {RECORDS, DONE})
-    return Version(found.name, int(found.version), found.run_id or "", tags, hashed, recorded=bool(records))
+    created = (found.creation_timestamp or 0) / 1000
+    return Version(found.name, int(found.version), found.run_id or "", tags, hashed, bool(records), created)
 
 
 def versions() -> list[Version]:
     """Return all versions of all registered models, sorted by name and number."""
     found = [_version(each) for each in MlflowClient().search_model_versions()]
     return sorted(found, key=lambda version: (version.name, version.version))
+
+
+def of_model(name: str) -> list[Version]:
+    """Return the versions of a registered model, sorted by number.
+
+    Raises:
+        PedigreeError: there is none.
+    """
+    found = [version for version in versions() if version.name == name]
+    if not found:
+        raise PedigreeError(f"{name} has no version: {_choices(MlflowClient(), name)}")
+    return found
+
+
+def aliases(name: str) -> dict[str, int]:
+    """Return the aliases of a registered model, and the version that carries each."""
+    found = MlflowClient().get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in found.items()}
 
 
 def set_description(version: Version, text: str) -> None:

@@ -13,6 +13,7 @@ from components.contracts import Manifest
 from components.errors import DamagedError, PedigreeError
 from components.jobs import sources
 from components.models import BUILD
+from components.registry import promote
 from components.runtime import files
 from components.training import model_files
 from components.trust import gate, lineage, old_versions
@@ -103,14 +104,15 @@ def _source(key: str, source: Source, root: Path) -> Ancestor:
 
 def _promotions(version: Version) -> list[Ancestor]:
     """Return how a version became the champion, or was replaced by a rollback, the earliest first."""
-    found = []
-    for step in mlflow_versions.promotions(version.name):
-        did = f"{step['when']} by {step['who']}: {step['why']}"
-        if step["version"] == version.version:
-            found.append(Ancestor("rolled back to" if step["back"] else "promoted", did))
-        elif step["back"] and step["before"] == version.version:
-            found.append(Ancestor("rolled back", f"to version {step['version']}, {did}"))
-    return found
+    steps = promote.history(mlflow_versions.promotions(version.name), version.version)
+    return [
+        Ancestor(
+            what,
+            ("" if step["version"] == version.version else f"to version {step['version']}, ")
+            + f"{step['when']} by {step['who']}: {step['why']}",
+        )
+        for what, step in steps
+    ]
 
 
 def _weights(version: Version, ancestry: Lineage) -> str:

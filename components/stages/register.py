@@ -21,7 +21,7 @@ from components.adapters import (
     mlflow_versions,
     version_process,
 )
-from components.adapters.mlflow_versions import CHALLENGER, CHAMPION, Version
+from components.adapters.mlflow_versions import CHALLENGER, CHAMPION, REASON, Version
 from components.contracts import Evaluated, Manifest, Outcomes, Prepared, Registered, Rejected, Row, Task, Trained
 from components.errors import PedigreeError
 from components.models import Model
@@ -34,8 +34,6 @@ from components.trust.lineage import NONE
 
 TEST_SAMPLES = "data.test_samples"
 """Tag of a version: hash of the raw data and the names of the test samples."""
-REASON = "reason"
-"""Record of a version: the decision that followed from its verdict."""
 QUIET_SECONDS = 15
 """Time between two lines while the champion answers a new test split."""
 REJECTED = 0.05
@@ -95,7 +93,7 @@ def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eva
     mlflow_runs.describe_run(trained.run_id, mlflow_pages.description(score, summary, note, verdict))
     mlflow_versions.set_alias(version, CHALLENGER)
     if promoted and not mlflow_versions.was_promoted(version):
-        mlflow_versions.promote(version, "the gate", reason)
+        mlflow_versions.promote(version, mlflow_versions.GATE, reason)
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
     registered = Registered(name, version.version, aliases, reason, [asdict(rule) for rule in rules])
     files.write_json(out, {**vars(registered), "run_id": trained.run_id, "note": prepared.manifest.note})

@@ -433,7 +433,7 @@ def test_paths_of_a_narrow_table_are_shortened_from_the_left_and_stay_different(
         predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=lambda _: "x " * 50))
     )
     (tmp_path / "sounds").mkdir()
-    names = [f"sounds/no_03401e93_nohash_{number}_日本.wav" for number in range(3)]
+    names = [f"sounds/{'no_03401e93_' * 5}nohash_{number}_日本.wav" for number in range(3)]
     for name in names:
         (tmp_path / name).write_text("x")
     assert predict.predict(chain.root, tmp_path, "digits", ["sounds"], {}, "table", debug=False)
