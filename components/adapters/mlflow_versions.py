@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import mlflow
 import pandas as pd
@@ -52,6 +52,8 @@ FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
 FILE_KIND = "file_kind"
 """Metadata of a version: the kind of that column, binary or string; older versions have it in their signature."""
+LINES = "lines"
+"""Metadata of a version: the params with which each line of a file is a row; older versions have none."""
 FILES, RECORDS = "files", "records"
 """Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
@@ -130,11 +132,18 @@ def register(
             signature=_signature(served),
             input_example=pd.DataFrame([served.example]) if served.inputs else None,
             pip_requirements=[_requirement(name) for name in (*_SERVING, *served.requirements)],
-            metadata={FILE: served.file, FILE_KIND: served.inputs[served.file]} if served.file else None,
+            metadata=_metadata(served),
         )
     # With its tags, as MLflow takes long to add them one by one.
     created = mlflow.register_model(info.model_uri, name, tags=_tags(tags, records))
     return _with_hashes(Version(name, int(created.version), run_id, {}), tags, records)
+
+
+def _metadata(served: Served) -> dict[str, Any] | None:
+    if served.file is None:
+        return None
+    lines = {LINES: dict(served.lines)} if served.lines else {}
+    return {FILE: served.file, FILE_KIND: served.inputs[served.file], **lines}
 
 
 def _sealed_source(folder: Path) -> list[Path]:

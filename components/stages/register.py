@@ -203,7 +203,7 @@ def _answered(model: Model, prepared: Prepared, version: Version, scratch: Path)
         raise PedigreeError("it was tested on other samples")
     rows = task.rows(prepared, partial(_raw, model, prepared, scratch))
     _log.info("version %d of %s answers the new test split with its own code", version.version, model.name)
-    with version_process.answering(version, task.row_params) as champion:
+    with version_process.answering(version, task.row_params, only_known=True) as champion:
         rejected: list[Rejected] = []
         outcomes = task.outcomes_from(_shown(champion.answers(rows), rejected), prepared)
     if len(rejected) > REJECTED * len(outcomes.samples):

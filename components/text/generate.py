@@ -79,18 +79,23 @@ def generate(  # noqa: PLR0913 - the usual sampling parameters, all passed by ke
 
 @torch.inference_mode()
 def score(model: nn.Module, tokenizer: Tokenizer, text: str) -> tuple[list[str], list[float]]:
-    """Return a text's tokens from the second on, and the log-probability in nats of each given those before it.
+    """Return a text's tokens, and the log-probability in nats of each given those before it.
 
-    The network is a LanguageModel in evaluation mode. Memory grows with the number of tokens only.
+    The first token has the probability that a line begins with it. The others have those of evaluation, in which
+    the network reads a text from its first token on. The network is a LanguageModel in evaluation mode. Memory
+    grows with the number of tokens only.
     """
     assert not model.training, "dropout is active in training mode"
     ids = tokens.encode(tokenizer, text)
     log_probabilities: list[float] = []
+    if ids:
+        logits, _ = _read(model, [tokens.start_id(tokenizer)], None)
+        log_probabilities.append(logits.log_softmax(0)[ids[0]].item())
     for logits, _ in _logits(model, ids[:-1], None):
-        start = len(log_probabilities) + 1
+        start = len(log_probabilities)
         targets = torch.tensor(ids[start : start + len(logits)])  # (t,)
         log_probabilities += logits.log_softmax(1).gather(1, targets[:, None])[:, 0].tolist()
-    return tokens.pieces(tokenizer, ids[1:]), log_probabilities
+    return tokens.pieces(tokenizer, ids), log_probabilities
 
 
 State = Batch | None

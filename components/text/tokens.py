@@ -122,6 +122,16 @@ def unknown_id(tokenizer: Tokenizer) -> int | None:
     return None if isinstance(tokenizer.model, models.BPE) else 0
 
 
+def unknown(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Return the distinct words or characters of a text that the vocabulary lacks, in their order."""
+    missing = unknown_id(tokenizer)
+    if missing is None:
+        return []
+    found = tokenizer.encode(text, add_special_tokens=False)
+    parts = (text[first:last] for i, (first, last) in zip(found.ids, found.offsets, strict=True) if i == missing)
+    return [part for part in dict.fromkeys(parts) if part != UNKNOWN]
+
+
 def start_id(tokenizer: Tokenizer) -> int:
     """Return the id of the token before an empty prompt: a line's end, or else the most frequent token."""
     for token in (END, "\n", "Ċ"):  # Ċ is a line's end in byte-level BPE

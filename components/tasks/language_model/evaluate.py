@@ -182,13 +182,14 @@ def _nats(answer: Row | Rejected, own: Sequence[str], text: str) -> NDArray[np.f
         raise PedigreeError(f"it rejects the test text: {answer.reason}")
     if not {"tokens", "log_probabilities"} <= answer.keys():
         raise PedigreeError("its answers have no log-probabilities of the text's own tokens")
-    theirs: Sequence[str] = answer["tokens"]
+    first = 1 if "log_probability" in answer else 0  # older versions do not score the first token
+    theirs: Sequence[str] = answer["tokens"][first:]
     if list(theirs) != list(own[1:]) and tokens.UNKNOWN in {*theirs, *own}:
         raise PedigreeError(
             f"its tokens are others, and {tokens.UNKNOWN} among them hides characters: perplexities over different "
             "characters cannot be compared"
         )
-    nats = -np.asarray(answer["log_probabilities"], np.float64)
+    nats = -np.asarray(answer["log_probabilities"][first:], np.float64)
     if list(theirs) == list(own[1:]):
         return nats
     index = np.searchsorted(alignment.ends(text, own[1:]), alignment.ends(text, theirs))
