@@ -23,6 +23,8 @@ class Continuation:
     text: str
     tokens: list[str]
     log_probabilities: list[float]
+    gap: str
+    """What separates it from its prompt: a space between words, or nothing."""
 
 
 @torch.inference_mode()
@@ -64,7 +66,8 @@ def generate(  # noqa: PLR0913 - the usual sampling parameters, all passed by ke
     unknown = tokens.unknown_id(tokenizer)
     ids: list[int] = []
     log_probabilities: list[float] = []
-    logits, state = _read(model, tokens.encode(tokenizer, prompt) or [tokens.start_id(tokenizer)], None)
+    read = tokens.encode(tokenizer, prompt) or [tokens.start_id(tokenizer)]
+    logits, state = _read(model, read, None)
     while len(ids) < max_length and not _stopped(tokenizer, ids, stop):
         if ids:
             logits, state = _read(model, ids[-1:], state)
@@ -74,7 +77,8 @@ def generate(  # noqa: PLR0913 - the usual sampling parameters, all passed by ke
         ids.append(choose(known))
         log_probabilities.append(logits.log_softmax(0)[ids[-1]].item())
     text, ids = _readable(tokenizer, ids, stop)
-    return Continuation(text, tokens.pieces(tokenizer, ids), log_probabilities[: len(ids)])
+    gap = tokens.gap(tokenizer, read[-1], ids[0]) if ids else ""
+    return Continuation(text, tokens.pieces(tokenizer, ids), log_probabilities[: len(ids)], gap)
 
 
 @torch.inference_mode()

@@ -247,7 +247,7 @@ def test_only_the_tokens_that_write_the_continuation_are_reported():
     answer = written(Counter(5), temperature=0.0, stop="ad")  # of dcbad…
     assert (answer.text, answer.tokens) == ("dcb", ["d", "c", "b"])
     assert len(answer.log_probabilities) == 3
-    assert written(Counter(5), temperature=0.0, stop="dc") == Continuation("", [], [])
+    assert written(Counter(5), temperature=0.0, stop="dc") == Continuation("", [], [], "")
 
 
 def test_the_prompt_does_not_help_to_complete_a_stop_string():
