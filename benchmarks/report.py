@@ -269,7 +269,7 @@ ON_RESULTS = """## Time to a result
 standard deviation over n seeds; `minutes` is the time spent updating the weights (`speed/seconds_of_training`),
 including compilation with `train.compile`.
 
-| profile | device, precision | test | n | minutes | samples/s | share of peak | target |
+| profile | device, precision | test | n | minutes | samples/s, of text tokens/s | share of peak | target |
 |---|---|---|---|---|---|---|---|
 """
 METRICS = {"shakespeare": "loss"}

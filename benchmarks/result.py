@@ -30,7 +30,7 @@ def run(model: Model, prepared: Prepared, scratch: Path, metric: str) -> dict[st
             metrics = event["metrics"]
             result["minutes"] = metrics["speed/seconds_of_training"] / 60
             result["share_of_peak"] = metrics["speed/share_of_peak"]
-            result["rate"] = metrics["speed/samples_per_second"]
+            result["rate"] = metrics[f"speed/{model.task.unit}_per_second"]
             result["validation"].append((result["minutes"], metrics[f"val/{model.params.train.best_metric}"]))
             print({name: round(value, 4) for name, value in metrics.items()}, flush=True)
 

@@ -232,6 +232,8 @@ Kind = Literal["binary", "string", "long", "double", "strings", "doubles", "map"
 is a list of flat objects."""
 Row = dict[str, Any]
 """A row of a request or a response: values by column."""
+NOTE = "note"
+"""Column of a response with what a caller should know about the answer, which is not part of it; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,7 @@ class Served:
     inputs: Mapping[str, Kind]
     """Empty for a model that needs no input."""
     outputs: Mapping[str, Kind]
+    """Which of them an answer has may depend on the params."""
     example: Row
     """One input row."""
     requirements: tuple[str, ...]
@@ -251,6 +254,8 @@ class Served:
     """Parameters that a request can set for all its rows, with their defaults."""
     file: str | None = None
     """The binary or string input that `pedigree predict` fills with a file's content, if there is one."""
+    lines: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """Params with which `pedigree predict` makes each line of a file a row of its own; empty: never."""
     media: Mapping[str, str] = field(default_factory=dict)
     """Media types of binary outputs, such as {"mask": "image/png"}."""
 
@@ -321,7 +326,7 @@ class Task(Generic[P, S]):
     outcomes_from: Callable[[Iterable[Row | Rejected], Prepared], Outcomes] | None = None
     """Turns the answers to `rows` into outcomes with the samples, columns and groups of `outcomes`."""
     row_params: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Parameters of the requests with `rows`."""
+    """Parameters of the requests with `rows`; an older version gets those that it knows."""
     initialise: Callable[[nn.Module, S, P, Sources], Collection[str]] | None = None
     """Loads what the parameters name or computes weights from the training split; returns the names of the loaded
     weights, which `train.init.freeze` freezes. None: load tensors with equal names and shapes."""
@@ -337,3 +342,5 @@ class Task(Generic[P, S]):
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""
+    unit: str = "samples"
+    """What `StepOutput.count` counts, in the plural: the unit of the speed that lines and metrics show."""

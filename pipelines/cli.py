@@ -14,7 +14,7 @@ from components.errors import DEBUG, PedigreeError, report
 from components.runtime import addresses, interrupts, surroundings
 from pipelines import output
 
-VERSION = "Registered version: digits (its champion), models:/digits@champion, or digits/3."
+VERSION = "Registered version: digits (its champion), digits@challenger (its newest version), or digits/3."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -24,7 +24,11 @@ def pedigree(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Also show the traceback of an error.")] = False,
 ) -> None:
-    """From raw images, text or speech to a registered model with full lineage."""
+    """From raw images, text or speech to a registered model with full lineage.
+
+    Commands that take a version accept MODEL (its champion), MODEL@challenger (its newest version) or MODEL/3;
+    `pedigree versions MODEL` lists them.
+    """
     if debug:
         os.environ[DEBUG] = "1"
     context.obj = Path.cwd()  # the user's relative paths start here
@@ -147,6 +151,16 @@ def run(
     if names and task:
         raise typer.BadParameter("name models or a task, not both")
     command.run(Path.cwd(), names or [], task, profile, settings or [])
+
+
+@app.command("versions")
+def list_versions(
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="Registered model name.")],
+) -> None:
+    """List a model's versions with their scores, aliases, data and verdicts, the newest first."""
+    from pipelines import versions as command
+
+    command.list_versions(Path.cwd(), name)
 
 
 @app.command()

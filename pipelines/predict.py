@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult  # noqa: TID251 - as types
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from components import params
 from components.adapters import mlflow_store, mlflow_versions, version_process
-from components.contracts import RejectedFile
+from components.contracts import NOTE, RejectedFile
 from components.display import printable_name
 from components.errors import PedigreeError
 from components.registry import predict as predictions
@@ -23,7 +27,9 @@ from pipelines import terminal
 
 Form = Literal["json", "table"]
 SHOWN = 5
-"""Most elements of a list, or greatest numbers by name, that a cell shows."""
+"""Most elements of a list, or greatest numbers by name, that a cell shows, and most notes."""
+NARROWEST = 16
+"""Fewest characters of a path that a narrow table shows."""
 
 
 def given(settings: Iterable[str]) -> dict[str, Any]:
@@ -52,20 +58,33 @@ def predict(
     version = mlflow_versions.find(address)
     with version_process.answering(version, settings, debug) as model:
         inputs = predictions.files(names, here)
-        rejected, table = 0, Table(box=SIMPLE, pad_edge=False)
+        rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
+        total = None if model.file and model.file.lines else len(inputs)
         with _bar(form) as bar:
             name = escape(printable_name(version.name))
-            for each in bar.track(predictions.answers(model, inputs, here), total=len(inputs), description=name):
+            for each in bar.track(predictions.answers(model, inputs, here), total=total, description=name):
                 if isinstance(each, RejectedFile):
                     rejected += 1
                     bar.console.print(f"{printable_name(each.file)}: {each.reason}", soft_wrap=True)
-                elif form == "json":
+                    continue
+                if each.note:
+                    notes += 1
+                    if notes <= SHOWN:
+                        bar.console.print(f"note: {_place(each)}: {each.note}", soft_wrap=True)
+                if form == "json":
                     print(json.dumps({"file": each.file, **each.columns}, default=_base64), flush=True)
                 else:
                     _add(table, each)
+            if notes > SHOWN:
+                bar.console.print(f"note: {notes - SHOWN} more answers have such notes", soft_wrap=True)
         if table.rows:
             terminal.console().print(table)
     return not rejected
+
+
+def _place(answer: Answer) -> str:
+    line = answer.columns.get("line")
+    return printable_name(answer.file) + (f":{line}" if line else "")
 
 
 def _bar(form: Form) -> Progress:
@@ -77,11 +96,28 @@ def _bar(form: Form) -> Progress:
 
 
 def _add(table: Table, answer: Answer) -> None:
-    row = {"file": printable_name(answer.file), **answer.columns}
+    cells = {name: _cell(value) for name, value in answer.columns.items() if name != NOTE}
     if not table.columns:
-        for name in row:
+        for name in ("file", *cells):
             table.add_column(name)
-    table.add_row(*map(_cell, row.values()))
+    table.add_row(_Path(printable_name(answer.file)), *cells.values())
+
+
+class _Path:
+    """A cell with a path, shortened from the left: paths of a folder differ at their ends."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        width = cell_len(self._text)
+        return Measurement(min(width, NARROWEST), width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = self._text
+        while cell_len(shown) > options.max_width:
+            shown = f"…{shown[2:]}"
+        yield Text(shown, no_wrap=True)
 
 
 def _base64(value: bytes) -> str:

@@ -1,7 +1,10 @@
-"""`pedigree trace`, `reproduce`, `diff`, `gate`, `promote` and `rollback`: commands on registered versions."""
+"""`pedigree versions`, `trace`, `verify`, `reproduce`, `diff`, `gate`, `promote` and `rollback`:
+commands on registered versions."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,7 @@ from rich.tree import Tree
 from components import models
 from components.adapters import mlflow_store, mlflow_versions
 from components.display import printable
+from components.registry import listing
 from components.registry import promote as promotions
 from components.registry import trace as ancestry
 from components.registry.trace import HERE, REMOTE, Ancestor
@@ -27,6 +31,26 @@ if TYPE_CHECKING:  # importing what trains and predicts takes seconds
 
 # Wide enough for full hashes, even in a narrow terminal or a pipe.
 _console = terminal.console(width=240)
+
+
+def list_versions(root: Path, name: str) -> None:
+    """Print a model's versions, the newest first."""
+    mlflow_store.connect(root)
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in ("version", "score", "aliases", "age", "data", "why"):
+        table.add_column(column)
+    for row in listing.rows(name):
+        age = _age(time.time() - row.created)
+        table.add_row(str(row.version), row.score, ", ".join(row.aliases), age, row.data, row.why)
+    # Wide in a pipe, so that each row stays on one line.
+    terminal.console(**({} if sys.stdout.isatty() else {"width": 240})).print(table)
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def trace(root: Path, version: str | None, data: str | None) -> None:

@@ -355,6 +355,16 @@ def has_run(run_id: str) -> bool:
         return False
 
 
+def metrics_of(run_id: str) -> Mapping[str, float]:
+    """Return the latest metrics of a run; none if it does not exist."""
+    try:
+        found: Mapping[str, float] = MlflowClient().get_run(run_id).data.metrics
+    except MlflowException as error:
+        expect_absent(error)
+        return {}
+    return found
+
+
 def describe_run(run_id: str, text: str) -> None:
     """Set the Markdown description on a run's page, replacing the note from its start."""
     tag_run(run_id, {MLFLOW_RUN_NOTE: for_pages(text)})

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import mlflow
 import pandas as pd
@@ -36,6 +36,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 _RECORD = "mlflow.pedigree."
 """Prefix of tags that only programs read (records). MLflow's UI hides tags that start with `mlflow.`; it shows
 others in full in a narrow column, where the JSON of a lineage fills seven screens."""
+GATE = "the gate"
+"""Who promoted a version that passed it."""
 PROMOTIONS = f"{_RECORD}promotions"
 """Tag of a registered model: which versions were promoted, when, by whom and why."""
 REGISTRY = Path("build", ".registry")
@@ -50,6 +52,8 @@ FILE = "file"
 """Metadata of a version: the input column that a file's content fills."""
 FILE_KIND = "file_kind"
 """Metadata of a version: the kind of that column, binary or string; older versions have it in their signature."""
+LINES = "lines"
+"""Metadata of a version: the params with which each line of a file is a row; older versions have none."""
 FILES, RECORDS = "files", "records"
 """Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
@@ -90,6 +94,8 @@ class Version:
     """Keys of its records, except for their own hash."""
     recorded: bool = False
     """Whether it has a record at all."""
+    created: float = 0.0
+    """When it was registered, in seconds since 1970; 0 in what `register` returns."""
 
 
 def register(
@@ -126,11 +132,18 @@ def register(
             signature=_signature(served),
             input_example=pd.DataFrame([served.example]) if served.inputs else None,
             pip_requirements=[_requirement(name) for name in (*_SERVING, *served.requirements)],
-            metadata={FILE: served.file, FILE_KIND: served.inputs[served.file]} if served.file else None,
+            metadata=_metadata(served),
         )
     # With its tags, as MLflow takes long to add them one by one.
     created = mlflow.register_model(info.model_uri, name, tags=_tags(tags, records))
     return _with_hashes(Version(name, int(created.version), run_id, {}), tags, records)
+
+
+def _metadata(served: Served) -> dict[str, Any] | None:
+    if served.file is None:
+        return None
+    lines = {LINES: dict(served.lines)} if served.lines else {}
+    return {FILE: served.file, FILE_KIND: served.inputs[served.file], **lines}
 
 
 def _sealed_source(folder: Path) -> list[Path]:
@@ -384,7 +397,8 @@ def promote(version: Version, who: str, why: str, back: bool = False) -> None:
     history = [*promotions(version.name), step]
     record = {"sha256": lineage.digest(history), "steps": history}  # one tag, as a tag is written atomically
     client.set_registered_model_tag(version.name, PROMOTIONS, json.dumps(record))
-    promoted = f"{step['when']} by {who}: {why}"  # shown beside a verdict that may have failed
+    how = ", in a rollback" if back else ""
+    promoted = f"{step['when']} by {who}{how}: {why}"  # shown beside a verdict that may have failed
     client.set_model_version_tag(version.name, str(version.version), "promoted", promoted)
     set_alias(version, CHAMPION)
 
@@ -483,13 +497,32 @@ def _version(found: ModelVersion) -> Version:
     tags = {key.removeprefix(_RECORD): value for key, value in found.tags.items()}
     records = [key.removeprefix(_RECORD) for key in found.tags if key.startswith(_RECORD)]
     hashed = tuple(key for key in records if key not in {RECORDS, DONE})
-    return Version(found.name, int(found.version), found.run_id or "", tags, hashed, recorded=bool(records))
+    created = (found.creation_timestamp or 0) / 1000
+    return Version(found.name, int(found.version), found.run_id or "", tags, hashed, bool(records), created)
 
 
 def versions() -> list[Version]:
     """Return all versions of all registered models, sorted by name and number."""
     found = [_version(each) for each in MlflowClient().search_model_versions()]
     return sorted(found, key=lambda version: (version.name, version.version))
+
+
+def of_model(name: str) -> list[Version]:
+    """Return the versions of a registered model, sorted by number.
+
+    Raises:
+        PedigreeError: there is none.
+    """
+    found = [version for version in versions() if version.name == name]
+    if not found:
+        raise PedigreeError(f"{name} has no version: {_choices(MlflowClient(), name)}")
+    return found
+
+
+def aliases(name: str) -> dict[str, int]:
+    """Return the aliases of a registered model, and the version that carries each."""
+    found = MlflowClient().get_registered_model(name).aliases
+    return {alias: int(version) for alias, version in found.items()}
 
 
 def set_description(version: Version, text: str) -> None:

@@ -37,6 +37,8 @@ class FileColumn:
 
     name: str
     binary: bool
+    lines: bool = False
+    """Whether each line of a file is a row of its own."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,16 @@ def _sent(value: Any) -> Any:
 
 
 @contextmanager
-def answering(version: Version, params: Mapping[str, Any], debug: bool = False) -> Iterator[Answering]:
-    """Load a version in a process that lives as long as the block; with `debug` its output is shown.
+def answering(
+    version: Version, params: Mapping[str, Any], debug: bool = False, only_known: bool = False
+) -> Iterator[Answering]:
+    """Load a version in a process that lives as long as the block.
+
+    Args:
+        version: The version.
+        params: The params of every request.
+        debug: Show its output.
+        only_known: Leave out params that it does not take, as an older version may not.
 
     Raises:
         PedigreeError: the version's files are missing, it does not take these params, or it does not load.
@@ -144,13 +154,16 @@ def answering(version: Version, params: Mapping[str, Any], debug: bool = False) 
             raise PedigreeError(
                 f"{name} is not a model that MLflow can load: register one with log_model"
             ) from None
-        _check_params(described, params, name)
+        known = _params(described)
+        if only_known:
+            params = {key: value for key, value in params.items() if key in known}
+        _check_params(known, params, name)
         with _process(folder, debug) as process:
             model = Answering(
                 name,
                 f"{version.name}/{version.version}",
                 _columns(described),
-                _file_column(described),
+                _file_column(described, {key: spec.default for key, spec in known.items()} | dict(params)),
                 params,
                 _bytes_columns(described),
                 process,
@@ -186,19 +199,20 @@ def _process(folder: Path, debug: bool) -> Iterator[subprocess.Popen[str]]:
 
 def _columns(described: Model) -> list[str]:
     """Return the columns that every request has."""
-    inputs, file = described.get_input_schema(), _file_column(described)
+    inputs, file = described.get_input_schema(), _file_column(described, {})
     required = inputs.required_input_names() if inputs is not None and inputs.has_input_names() else []
     return [str(name) for name in required] or ([file.name] if file else [])
 
 
-def _file_column(described: Model) -> FileColumn | None:
+def _file_column(described: Model, params: Mapping[str, Any]) -> FileColumn | None:
     metadata = described.metadata or {}
     column = metadata.get(mlflow_versions.FILE)
     inputs = described.get_input_schema()
     if column is None or inputs is None:
         return None
     kind = metadata.get(mlflow_versions.FILE_KIND) or inputs.input_dict()[column].type.name
-    return FileColumn(column, kind == "binary")
+    lines = metadata.get(mlflow_versions.LINES, {})
+    return FileColumn(column, kind == "binary", bool(lines) and lines.items() <= params.items())
 
 
 def _bytes_columns(described: Model) -> frozenset[str]:
@@ -207,10 +221,14 @@ def _bytes_columns(described: Model) -> frozenset[str]:
     return frozenset(name for name, column in named.items() if str(column.type) == "DataType.binary")
 
 
-def _check_params(described: Model, given: Mapping[str, Any], name: str) -> None:
-    """Reject unknown params, which MLflow would ignore with a warning in a log, and values of a wrong type."""
+def _params(described: Model) -> dict[str, Any]:
+    """Return MLflow's specification of each param that a version takes."""
     schema = described.get_params_schema()
-    known = {spec.name: spec for spec in schema.params} if schema else {}
+    return {spec.name: spec for spec in schema.params} if schema else {}
+
+
+def _check_params(known: Mapping[str, Any], given: Mapping[str, Any], name: str) -> None:
+    """Reject unknown params, which MLflow would ignore with a warning in a log, and values of a wrong type."""
     for key, value in given.items():
         if key not in known:
             params = f"it takes {', '.join(known)}" if known else "it takes none: leave it out"

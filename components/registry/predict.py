@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from components.adapters.version_process import Answering, FileColumn
-from components.contracts import Rejected, RejectedFile, Row
+from components.contracts import NOTE, Rejected, RejectedFile, Row
 from components.datasets.ingest import Unusable
 from components.datasets.raw_files import shown
 from components.errors import PedigreeError
@@ -23,16 +23,24 @@ TOO_LARGE = f"over {LARGEST >> 20} MiB; send a smaller one"
 
 @dataclass(frozen=True)
 class Answer:
-    """The version's prediction for a file."""
+    """The version's prediction for a file, or for a line of it."""
 
     file: str
     columns: dict[str, Any]
+    """Those of the answer; for a line, its number in the column `line` before them."""
+
+    @property
+    def note(self) -> str:
+        """What the version says about the answer."""
+        return str(self.columns.get(NOTE, ""))
 
 
 @dataclass(frozen=True)
 class _Read:
     file: str
     content: bytes | str
+    line: int = 0
+    """Number of the line, counted from 1; 0 for an entire file."""
 
 
 def files(names: Iterable[str], here: Path) -> list[str | RejectedFile]:
@@ -71,7 +79,7 @@ def _below(folder: str, here: Path) -> list[str | RejectedFile]:
 
 
 def answers(model: Answering, paths: Iterable[str | RejectedFile], here: Path) -> Iterator[Answer | RejectedFile]:
-    """Yield an answer or a rejection per file, in order, with only a few files in memory at a time.
+    """Yield an answer or a rejection per file or line, in order, with only a few files in memory at a time.
 
     Raises:
         PedigreeError: the version does not say which of its columns takes a file.
@@ -82,7 +90,7 @@ def answers(model: Answering, paths: Iterable[str | RejectedFile], here: Path) -
             f"`pedigree serve {model.address}`, or register a new version"
         )
     column = model.file
-    reads = (each if isinstance(each, RejectedFile) else _read(each, here, column.binary) for each in paths)
+    reads = (read for each in paths for read in _reads(each, here, column))
     for are_rejected, group in groupby(reads, lambda each: isinstance(each, RejectedFile)):
         if are_rejected:
             yield from (each for each in group if isinstance(each, RejectedFile))
@@ -91,16 +99,29 @@ def answers(model: Answering, paths: Iterable[str | RejectedFile], here: Path) -
 
 
 def _answered(model: Answering, column: FileColumn, reads: Iterable[_Read]) -> Iterator[Answer | RejectedFile]:
-    names: deque[str] = deque()
+    asked: deque[tuple[str, int]] = deque()
 
     def rows() -> Iterator[Row]:
         for each in reads:
-            names.append(each.file)
+            asked.append((each.file, each.line))
             yield {column.name: each.content}
 
     for answer in model.answers(rows()):
-        file = names.popleft()
-        yield _rejection(file, answer.reason) if isinstance(answer, Rejected) else Answer(file, answer)
+        file, line = asked.popleft()
+        if isinstance(answer, Rejected):
+            yield _rejection(f"{file}:{line}" if line else file, answer.reason)
+        else:
+            yield Answer(file, {"line": line, **answer} if line else answer)
+
+
+def _reads(path: str | RejectedFile, here: Path, column: FileColumn) -> Iterator[_Read | RejectedFile]:
+    """Yield the content of a file, or that of each of its lines."""
+    read = path if isinstance(path, RejectedFile) else _read(path, here, column.binary)
+    if isinstance(read, RejectedFile) or isinstance(read.content, bytes) or not column.lines:
+        yield read
+    else:
+        for number, line in enumerate(read.content.split("\n"), 1):
+            yield _Read(read.file, line.removesuffix("\r"), number)
 
 
 def _read(name: str, here: Path, binary: bool) -> _Read | RejectedFile:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.adapters import git, mlflow_versions
-from components.adapters.mlflow_versions import Version
+from components.adapters.mlflow_versions import Promotion, Version
 from components.errors import PedigreeError
 
 
@@ -51,7 +51,7 @@ def _rolled_back(name: str, why: str, root: Path) -> Version:
     return version
 
 
-def _champions(steps: Sequence[mlflow_versions.Promotion]) -> list[int]:
+def _champions(steps: Sequence[Promotion]) -> list[int]:
     """Return the stack of champions that rollbacks pop, with the present champion last."""
     stack: list[int] = []
     for step in steps:
@@ -61,3 +61,22 @@ def _champions(steps: Sequence[mlflow_versions.Promotion]) -> list[int]:
         else:
             stack.append(step["version"])
     return stack
+
+
+def history(steps: Sequence[Promotion], version: int) -> list[tuple[str, Promotion]]:
+    """Return the promotions and rollbacks of a model that made a version champion or replaced it by a rollback.
+
+    Args:
+        steps: All promotions of the model, the earliest first.
+        version: The version's number.
+
+    Returns:
+        For each, what happened, which is "promoted", "rolled back to" or "rolled back", and the step.
+    """
+    found = []
+    for step in steps:
+        if step["version"] == version:
+            found.append(("rolled back to" if step["back"] else "promoted", step))
+        elif step["back"] and step["before"] == version:
+            found.append(("rolled back", step))
+    return found

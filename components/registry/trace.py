@@ -13,6 +13,7 @@ from components.contracts import Manifest
 from components.errors import DamagedError, PedigreeError
 from components.jobs import sources
 from components.models import BUILD
+from components.registry import promote
 from components.runtime import files
 from components.training import model_files
 from components.trust import gate, lineage, old_versions
@@ -102,8 +103,16 @@ def _source(key: str, source: Source, root: Path) -> Ancestor:
 
 
 def _promotions(version: Version) -> list[Ancestor]:
-    steps = [step for step in mlflow_versions.promotions(version.name) if step["version"] == version.version]
-    return [Ancestor("promoted", f"{step['when']} by {step['who']}: {step['why']}") for step in steps]
+    """Return how a version became the champion, or was replaced by a rollback, the earliest first."""
+    steps = promote.history(mlflow_versions.promotions(version.name), version.version)
+    return [
+        Ancestor(
+            what,
+            ("" if step["version"] == version.version else f"to version {step['version']}, ")
+            + f"{step['when']} by {step['who']}: {step['why']}",
+        )
+        for what, step in steps
+    ]
 
 
 def _weights(version: Version, ancestry: Lineage) -> str:

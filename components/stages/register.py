@@ -94,7 +94,7 @@ def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eva
     mlflow_runs.describe_run(trained.run_id, mlflow_pages.description(score, headline, note, verdict))
     mlflow_versions.set_alias(version, CHALLENGER)
     if promoted and not mlflow_versions.was_promoted(version):
-        mlflow_versions.promote(version, "the gate", reason)
+        mlflow_versions.promote(version, mlflow_versions.GATE, reason)
     if not promoted and not mlflow_versions.version_at(name, CHAMPION):
         _log.info(mlflow_versions.without_champion(version))
     aliases = (CHALLENGER, CHAMPION) if promoted else (CHALLENGER,)
@@ -186,7 +186,12 @@ def _champion(model: Model, prepared: Prepared, version: Version, new: Outcomes,
         learnt = "" if _untrained(described.manifest, tested, prepared.manifest, new.samples) else SEEN
         return Champion(f"{name}, re-evaluated{learnt}", _answered(model, prepared, version, scratch))
     except PedigreeError as error:
-        return Champion(name, None, str(error))
+        data = model.raw.relative_to(model.root)
+        instead = (
+            f"`pedigree promote {model.name} VERSION --why …` makes it the champion all the same, and `pedigree "
+            f"new NAME --like {model.name} --data {data}` adds a model with a champion of its own"
+        )
+        return Champion(name, None, str(error), instead)
 
 
 def _untrained(old: Manifest, tested: Sequence[str], new: Manifest, samples: Sequence[str]) -> bool:
@@ -203,7 +208,7 @@ def _answered(model: Model, prepared: Prepared, version: Version, scratch: Path)
         raise PedigreeError("it was tested on other samples")
     rows = task.rows(prepared, partial(_raw, model, prepared, scratch))
     _log.info("version %d of %s answers the new test split with its own code", version.version, model.name)
-    with version_process.answering(version, task.row_params) as champion:
+    with version_process.answering(version, task.row_params, only_known=True) as champion:
         rejected: list[Rejected] = []
         outcomes = task.outcomes_from(_shown(champion.answers(rows), rejected), prepared)
     if len(rejected) > REJECTED * len(outcomes.samples):

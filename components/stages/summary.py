@@ -29,6 +29,8 @@ class Outcome:
     score: str
     interval: str
     verdict: Sequence[Mapping[str, str | bool]]
+    reason: str
+    """The decision that followed from the verdict, in one sentence that begins with the role."""
     role: str
     """Whether the version is now the champion or a challenger."""
     seconds: Mapping[str, float]
@@ -56,6 +58,7 @@ def outcome(
         score=mlflow_pages.score_text(score, metrics[score]),
         interval=f"[{metrics[f'{score}_low']:.4g}, {metrics[f'{score}_high']:.4g}]{note}",
         verdict=registered.verdict,
+        reason=registered.reason,
         role="champion" if mlflow_versions.CHAMPION in registered.aliases else "challenger",
         seconds=seconds,
         files=os.path.relpath(evaluated.folder, model.root),
@@ -66,18 +69,19 @@ def outcome(
 
 
 def show(outcomes: Sequence[Outcome]) -> None:
-    """Print a table of versions, then for each its files, its pages, and its score as the last line."""
+    """Print a table of versions, then for each the verdict, its files, its pages, and last its score."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     table = Table(box=SIMPLE, pad_edge=False)
     timed = any(o.seconds for o in outcomes)
-    for column in ("model", "version", "test", "against the champion", *(["seconds"] if timed else [])):
+    for column in ("model", "version", "test", *(["seconds"] if timed else [])):
         table.add_column(column)
     for o in outcomes:
         stages = "\n".join(f"{stage} {seconds:.0f}" for stage, seconds in o.seconds.items())
-        rules = "\n".join(f"{'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict)
-        cells = (o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", rules, *([stages] if timed else []))
+        cells = (o.name, f"{o.version}\n{o.role}", f"{o.score} {o.interval}", *([stages] if timed else []))
         table.add_row(*map(printable, cells))
     console.print(table)
+    for o in outcomes:
+        console.print(printable(_verdict(o)))
     for o in outcomes:
         console.print(printable(f"{o.name} files    {o.files}"))
         console.print(f"{o.name} runs     {o.runs_url}")
@@ -86,6 +90,13 @@ def show(outcomes: Sequence[Outcome]) -> None:
         console.print("Start `pedigree ui` to open these pages.")
     for o in outcomes:
         console.print(f"{o.name}: {o.score} ({o.version}, {o.role})")
+
+
+def _verdict(o: Outcome) -> str:
+    """Return what the gate decided and why, and a line for each of its rules."""
+    did = "is the champion" if o.role == "champion" else "was not promoted"
+    rules = [f"  {'✓' if rule['passed'] else '✗'} {rule['rule']}: {rule['found']}" for rule in o.verdict]
+    return "\n".join([f"{o.name} {o.version} {did}: {o.reason.partition(': ')[2]}", *rules, ""])
 
 
 def link(model: Model, evaluated: Evaluated) -> None:

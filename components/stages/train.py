@@ -95,7 +95,7 @@ def train(
         )
         history: dict[int, dict[str, float]] = {}
         start: Event = {}
-        with mlflow_runs.recording(run_id) as recorder, Progress(model.name) as progress:
+        with mlflow_runs.recording(run_id) as recorder, Progress(model.name, model.task.unit) as progress:
 
             def on_validation(metrics: dict[str, float]) -> None:
                 update = int(metrics["update"])

@@ -23,6 +23,8 @@ class Continuation:
     text: str
     tokens: list[str]
     log_probabilities: list[float]
+    gap: str
+    """What separates it from its prompt: a space between words, or nothing."""
 
 
 @torch.inference_mode()
@@ -64,7 +66,8 @@ def generate(  # noqa: PLR0913 - the usual sampling parameters, all passed by ke
     unknown = tokens.unknown_id(tokenizer)
     ids: list[int] = []
     log_probabilities: list[float] = []
-    logits, state = _read(model, tokens.encode(tokenizer, prompt) or [tokens.start_id(tokenizer)], None)
+    read = tokens.encode(tokenizer, prompt) or [tokens.start_id(tokenizer)]
+    logits, state = _read(model, read, None)
     while len(ids) < max_length and not _stopped(tokenizer, ids, stop):
         if ids:
             logits, state = _read(model, ids[-1:], state)
@@ -74,23 +77,29 @@ def generate(  # noqa: PLR0913 - the usual sampling parameters, all passed by ke
         ids.append(choose(known))
         log_probabilities.append(logits.log_softmax(0)[ids[-1]].item())
     text, ids = _readable(tokenizer, ids, stop)
-    return Continuation(text, tokens.pieces(tokenizer, ids), log_probabilities[: len(ids)])
+    gap = tokens.gap(tokenizer, read[-1], ids[0]) if ids else ""
+    return Continuation(text, tokens.pieces(tokenizer, ids), log_probabilities[: len(ids)], gap)
 
 
 @torch.inference_mode()
 def score(model: nn.Module, tokenizer: Tokenizer, text: str) -> tuple[list[str], list[float]]:
-    """Return a text's tokens from the second on, and the log-probability in nats of each given those before it.
+    """Return a text's tokens, and the log-probability in nats of each given those before it.
 
-    The network is a LanguageModel in evaluation mode. Memory grows with the number of tokens only.
+    The first token has the probability that a line begins with it. The others have those of evaluation, in which
+    the network reads a text from its first token on. The network is a LanguageModel in evaluation mode. Memory
+    grows with the number of tokens only.
     """
     assert not model.training, "dropout is active in training mode"
     ids = tokens.encode(tokenizer, text)
     log_probabilities: list[float] = []
+    if ids:
+        logits, _ = _read(model, [tokens.start_id(tokenizer)], None)
+        log_probabilities.append(logits.log_softmax(0)[ids[0]].item())
     for logits, _ in _logits(model, ids[:-1], None):
-        start = len(log_probabilities) + 1
+        start = len(log_probabilities)
         targets = torch.tensor(ids[start : start + len(logits)])  # (t,)
         log_probabilities += logits.log_softmax(1).gather(1, targets[:, None])[:, 0].tolist()
-    return tokens.pieces(tokenizer, ids[1:]), log_probabilities
+    return tokens.pieces(tokenizer, ids), log_probabilities
 
 
 State = Batch | None

@@ -13,7 +13,7 @@ class TokenizerParams(Section):
     """How text becomes tokens."""
 
     name: Literal["char", "word", "bpe"] = Field(
-        description="char: characters; word: words between white space; bpe: learnt byte pairs, lossless"
+        description="char: characters; word: words and punctuation marks; bpe: learnt byte pairs, lossless"
     )
     vocabulary: int = Field(ge=2, le=2**20, description="Maximum number of tokens of word and bpe; char has all")
     min_count: int = Field(ge=1, description="Words and characters that are rarer in training become <unk>")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
+from itertools import chain
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -25,16 +26,34 @@ its length: a text of 3 MB without a space would take minutes.
 """
 _LONG = re.compile(rf"[^ \t\r\n]{{{LONGEST},}}|\s{{{LONGEST},}}")
 """Where a word may be longer."""
+JOINER = "\uffed"
+"""Stands at a side of a punctuation mark's token where the text has no space, so that text can be joined again.
+
+The reversible notation of OpenNMT's tokenizer (https://github.com/OpenNMT/Tokenizer/blob/master/docs/options.md).
+"""
+_BEFORE_MARK = (
+    r"(?<=\w)(?=[^\w\s])(?![-'\u2019.]\w)(?!(?<=\d)[,:]\d)(?!(?<=<unk)>)(?!<unk>)"  # after a word
+    r"|(?<=[^\w\s])(?=[^\w\s])(?!<unk>)"  # after another mark
+)
+_AFTER_MARK = r"(?<=[^\w\s])(?<!\w[-'\u2019.])(?!(?<=\d[,:])\d)(?!(?<=<)unk>)(?<!<unk>)(?=\w|<unk>)"
+"""Where a punctuation mark and what is before or after it are two tokens.
+
+Hyphens, apostrophes and points within a word belong to it, as in don't or torch.nn, and so do the commas and colons
+within a number. `<unk>` counts as a word.
+"""
+_ALONE, _ATTACHED = re.compile(r"(?<!\S)[,;:!?](?!\S)"), re.compile(r"(?<=\w)[,;:!?](?!\S)")
+"""A mark between spaces, and one at a word's end; not the point, which belongs to abbreviations."""
 
 
 def train(params: TokenizerParams, blocks: Iterable[str]) -> Tokenizer:
     """Learn a tokenizer from blocks of the training text.
 
     Ids start with `<unk>` and, for words, `<eos>`; characters and words follow by descending frequency, then by
-    their text. Words are separated by white space; the end of a line is the word `<eos>`, as is the convention for
-    WikiText, and `<unk>` in the text is the unknown word. Byte pairs (Sennrich et al. 2016, arXiv:1508.07909) are
-    learnt on bytes, so that nothing is unknown (Radford et al. 2019, GPT-2), from words of at most
-    `LONGEST` characters.
+    their text. Words are separated by white space, and punctuation marks from words, unless most marks in the first
+    block stand between spaces already, as in WikiText. The end of a line is the word `<eos>`, as is the convention
+    for WikiText, and `<unk>` in the text is the unknown word. Byte pairs (Sennrich et al. 2016, arXiv:1508.07909)
+    are learnt on bytes, so that nothing is unknown (Radford et al. 2019, GPT-2), from words of at most `LONGEST`
+    characters.
     """
     if params.name == "bpe":
         return _byte_pairs(params.vocabulary, blocks)
@@ -43,7 +62,12 @@ def train(params: TokenizerParams, blocks: Iterable[str]) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         tokenizer.decoder = decoders.Fuse()
     else:
-        tokenizer.normalizer = normalizers.Replace("\n", f" {END} ")
+        blocks = iter(blocks)
+        first = next(blocks, "")
+        blocks = chain([first], blocks)
+        ends = normalizers.Replace("\n", f" {END} ")
+        apart = [] if _stand_apart(first) else _apart()
+        tokenizer.normalizer = normalizers.Sequence([*apart, ends]) if apart else ends
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     limit = 2**31 - 1 if params.name == "char" else params.vocabulary
     trainer = trainers.WordLevelTrainer(
@@ -55,6 +79,17 @@ def train(params: TokenizerParams, blocks: Iterable[str]) -> Tokenizer:
     numbered = enumerate([*fixed, *known[: limit - len(fixed)]])
     tokenizer.model = models.WordLevel({token: i for i, token in numbered}, UNKNOWN)
     return tokenizer
+
+
+def _stand_apart(text: str) -> bool:
+    """Return whether most punctuation marks at the end of words are separated from them by a space."""
+    return len(_ALONE.findall(text)) > len(_ATTACHED.findall(text))
+
+
+def _apart() -> list[normalizers.Normalizer]:
+    """Return what separates punctuation marks from words and from each other by spaces."""
+    before = normalizers.Replace(Regex(_BEFORE_MARK), f" {JOINER}")
+    return [before, normalizers.Replace(Regex(_AFTER_MARK), f"{JOINER} ")]
 
 
 def _byte_pairs(vocabulary: int, blocks: Iterable[str]) -> Tokenizer:
@@ -99,9 +134,17 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Return the text of ids, with one space between words."""
+    """Return the text of ids, with one space between words and none beside the marks that have none there."""
     text: str = tokenizer.decode(list(ids), skip_special_tokens=False)
-    return text if tokenizer.token_to_id(END) is None else re.sub(f" ?{END} ?", "\n", text)
+    if tokenizer.token_to_id(END) is None:
+        return text
+    return re.sub(f" ?{END} ?", "\n", re.sub(f" ?{JOINER} ?", "", text))
+
+
+def gap(tokenizer: Tokenizer, before: int, after: int) -> str:
+    """Return what is between two successive tokens in a text: a space between words, or nothing."""
+    both, first, second = (decode(tokenizer, ids) for ids in ([before, after], [before], [after]))
+    return both[len(first) : len(both) - len(second)]
 
 
 def written(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
@@ -120,6 +163,16 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
 def unknown_id(tokenizer: Tokenizer) -> int | None:
     """Return the id of `<unk>`; byte pairs have none."""
     return None if isinstance(tokenizer.model, models.BPE) else 0
+
+
+def unknown(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Return the distinct words or characters of a text that the vocabulary lacks, in their order."""
+    missing = unknown_id(tokenizer)
+    if missing is None:
+        return []
+    found = tokenizer.encode(text, add_special_tokens=False)
+    parts = (text[first:last] for i, (first, last) in zip(found.ids, found.offsets, strict=True) if i == missing)
+    return [part for part in dict.fromkeys(parts) if part != UNKNOWN]
 
 
 def start_id(tokenizer: Tokenizer) -> int:

@@ -45,7 +45,7 @@ class Progress:
                 "epochs": self.epochs,
                 "share": (self.epoch + done) / self.epochs,
                 "loss": sums.mean_loss(),
-                "samples_per_second": float(sums.count) * self.worker.world * self.updates / seconds,
+                "per_second": float(sums.count) * self.worker.world * self.updates / seconds,
                 "seconds_left": (self.epochs - self.epoch - done) * seconds / (done - self.begin),
             }
         )
@@ -53,10 +53,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Speed:
-    """The cost of a sample and the peak of the device, both measured before training starts."""
+    """The cost of what a step counts, and the peak of the device, both measured before training starts."""
 
-    flops_a_sample: float
-    """FLOPs of forward and backward pass per sample, padding included."""
+    unit: str
+    """What a step counts, such as samples or tokens."""
+    flops_each: float
+    """FLOPs of forward and backward pass for each of them, padding included."""
     peak: float
     """FLOP/s of all workers."""
 
@@ -78,9 +80,9 @@ class Speed:
 
         cost = flops(forward_and_backward)
         precision = precision_on(worker.device, params.train.precision)
-        return cls(cost / max(counts[0], 1), worker.world * peak_flops(worker.device, precision))
+        return cls(task.unit, cost / max(counts[0], 1), worker.world * peak_flops(worker.device, precision))
 
-    def of(self, samples: int, seconds: float) -> dict[str, float]:
-        """Return the speed metrics of an epoch."""
-        rate = samples / seconds
-        return {"speed/samples_per_second": rate, "speed/share_of_peak": rate * self.flops_a_sample / self.peak}
+    def of(self, count: int, seconds: float) -> dict[str, float]:
+        """Return the speed metrics of an epoch whose steps counted `count`."""
+        rate = count / seconds
+        return {f"speed/{self.unit}_per_second": rate, "speed/share_of_peak": rate * self.flops_each / self.peak}

@@ -18,10 +18,10 @@ QUIET_SECONDS = 15
 
 
 class Progress:
-    """Shows epoch, loss, metrics, samples/s and remaining time while the block runs."""
+    """Shows epoch, loss, metrics, speed and remaining time while the block runs."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, unit: str) -> None:
+        self._name, self._unit = name, unit
         self._bar: Bar | None = None
         self._line: TaskID | None = None
         self._reported = time.monotonic()
@@ -47,28 +47,28 @@ class Progress:
     def show(self, event: Event) -> None:
         """Show one event of the training."""
         if event["kind"] == "validation":
-            log.info("%s %s", self._name, validation_line(event))
+            log.info("%s %s", self._name, validation_line(event, self._unit))
         elif event["kind"] != "progress":
             return
         elif self._bar is not None and self._line is not None:
-            self._bar.update(self._line, completed=event["share"], text=progress_line(event))
+            self._bar.update(self._line, completed=event["share"], text=progress_line(event, self._unit))
         elif time.monotonic() - self._reported > QUIET_SECONDS:
             self._reported = time.monotonic()
-            log.info("%s %s", self._name, progress_line(event))
+            log.info("%s %s", self._name, progress_line(event, self._unit))
 
 
-def progress_line(event: Event) -> str:
-    """Return the line for an event within an epoch."""
+def progress_line(event: Event, unit: str) -> str:
+    """Return the line for an event within an epoch; `unit` is that of the task."""
     remaining = time.strftime("%H:%M:%S", time.gmtime(event["seconds_left"]))
     return (
         f"epoch {event['epoch']}/{event['epochs']}  loss {event['loss']:.4f}  "
-        f"{event['samples_per_second']:,.0f} samples/s  {remaining} left"
+        f"{event['per_second']:,.0f} {unit}/s  {remaining} left"
     )
 
 
-def validation_line(event: Event) -> str:
+def validation_line(event: Event, unit: str) -> str:
     """Return the line for a validation: `epoch 3/8  train/loss 0.6100  val/loss 0.4100  2,345 samples/s`."""
     metrics = event["metrics"]
     shown = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith(("train/loss", "val/"))]
-    rate = f"{metrics['speed/samples_per_second']:,.0f} samples/s"
+    rate = f"{metrics[f'speed/{unit}_per_second']:,.0f} {unit}/s"
     return "  ".join([f"epoch {metrics['epoch']:.3g}/{event['epochs']}", *shown, rate])

@@ -56,6 +56,8 @@ class Champion:
     """Its outcomes on the new version's test samples."""
     why_not: str = ""
     """Why there are no such outcomes."""
+    instead: str = ""
+    """What a person can do then, as part of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def parse(text: str) -> list[Rule]:
 
 
 def judge(new: Candidate, champion: Champion | None, score: Score, gate: GateParams, earlier: int) -> list[Rule]:
-    """Return all rules with their results; the version is promoted if all pass.
+    """Return all rules with their results, failed ones first; the version is promoted if all pass.
 
     Args:
         new: The new version.
@@ -92,7 +94,7 @@ def judge(new: Candidate, champion: Champion | None, score: Score, gate: GatePar
         gate: The bounds.
         earlier: Number of other challengers that were compared with a champion on this test split before.
     """
-    return [
+    rules = [
         *_pinned(new, gate),
         *_bounds(new.metrics, gate),
         *_against(new.outcomes, champion, score, gate, earlier),
@@ -109,6 +111,7 @@ def judge(new: Candidate, champion: Champion | None, score: Score, gate: GatePar
             f"an answer takes {new.milliseconds:.1f} ms, more than {gate.milliseconds:g}",
         ),
     ]
+    return sorted(rules, key=lambda rule: rule.passed)  # a person looks for what failed
 
 
 def _limit(rule: str, found: str, passed: bool, failure: str) -> Rule:
@@ -168,7 +171,7 @@ def _against(
     old = champion.outcomes
     if old is None:
         reason = f"cannot be compared with {champion.name}: {champion.why_not}"
-        yield Rule(BETTER, reason, False, reason)
+        yield Rule(BETTER, reason, False, "; ".join(filter(None, (reason, champion.instead))))
         return
     old = replace(old, clusters=new.clusters)  # the old version may not have known them
     found = intervals.difference(old, new, score)

@@ -269,7 +269,7 @@ class Sequence:
                     dvc_cache.write_version(self.model.root, ancestry.data.pinned, Path(scratch))
                     if _contents(Path(scratch)) != contents:
                         yield f"{name} was made from other files than those that DVC has for it"
-            elif "not pinned" not in version.tags[register.REASON]:
+            elif "not pinned" not in version.tags[mlflow_versions.REASON]:
                 yield f"{name} does not say that its data were not pinned"
             for check in verify(version, self.model.root):
                 if check.state == "contradicted":

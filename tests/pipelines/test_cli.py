@@ -445,6 +445,24 @@ def test_the_list_of_models_shows_their_data_and_champions(workspace, inside):
     assert re.fullmatch(r"words spoken_words words: \d+ files, changed since it was pinned.*", shown["words"])
 
 
+def test_the_versions_of_a_model_are_listed_with_score_aliases_data_and_what_the_gate_decided(chain, inside):
+    done = CliRunner().invoke(cli.app, ["versions", "digits"])
+    assert done.exit_code == 0, done.stderr
+    rows = [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip(" ─")]
+    assert rows[0] == "version score aliases age data why"
+    assert re.fullmatch(
+        rf"1 accuracy [\d.]+ \[[\d.]+, [\d.]+\] challenger, champion \d+ (s|min) "
+        rf"digits {chain.prepared.manifest.raw[:8]}, pinned promoted: there was none before",
+        rows[-1],
+    )
+
+
+def test_help_names_the_ways_to_name_a_version():
+    for arguments in ([], ["predict"]):
+        said = " ".join(CliRunner().invoke(cli.app, [*arguments, "--help"]).stdout.replace("│", " ").split())
+        assert "@challenger (its newest version)" in said
+
+
 def test_a_version_is_traced_and_its_lines_are_read_off_the_terminal(inside):
     done = CliRunner().invoke(cli.app, ["trace", "models:/digits@champion"])
     assert done.exit_code == 0, done.stderr
@@ -458,6 +476,7 @@ def test_a_version_is_traced_and_its_lines_are_read_off_the_terminal(inside):
     ("arguments", "said", "code"),
     [
         (("trace", "models:/digits@champoin"), "error: there is no models:/digits@champoin: digits has the", 1),
+        (("versions", "digist"), "error: digist has no version: the registered models are", 1),
         (("trace", "--data", "abcdefg"), "error: no registered version was trained on data abcdefg", 1),
         (("trace",), "name a version, or a hash with --data", 2),
         (("serve", "digits/99"), "error: there is no digits/99: digits has the versions 1", 1),

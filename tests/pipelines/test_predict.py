@@ -192,8 +192,16 @@ def test_all_files_good_is_exit_code_0_and_nothing_but_answers(moved_on):
     done = pedigree(project, "predict", "models:/docstrings@champion", *settings, "prompt.txt")
     assert (done.returncode, done.stderr) == (0, "")
     (answer,) = [json.loads(line) for line in done.stdout.splitlines()]
-    assert list(answer) == ["file", "continuation", "tokens", "log_probabilities"]
+    assert list(answer) == ["file", "continuation", "tokens", "log_probabilities", "note"]
     assert (answer["file"], len(answer["tokens"])) == ("prompt.txt", 7)
+    (project / "lines.txt").write_text("the sun\nbelow it 日本\n")
+    done = pedigree(project, "predict", "docstrings", "--set", "score=true", "lines.txt")
+    assert done.returncode == 0
+    assert done.stderr == "note: lines.txt:2: 2 characters are not in the model's vocabulary: '日', '本'\n"
+    likely, unlikely = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(likely) == ["file", "line", "log_probability", "bits_per_character", "perplexity", "note"]
+    assert (likely["line"], unlikely["line"]) == (1, 2)
+    assert 0 < likely["bits_per_character"] < unlikely["bits_per_character"]
 
 
 @pytest.mark.parametrize(
@@ -423,6 +431,72 @@ def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, m
         ["[better]", "[better]"],
     ]
     assert printed.err == "bad: it is bad; send another\n"
+
+
+class FakeText(Fake):
+    """Stands for a version that scores each line of a file."""
+
+    file = FileColumn("text", False, lines=True)
+
+    def ask(self, rows):
+        return [
+            Rejected("too long; send it in parts")
+            if row["text"] == "bad"
+            else {
+                "log_probability": -1.0 * len(row["text"]),
+                "note": "1 character is unknown: 'я'" * ("я" in row["text"]),
+            }
+            for row in rows
+        ]
+
+
+def test_each_line_of_a_file_is_scored_and_named_by_its_number(chain, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeText()))
+    (tmp_path / "lines.txt").write_bytes("one\r\n\nbad\nя\n".encode())
+    assert not predict.predict(chain.root, tmp_path, "digits", ["lines.txt"], {}, "json", debug=False)
+    printed = capsys.readouterr()
+    answers = [json.loads(line) for line in printed.out.splitlines()]
+    assert [(each["file"], each["line"], each["log_probability"]) for each in answers] == [
+        ("lines.txt", 1, -3.0),
+        ("lines.txt", 2, -0.0),
+        ("lines.txt", 4, -1.0),
+    ]
+    assert printed.err.splitlines() == [
+        "lines.txt:3: too long; send it in parts",
+        "note: lines.txt:4: 1 character is unknown: 'я'",
+    ]
+
+
+def test_a_few_notes_are_printed_and_the_others_counted_and_none_is_a_column_of_the_table(
+    chain, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeText()))
+    (tmp_path / "lines.txt").write_text("я\n" * 9)
+    assert predict.predict(chain.root, tmp_path, "digits", ["lines.txt"], {}, "table", debug=False)
+    printed = capsys.readouterr()
+    assert printed.out.split()[:3] == ["file", "line", "log_probability"]
+    assert [line.split(": ")[1] for line in printed.err.splitlines()] == [
+        *(f"lines.txt:{number}" for number in range(1, 6)),
+        "4 more answers have such notes",
+    ]
+
+
+def test_paths_of_a_narrow_table_are_shortened_from_the_left_and_stay_different(
+    chain, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(
+        predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=lambda _: "x " * 50))
+    )
+    (tmp_path / "sounds").mkdir()
+    names = [f"sounds/{'no_03401e93_' * 5}nohash_{number}_日本.wav" for number in range(3)]
+    for name in names:
+        (tmp_path / name).write_text("x")
+    assert predict.predict(chain.root, tmp_path, "digits", ["sounds"], {}, "table", debug=False)
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if ".wav" in line]
+    assert [name.endswith(text.lstrip("…")) for name, text in zip(names, shown, strict=True)] == [True] * 3
+    assert all(text.startswith("…") for text in shown)
+    assert len(set(shown)) == 3
 
 
 def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_stay_exact_in_json(

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from components.models import Model
 from components.params import FILE
+from components.stages import summary
 from pipelines import run, server
 from tests.conftest import ROOT
 
@@ -32,7 +33,7 @@ def ran(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "connected", connected)
     monkeypatch.setattr(run, "_quiet_known_errors", lambda: None)
     monkeypatch.setattr(run, "_run_flow", models.append)
-    monkeypatch.setattr(run, "_show", lambda outcomes: None)
+    monkeypatch.setattr(summary, "show", lambda outcomes: None)
     monkeypatch.setattr(Model, "expect_data", lambda model: None)
 
     def parameters(names, task, profile):

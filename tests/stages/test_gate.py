@@ -203,6 +203,8 @@ def test_a_champion_is_not_compared_on_samples_whose_files_are_gone(register_as,
     assert failed(second) == {
         BETTER: f"cannot be compared with version 1: it was tested on other samples, and {said}"
     }
+    assert "`pedigree promote gone VERSION --why …` makes it the champion all the same" in second.reason
+    assert "`pedigree new NAME --like gone --data data/digits` adds a model" in second.reason
 
 
 def test_a_champion_that_does_not_know_a_new_class_is_compared(register_as, tmp_path):

@@ -247,7 +247,7 @@ def test_only_the_tokens_that_write_the_continuation_are_reported():
     answer = written(Counter(5), temperature=0.0, stop="ad")  # of dcbad…
     assert (answer.text, answer.tokens) == ("dcb", ["d", "c", "b"])
     assert len(answer.log_probabilities) == 3
-    assert written(Counter(5), temperature=0.0, stop="dc") == Continuation("", [], [])
+    assert written(Counter(5), temperature=0.0, stop="dc") == Continuation("", [], [], "")
 
 
 def test_the_prompt_does_not_help_to_complete_a_stop_string():
@@ -295,24 +295,23 @@ def test_any_prompt_is_continued_and_any_text_is_scored(kind, prompt):
     assert len(answer.tokens) == len(answer.log_probabilities) <= 4
     assert tokens.UNKNOWN not in answer.text
     pieces, log_probabilities = score(network, tokenizer, prompt)
-    assert len(pieces) == len(log_probabilities) == max(0, len(tokens.encode(tokenizer, prompt)) - 1)
+    assert len(pieces) == len(log_probabilities) == len(tokens.encode(tokenizer, prompt))
     assert all(each <= 0 and math.isfinite(each) for each in [*answer.log_probabilities, *log_probabilities])
 
 
-def test_a_text_is_scored_by_what_the_network_expects_of_each_token_after_the_first():
+def test_a_text_is_scored_by_what_the_network_expects_of_each_token_and_of_a_line_s_first():
     torch.manual_seed(0)
     network = Table(torch.randn(5, 5))
     pieces, log_probabilities = score(network, LETTERS, "abcé")
     rows = network.rows.detach().double()
-    steps = [(4, 3), (3, 2), (2, 0)]
-    assert pieces == ["b", "c", tokens.UNKNOWN]
+    steps = [(tokens.start_id(LETTERS), 4), (4, 3), (3, 2), (2, 0)]
+    assert pieces == ["a", "b", "c", tokens.UNKNOWN]
     expected = [(rows[now].exp()[then] / rows[now].exp().sum()).log().item() for now, then in steps]
     assert log_probabilities == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("text", ["", "a", "é"])
-def test_a_text_without_a_second_token_has_no_scores(text):
-    assert score(always(**SKEWED), LETTERS, text) == ([], [])
+def test_an_empty_text_has_no_scores():
+    assert score(always(**SKEWED), LETTERS, "") == ([], [])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -324,8 +323,8 @@ def test_a_long_text_has_the_scores_of_one_pass_over_all_of_it(kind):
         logits = network(ids[:, :-1], None)[0].double().log_softmax(2)
     whole = logits.gather(2, ids[:, 1:, None])[0, :, 0]
     pieces, log_probabilities = score(network, tokenizer, text)
-    assert len(pieces) == len(log_probabilities) == ids.shape[1] - 1 > 900
-    assert torch.tensor(log_probabilities, dtype=torch.float64).allclose(whole, atol=1e-4)
+    assert len(pieces) == len(log_probabilities) == ids.shape[1] > 900
+    assert torch.tensor(log_probabilities[1:], dtype=torch.float64).allclose(whole, atol=1e-4)
 
 
 def test_a_continuation_has_the_log_probabilities_that_scoring_it_gives():
@@ -342,7 +341,7 @@ def test_no_more_logits_are_held_at_once_than_memory_is_given(vocabulary):
     words = tokenizer_of("word", " ".join(f"w{i}" for i in range(vocabulary)), vocabulary)
     network, text = Even(words.get_vocab_size()), "w1 " * 1500
     _, log_probabilities = score(network, words, text)
-    assert log_probabilities == pytest.approx([-math.log(words.get_vocab_size())] * 1499)
+    assert log_probabilities == pytest.approx([-math.log(words.get_vocab_size())] * 1500)
     written(network, words, text, max_length=1)
     assert 0 < network.most <= LOGITS
 

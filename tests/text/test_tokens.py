@@ -1,4 +1,4 @@
-"""Byte pairs are learnt from words of a bounded length, and whoever waits for them sees and can end it."""
+"""Words are split off punctuation; byte pairs are learnt from words of a bounded length, and can be waited for."""
 
 import logging
 import signal
@@ -105,3 +105,48 @@ def test_learning_byte_pairs_ends_when_it_is_asked_to(number):
         assert process.poll() is None
         process.send_signal(number)
         assert process.wait(3) == 130
+
+
+SENTENCE = (
+    "The library (torch.nn) isn't self-made, \"he\" said: 3.14, 1,000 a,b at 3:15...\n'Files'! http://a.b/c\n"
+    "(<unk>) <unk>, -<unk>- \u2603-a U.S.; e.g. x=[1]"
+)
+TOKENS = (
+    "The library ( torch.nn ) isn't self-made , \" he \" said : 3.14 , 1,000 a , b at 3:15 . . . \n ' Files ' ! "
+    "http : / / a.b / c \n ( <unk> ) <unk> , - <unk> - \u2603 - a U.S . ; e.g . x = [ 1 ]"
+)
+
+
+def of_words(text: str) -> Tokenizer:
+    return tokens.train(TokenizerParams(name="word", vocabulary=50_000, min_count=1), [text])
+
+
+def test_punctuation_is_split_off_words_and_joined_again():
+    tokenizer = of_words(SENTENCE)
+    ids = tokens.encode(tokenizer, SENTENCE)
+    assert tokens.pieces(tokenizer, ids) == TOKENS.split(" ")
+    assert tokens.decode(tokenizer, ids) == SENTENCE
+
+
+def test_a_word_is_the_same_whatever_punctuation_is_beside_it():
+    tokenizer = of_words('the files, (files) files. "files" files: files\n')
+    assert tokenizer.token_to_id("files") is not None
+    assert sum("files" in token for token in tokenizer.get_vocab()) == 1
+
+
+def test_any_part_of_a_text_of_words_becomes_the_same_tokens_again():
+    tokenizer = tokens.train(TokenizerParams(name="word", vocabulary=400, min_count=1), [LICENCE])
+    ids = tokens.encode(tokenizer, LICENCE)
+    assert tokens.unknown_id(tokenizer) in ids
+    for start in range(0, len(ids) - 30, 7):
+        part = ids[start : start + 30]
+        again = tokens.encode(tokenizer, tokens.written(tokenizer, part))
+        assert (len(again), again[1:-1]) == (30, part[1:-1])
+
+
+def test_words_of_a_text_that_is_split_already_are_what_stands_between_spaces():
+    text = " the U.S. army , 1 @,@ 000 men ( @-@ ) of St. Mary 's \n did n't <unk> . \n "
+    tokenizer = of_words(text)
+    ids = tokens.encode(tokenizer, text)
+    assert tokens.pieces(tokenizer, ids) == [word for word in text.split(" ") if word]
+    assert tokens.decode(tokenizer, ids) == text[1:].replace(" \n ", "\n")

@@ -243,12 +243,16 @@ def test_a_group_that_had_no_score_has_none_to_lose_and_one_whose_score_is_gone_
 
 
 def test_a_champion_that_cannot_be_compared_with_rejects_with_the_reason():
-    champion = Champion("version 3", None, "it cannot read the new test split, whose classes differ")
-    rules = judge(candidate(NINETY), champion, score("more"), GATE, 0)
-    (rule,) = (rule for rule in rules if not rule.passed)
-    assert rule.found == (
-        "cannot be compared with version 3: it cannot read the new test split, whose classes differ"
-    )
+    why = "it cannot read the new test split, whose classes differ"
+    rules = judge(candidate(NINETY), Champion("version 3", None, why, "promote it"), score("more"), GATE, 0)
+    assert rules[0].found == f"cannot be compared with version 3: {why}"
+    assert rules[0].objection == f"{rules[0].found}; promote it"
+
+
+def test_the_rules_that_failed_come_first():
+    rules = judge(candidate(EIGHTY, milliseconds=90.0), None, score("more"), GATE, 0)
+    assert [rule.passed for rule in rules] == sorted(rule.passed for rule in rules)
+    assert not rules[0].passed
 
 
 def test_what_speaks_against_a_version_reads_as_a_sentence():

@@ -22,6 +22,7 @@ TASK = Task[LanguageParams, Columns](
     step=train.step,
     better=train.BETTER,
     metrics=train.metrics,
+    unit="tokens",
     predict=train.predict,
     outcomes=evaluate.outcomes,
     score=evaluate.score,

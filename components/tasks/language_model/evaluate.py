@@ -84,7 +84,7 @@ def evaluate(
     drawn = {
         "frequency": pictures.bands(frequency, "Loss by frequency", "Occurrences of the token in training"),
         "position": pictures.bands(by_position(text), "Loss by position", "Place of the token in its line"),
-        "surprise": pictures.passage(_shown(text, facts.kind), math.log(facts.vocabulary)),
+        "surprise": pictures.passage(_shown(text, tokenizer), math.log(facts.vocabulary)),
     }
     for name, figure in drawn.items():
         figures.save(figure, out / "plots" / f"{name}.png", note)
@@ -182,14 +182,17 @@ def _nats(answer: Row | Rejected, own: Sequence[str], text: str) -> NDArray[np.f
         raise PedigreeError(f"it rejects the test text: {answer.reason}")
     if not {"tokens", "log_probabilities"} <= answer.keys():
         raise PedigreeError("its answers have no log-probabilities of the text's own tokens")
-    theirs: Sequence[str] = answer["tokens"]
-    if list(theirs) != list(own[1:]) and tokens.UNKNOWN in {*theirs, *own}:
+    first = 1 if "log_probability" in answer else 0  # older versions do not score the first token
+    theirs: Sequence[str] = answer["tokens"][first:]
+    # The last token, such as an opening bracket, may be another without what follows it.
+    same = len(theirs) == len(own) - 1 and list(theirs[:-1]) == list(own[1:-1])
+    if not same and tokens.UNKNOWN in {*theirs, *own}:
         raise PedigreeError(
             f"its tokens are others, and {tokens.UNKNOWN} among them hides characters: perplexities over different "
             "characters cannot be compared"
         )
-    nats = -np.asarray(answer["log_probabilities"], np.float64)
-    if list(theirs) == list(own[1:]):
+    nats = -np.asarray(answer["log_probabilities"][first:], np.float64)
+    if same:
         return nats
     index = np.searchsorted(alignment.ends(text, own[1:]), alignment.ends(text, theirs))
     return np.bincount(np.minimum(index, len(own) - 2), nats, len(own) - 1).astype(np.float64)
@@ -245,12 +248,12 @@ def _band(begins: Sequence[int], index: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _shown(text: Scored, kind: str) -> Iterator[tuple[str, float]]:
+def _shown(text: Scored, tokenizer: Tokenizer) -> Iterator[tuple[str, float]]:
     """Yield each token as it appears in the text, and its loss, NaN for the first one."""
-    gap = " " if kind == "word" else ""
     for index, token in enumerate(text.tokens):
-        piece = text.pieces[token]
-        yield piece if piece == "\n" else piece + gap, float(text.loss[index]) if index else math.nan
+        after = text.tokens[index + 1 : index + 2].tolist()
+        gap = tokens.gap(tokenizer, int(token), after[0]) if after else ""
+        yield text.pieces[token] + gap, float(text.loss[index]) if index else math.nan
 
 
 def write_lines(text: Scored, tokenizer: Tokenizer, folder: Path) -> None:
@@ -290,13 +293,12 @@ def _samples(model: nn.Module, tokenizer: Tokenizer, facts: LanguageFacts, ids: 
     """Return Markdown with continuations of the test text's first words."""
     prompt = _prompt(tokens.decode(tokenizer, ids[: 4 * PROMPT].tolist()))
     length = max(1, round(WRITTEN * facts.tokens["test"] / facts.characters["test"]))
-    gap = " " if facts.kind == "word" else ""
     write = partial(generate, model, tokenizer, prompt, top_k=0, top_p=1, seed=seed, stop="", max_length=length)
     parts = [f"# Samples\n\nThe network's continuations of the test text's beginning, with seed {seed}:\n\n"]
     parts.append(f"{indent(prompt, '    ')}\n")
     for temperature in TEMPERATURES:
         written = write(temperature=temperature)
-        body = indent(f"{prompt}{gap}{written.text}", "    ", lambda line: True)
+        body = indent(f"{prompt}{written.gap}{written.text}", "    ", lambda line: True)
         parts.append(f"\n## Temperature {temperature}\n\n{body}\n")
     return "".join(parts)
 

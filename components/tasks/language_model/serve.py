@@ -1,19 +1,22 @@
-"""The served language model: a text in, its continuation or its tokens' log-probabilities out."""
+"""The served language model: a text in, its continuation or its log-probability out."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tokenizers import Tokenizer
 from torch import nn
 
-from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import NOTE, Manifest, Predict, Prepared, Rejected, Row, Served, Sources
 from components.datasets.ingest import Unusable, named, not_pointer
 from components.display import brief, first
 from components.errors import PedigreeError
 from components.params import nearest
 from components.requests import answer_rows
+from components.scores import exponential
 from components.tasks.language_model.params import LanguageParams
 from components.tasks.language_model.prepare import LanguageFacts, load_split
 from components.tasks.language_model.train import SEGMENT, WARM_UP
@@ -21,8 +24,10 @@ from components.text import tokens
 from components.text.corpus import HEAD
 from components.text.generate import generate, score
 
-ROW_PARAMS = {"score": True}
+ROW_PARAMS = {"score": True, "tokens": True}
 """Parameters of the requests with `rows`."""
+SHOWN = 5
+"""Most unknown words or characters that a note names."""
 LARGEST = 2**20
 """Maximum size of a row's text in bytes of UTF-8."""
 
@@ -32,9 +37,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
-    score: bool = Field(
-        False, description="Return the log-probabilities of the text's own tokens, and generate none"
-    )
+    score: bool = Field(False, description="Return how probable the text is, and generate none")
+    tokens: bool = Field(False, description="With score: also return each token and its log-probability")
     temperature: float = Field(1.0, ge=0, description="Divides the logits; 0 takes the likeliest token")
     top_k: int = Field(0, ge=0, lt=2**31, description="Sample from this many likeliest tokens; 0 means all")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the fewest tokens with this probability")
@@ -47,9 +51,18 @@ def served(manifest: Manifest, params: LanguageParams) -> Served:
     """Describe requests and answers; the params of a request are those of `Settings`."""
     return Served(
         inputs={"text": "string"},
-        outputs={"continuation": "string", "tokens": "strings", "log_probabilities": "doubles"},
+        outputs={
+            "continuation": "string",
+            "log_probability": "double",
+            "bits_per_character": "double",
+            "perplexity": "double",
+            "tokens": "strings",
+            "log_probabilities": "doubles",
+            NOTE: "string",
+        },
         example={"text": "Return the"},
         file="text",
+        lines={"score": True, "tokens": False},
         requirements=("tokenizers",),
         params=Settings().model_dump(),
     )
@@ -76,20 +89,22 @@ def load_predict(model: nn.Module, manifest: Manifest, params: LanguageParams, s
     """Return the function that answers rows of `{"text": …}` with a request's settings.
 
     An answer is `{"continuation": str, "tokens": [str, …], "log_probabilities": [float, …]}`: the generated
-    continuation, or, with `score`, an empty continuation and the text's own tokens from the second on; each token
-    has its log-probability in nats. An answer does not depend on other rows. The text may be empty; characters or
-    words that are not in the vocabulary are read as `<unk>`.
+    continuation, and each of its tokens with its log-probability in nats. With `score` it is `{"log_probability":
+    float, "bits_per_character": float, "perplexity": float}`: the sum over all of the text's tokens in nats, the
+    same in bits divided by its characters, and the exponential of the tokens' mean. The first token is scored as
+    the first of a line. An empty text has 0, 0 and 1. With `tokens`, the text's own tokens are added.
+
+    The column `note` names the characters or words that the vocabulary lacks, which are read as `<unk>`. An answer
+    does not depend on other rows. The text may be empty.
     The function raises PedigreeError for the entire request if a setting is invalid.
     """
-    tokenizer = tokens.load(LanguageFacts.model_validate(manifest.facts).tokenizer)
+    facts = LanguageFacts.model_validate(manifest.facts)
+    tokenizer = tokens.load(facts.tokenizer)
     model.eval()
 
     def answer(chosen: Settings, texts: list[str]) -> list[Row]:
-        if chosen.score:
-            return [_answer("", *score(model, tokenizer, text)) for text in texts]
-        sampling = chosen.model_dump(exclude={"score"})
-        written = [generate(model, tokenizer, text, **sampling) for text in texts]
-        return [_answer(each.text, each.tokens, each.log_probabilities) for each in written]
+        found = (_scored if chosen.score else _continued)(model, tokenizer, chosen, texts)
+        return [each | {NOTE: _note(tokenizer, facts.kind, text)} for each, text in zip(found, texts, strict=True)]
 
     def predict(rows: list[Row], settings: Mapping[str, Any]) -> list[Row | Rejected]:
         return answer_rows(rows, _text, partial(answer, _settings(settings)), "text", 1)
@@ -97,8 +112,38 @@ def load_predict(model: nn.Module, manifest: Manifest, params: LanguageParams, s
     return predict
 
 
-def _answer(continuation: str, pieces: list[str], log_probabilities: list[float]) -> dict[str, Any]:
-    return {"continuation": continuation, "tokens": pieces, "log_probabilities": log_probabilities}
+def _scored(model: nn.Module, tokenizer: Tokenizer, chosen: Settings, texts: list[str]) -> Iterator[Row]:
+    for text in texts:
+        pieces, log_probabilities = score(model, tokenizer, text)
+        total = math.fsum(log_probabilities)
+        nats = abs(total)  # not -0.0 for an empty text
+        yield {
+            "log_probability": total,
+            "bits_per_character": nats / math.log(2) / max(len(text), 1),
+            "perplexity": exponential(nats / max(len(pieces), 1)),
+            **({"tokens": pieces, "log_probabilities": log_probabilities} if chosen.tokens else {}),
+        }
+
+
+def _continued(model: nn.Module, tokenizer: Tokenizer, chosen: Settings, texts: list[str]) -> Iterator[Row]:
+    sampling = chosen.model_dump(exclude={"score", "tokens"})
+    for text in texts:
+        written = generate(model, tokenizer, text, **sampling)
+        yield {
+            "continuation": written.text,
+            "tokens": written.tokens,
+            "log_probabilities": written.log_probabilities,
+        }
+
+
+def _note(tokenizer: Tokenizer, kind: str, text: str) -> str:
+    """Return which parts of a text the vocabulary lacks, or an empty string."""
+    unknown = tokens.unknown(tokenizer, text)
+    if not unknown:
+        return ""
+    what = ("character" if kind == "char" else "word") + (" is" if len(unknown) == 1 else "s are")
+    shown = ", ".join([*map(brief, unknown[:SHOWN]), *(["…"] if len(unknown) > SHOWN else [])])
+    return f"{len(unknown)} {what} not in the model's vocabulary: {shown}"
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:

@@ -67,7 +67,8 @@ def test_the_example_is_answered_with_the_columns_that_were_promised(kind):
     promise = served(manifest(kind), PARAMS)
     assert list(promise.example) == list(promise.inputs)
     (answer,) = PREDICT[kind]([promise.example], {})
-    assert list(answer) == list(promise.outputs)
+    (scored,) = PREDICT[kind]([promise.example], {"score": True})
+    assert {*answer, *scored} == {*promise.outputs}
     assert len(answer["tokens"]) == len(answer["log_probabilities"]) > 0
     assert served(manifest(kind), PARAMS) == promise
 
@@ -77,13 +78,14 @@ def test_what_a_request_leaves_open_is_what_was_promised_as_default(kind):
     usual = ask(kind, "the ")
     assert usual == ask(kind, "the ", **DEFAULTS) == ask(kind, "the ", seed=0)
     assert usual != ask(kind, "the ", seed=1)
-    sampling = {name: value for name, value in DEFAULTS.items() if name != "score"}
+    sampling = {name: value for name, value in DEFAULTS.items() if name not in ("score", "tokens")}
     direct = generate(NETWORKS[kind], TOKENIZERS[kind], "the ", **sampling)
     assert usual == [
         {
             "continuation": direct.text,
             "tokens": direct.tokens,
             "log_probabilities": direct.log_probabilities,
+            "note": "",
         }
     ]
 
@@ -106,11 +108,40 @@ def test_each_setting_changes_the_answer(setting):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scoring_gives_the_texts_own_tokens_and_writes_nothing(kind):
-    (answer,) = ask(kind, "You may reproduce the Work.", score=True, temperature=0.0, max_length=1)
-    pieces, log_probabilities = score(NETWORKS[kind], TOKENIZERS[kind], "You may reproduce the Work.")
-    assert answer == {"continuation": "", "tokens": pieces, "log_probabilities": log_probabilities}
-    assert ask(kind, "", score=True) == [{"continuation": "", "tokens": [], "log_probabilities": []}]
+def test_scoring_gives_log_probability_bits_and_perplexity_of_the_whole_text_and_its_tokens_on_demand(kind):
+    text = "You may not use this file except"
+    pieces, log_probabilities = score(NETWORKS[kind], TOKENIZERS[kind], text)
+    total = sum(log_probabilities)
+    (answer,) = ask(kind, text, score=True, temperature=0.0, max_length=1)
+    assert answer == {
+        "log_probability": pytest.approx(total),
+        "bits_per_character": pytest.approx(-total / math.log(2) / len(text)),
+        "perplexity": pytest.approx(math.exp(-total / len(pieces))),
+        "note": "",
+    }
+    (detailed,) = ask(kind, text, score=True, tokens=True)
+    assert detailed == answer | {"tokens": pieces, "log_probabilities": log_probabilities}
+    nothing = {"log_probability": 0.0, "bits_per_character": 0.0, "perplexity": 1.0, "note": ""}
+    assert ask(kind, "", score=True) == [nothing]
+
+
+def test_the_probabilities_of_all_beginnings_add_up_to_one():
+    answers = ask("char", *sorted(set(TEXT)), "я", score=True)
+    assert sum(math.exp(answer["log_probability"]) for answer in answers) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "note"),
+    [
+        ("char", "the 日本 日", "2 characters are not in the model's vocabulary: '日', '本'"),
+        ("char", "я", "1 character is not in the model's vocabulary: 'я'"),
+        ("char", "日白依山尽黄", "6 characters are not in the model's vocabulary: '日', '白', '依', '山', '尽', …"),
+        ("word", "the panic <unk>", "1 word is not in the model's vocabulary: 'panic'"),
+        ("bpe", "the 日本", ""),
+    ],
+)
+def test_a_note_names_the_characters_or_words_that_the_vocabulary_lacks(kind, text, note):
+    assert [ask(kind, text, **how)[0]["note"] for how in ({"score": True}, {"max_length": 1})] == [note, note]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,8 +170,8 @@ def test_a_network_that_was_training_answers_as_in_evaluation_and_is_left_unchan
 @pytest.mark.parametrize("kind", ["char", "word"])
 def test_what_the_vocabulary_lacks_is_read_as_unknown(kind):
     foreign, unknown = ("я", "ж") if kind == "char" else ("я жить", "don't panic")
-    assert ask(kind, foreign) == ask(kind, unknown)
-    (answer,) = ask(kind, "Work я жить", score=True)
+    assert ask(kind, foreign)[0]["continuation"] == ask(kind, unknown)[0]["continuation"]
+    (answer,) = ask(kind, "Work я жить", score=True, tokens=True)
     assert "<unk>" in answer["tokens"]
     assert all(math.isfinite(each) for each in answer["log_probabilities"])
 
@@ -149,7 +180,7 @@ def test_what_the_vocabulary_lacks_is_read_as_unknown(kind):
 @given(text=st.text(st.characters(), max_size=40), scored=st.booleans())
 @settings(max_examples=60)
 def test_any_string_is_answered_in_numbers_and_text_that_json_can_carry(kind, text, scored):
-    (answer,) = ask(kind, text, score=scored, max_length=3)
+    (answer,) = ask(kind, text, score=scored, tokens=True, max_length=3)
     parsed = json.loads(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode())
     assert parsed == answer
     assert len(answer["tokens"]) == len(answer["log_probabilities"])
@@ -223,6 +254,7 @@ def test_a_text_that_is_too_large_is_rejected_by_its_bytes():
         ({"stop": 3}, "stop = 3: .*string"),
         ({"stop": "x" * 1001}, "stop = 'x+[.]{3}x+': .*at most 1000"),
         ({"score": "yes"}, "score = 'yes': .*boolean"),
+        ({"tokens": 1}, "tokens = 1: .*boolean"),
         ({"temprature": 1.0}, r"'temprature' is unknown; did you mean temperature\?"),
         ({"beams": 4}, "'beams' is unknown: leave it out"),
         ({"\ud800": 4}, r"'\\ud800' is unknown: leave it out"),
@@ -239,6 +271,7 @@ good = st.fixed_dictionaries(
     {},
     optional={
         "score": st.booleans(),
+        "tokens": st.booleans(),
         "temperature": st.floats(0, 1e308) | st.integers(0, 5),
         "top_k": st.integers(0, 2**31 - 1),
         "top_p": st.floats(0, 1, exclude_min=True),
@@ -254,10 +287,10 @@ good = st.fixed_dictionaries(
 @settings(max_examples=60)
 def test_any_good_settings_are_obeyed(kind, how):
     (answer,) = ask(kind, "You may", **{"max_length": 12} | how)
-    assert len(answer["tokens"]) == len(answer["log_probabilities"])
     if how.get("score"):
-        assert answer["continuation"] == ""
+        assert ("tokens" in answer) is how.get("tokens", False)
     else:
+        assert len(answer["tokens"]) == len(answer["log_probabilities"])
         assert len(answer["tokens"]) <= how.get("max_length", 12)
         assert not how.get("stop") or how["stop"] not in answer["continuation"]
         assert "<unk>" not in answer["tokens"]
@@ -265,5 +298,5 @@ def test_any_good_settings_are_obeyed(kind, how):
 
 def test_the_log_probabilities_of_all_next_tokens_add_up_to_one():
     vocabulary = sorted(set(TEXT))
-    answers = ask("char", *(f"the Wor{letter}" for letter in [*vocabulary, "я"]), score=True)
+    answers = ask("char", *(f"the Wor{letter}" for letter in [*vocabulary, "я"]), score=True, tokens=True)
     assert sum(math.exp(answer["log_probabilities"][-1]) for answer in answers) == pytest.approx(1, abs=1e-5)

@@ -42,18 +42,20 @@ def write(folder: Path) -> None:
 def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the test text as a request that asks how likely each of its characters is."""
     whole = (raw / "text.txt").read_text()
-    return [{"text": whole[int(0.9 * len(whole)) :]}], {"score": True}
+    return [{"text": whole[int(0.9 * len(whole)) :]}], {"score": True, "tokens": True}
 
 
 def check(answers: list[dict[str, Any]], evaluation: Path) -> None:
     """Compare the characters' probabilities with the loss that evaluation found, of all and of each block."""
     metrics = json.loads((evaluation / "metrics.json").read_text())
     (answer,) = answers
-    assert len(answer["log_probabilities"]) == metrics["tokens"]
-    assert -statistics.mean(answer["log_probabilities"]) == pytest.approx(metrics["loss"], abs=1e-5)
+    first, *scored = answer["log_probabilities"]  # evaluation does not score the first
+    assert len(scored) == metrics["tokens"]
+    assert -statistics.mean(scored) == pytest.approx(metrics["loss"], abs=1e-5)
+    assert answer["log_probability"] == pytest.approx(first + sum(scored))
     with (evaluation / "examples" / "outcomes.csv").open(newline="") as file:
         blocks = [(float(row["nats"]), round(float(row["tokens"]))) for row in csv.DictReader(file)]
     edges = [0, *accumulate(count for _, count in blocks)]
-    assert edges[-1] == len(answer["log_probabilities"])
+    assert edges[-1] == len(scored)
     for (first, last), (nats, _) in zip(pairwise(edges), blocks, strict=True):
-        assert -sum(answer["log_probabilities"][first:last]) == pytest.approx(nats, abs=1e-3)
+        assert -sum(scored[first:last]) == pytest.approx(nats, abs=1e-3)
