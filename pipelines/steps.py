@@ -91,7 +91,7 @@ def _as_written(model: Model) -> bool:
         return False
     return (
         all(each.says_data for each in models.listed(values))
-        and written.task == model.task
+        and written.task.name == model.task.name
         and written.data == model.data
         and written.params.prepare == model.params.prepare
     )

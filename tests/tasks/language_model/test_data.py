@@ -184,7 +184,7 @@ def test_no_more_is_taken_than_there_is_room_for(packages, tmp_path, monkeypatch
 
 
 MEMBERS = {
-    f"wikitext-2/wiki.{split}.tokens": f" \n = {title} = \n \n The @-@ {title} is <unk> — naïve . \n".encode()
+    f"wikitext-2/wiki.{split}.tokens": f" \n = {title} = \n \n The @-@ {title} , <unk> — naïve . \n".encode()
     for split, title in (("train", "Valkyria Chronicles III"), ("valid", "Homarus gammarus"), ("test", "Robert"))
 }
 
