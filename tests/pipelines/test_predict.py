@@ -236,6 +236,12 @@ def test_what_no_file_could_fix_is_one_sentence_for_all_of_them(chain_of, model,
         predict.predict(root, root, model, ["params.yaml"], settings, "json", debug=False)
 
 
+@pytest.mark.long
+def test_the_gate_asks_an_older_version_only_with_the_params_that_it_knows(chain):
+    with answering(mlflow_versions.find("digits/1"), {"score": True}, only_known=True) as version:
+        assert version.params == {}
+
+
 def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypatch):
     monkeypatch.setattr(mlflow_versions, "FILE", "what it does not say")
     with pytest.raises(
