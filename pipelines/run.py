@@ -3,10 +3,10 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components import models
-from components.errors import DEBUG, PedigreeError, sentence
+from components.errors import DEBUG, PedigreeError
 from components.models import Model
 from components.params import Values, nearest
 from components.runtime import addresses
@@ -49,9 +49,10 @@ def run(root: Path, names: list[str], task: str | None, profile: str | None, set
 
     # The terminal shows only our own lines; Prefect's UI has the rest.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    _quiet_known_errors()
     with server.connected(check, load) as chosen:
         from components.stages import summary
+
+        _leave_errors_to_the_command()
 
         outcomes: list[Outcome] = []
         try:
@@ -83,17 +84,15 @@ def _run_flow(model: Model) -> "Outcome":
     )
 
 
-class _OneSentence(logging.Filter):
-    """Drop the traceback from log records of errors that have a sentence."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error: Any = record.exc_info[1] if record.exc_info else None
-        if error is not None and sentence(error) is not None:
-            record.exc_info = None
-        return True
+RUNS = ("prefect.flow_runs", "prefect.task_runs")
+"""Prefect's loggers of what happens in a run."""
 
 
-def _quiet_known_errors() -> None:
+def _leave_errors_to_the_command() -> None:
+    """Keep Prefect's lines about a failed run off the terminal, as the command ends with the error itself.
+
+    Prefect says it three times: of the task, of its state, and of the flow. Its pages show all of them.
+    """
     if not os.environ.get(DEBUG):
-        for name in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(name).addFilter(_OneSentence())
+        for handler in (*logging.getLogger("prefect").handlers, *logging.getLogger().handlers):
+            handler.addFilter(lambda record: record.levelno < logging.ERROR or record.name not in RUNS)

@@ -39,6 +39,8 @@ log = logging.getLogger("pedigree.ray")
 EVENTS, PROBLEM = "events.jsonl", "problem.txt"
 
 Work = Callable[[Worker], None]
+END_SECONDS = 5
+"""Seconds in which an interrupted Ray ends by itself: less than `interrupts.interruptible` gives a process."""
 
 
 def run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, retries: int = 0) -> None:
@@ -146,8 +148,24 @@ def _run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, 
             raise _cause(error) from error
         except BaseException as error:
             if not isinstance(error, Exception):  # Ctrl-C, or a cancellation by Prefect: end the workers, too
-                ray.shutdown()
+                _end_silently()
             raise
+
+
+def _end_silently() -> None:
+    """End Ray after an interrupt that may have reached its programs, too.
+
+    Its library reports to the terminal, past Python, what it would recover from them, and may wait for them.
+    """
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with suppress(TimeoutError):
+            in_thread(ray.shutdown, "ray-end").result(END_SECONDS)
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _interruptibly(call: Callable[[], object]) -> None:

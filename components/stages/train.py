@@ -198,10 +198,12 @@ def same(model: Model, prepared: Prepared, out: Path) -> Trained | None:
 
 @contextmanager
 def _resumable(name: str) -> Iterator[None]:
-    """Log how to resume a training that is interrupted from the keyboard."""
+    """Log how to resume a training that a signal interrupts."""
     try:
         yield
-    except KeyboardInterrupt:
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C is KeyboardInterrupt; Prefect has an exception of its own for SIGTERM
         log.warning("the training of %s was interrupted: run the same command again to resume it", name)
         raise
 

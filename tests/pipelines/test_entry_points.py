@@ -820,6 +820,7 @@ def test_a_run_that_fails_in_a_stage_ends_with_its_sentence(workspace, up):
     done = running.pedigree(workspace, "run", "digits")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.count("cannot be used") == 1, "Prefect says it of the task, of its state and of the flow"
     last = done.stderr[done.stderr.rindex("error: ") :]
     assert "cannot be used" in last
     assert "train/stray.png: outside the class folders" in last
@@ -837,3 +838,16 @@ def test_ctrl_c_takes_all_of_it_down(workspace, up, ports):
 
 def test_no_secret_of_the_environment_was_written_or_printed_anywhere_by_a_deployments_run(workspace, up):
     assert files_with_a_secret(workspace) == []
+
+
+@pytest.mark.long
+def test_ctrl_c_while_a_flow_trains_takes_all_of_it_down_without_a_traceback(workspace, up):
+    up.send_signal(signal.SIGINT)  # the one of the tests above
+    assert up.wait(30) == 0
+    with running.up(workspace, running.free_ports(2)) as its:
+        flow_run = its.submit("line", {"train": {"epochs": 100_000, "workers": 1}})
+        its.wait_for(flow_run, lambda: "line epoch 1/" in its.messages(flow_run))
+        its.process.send_signal(signal.SIGINT)
+        assert its.process.wait(30) == 0
+    assert "Traceback" not in its.log()
+    assert "never awaited" not in its.log()
