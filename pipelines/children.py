@@ -1,18 +1,23 @@
 """Child programs: hold their ports, wait until they answer, restart them, and let none outlive this process."""
 
 import logging
+import shlex
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+import psutil
+
+from components.display import brief
 from components.errors import PedigreeError
 from components.runtime import processes
 from components.runtime.processes import Process
@@ -53,9 +58,18 @@ def listen(address: str, needs: str, flag: str) -> socket.socket:
         ) from None
     except OSError:
         raise PedigreeError(
-            f"port {parts.port} on {parts.hostname} is in use, but {needs} it: choose another with {flag}, "
-            "or stop the program that listens there"
+            f"port {parts.port} on {parts.hostname} is in use{_by(parts.port or 0)}, but {needs} it: choose "
+            f"another with {flag}, or stop the program that listens there"
         ) from None
+
+
+def _by(port: int) -> str:
+    """Return who listens at a port, as part of a sentence, or nothing if the machine does not tell."""
+    with suppress(psutil.Error, OSError):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.pid and each.laddr and each.laddr.port == port:
+                return f" by pid {each.pid} ({brief(shlex.join(psutil.Process(each.pid).cmdline()))})"
+    return ""
 
 
 @dataclass

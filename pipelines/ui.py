@@ -1,23 +1,33 @@
 """`pedigree ui`: the MLflow UI of this checkout's runs and versions on 127.0.0.1, until Ctrl-C."""
 
+import base64
 import os
 import socket
+import urllib.request
 from functools import partial
 from pathlib import Path
 
 from components.adapters import mlflow_store
 from components.runtime import addresses, login, presence, processes
+from components.runtime.processes import Process
 from pipelines import output
 from pipelines.children import Children, listen
 
+ANSWER_SECONDS = 5
+"""Seconds in which pages that are already served have to answer."""
+
 
 def ui(root: Path, port: int) -> None:
-    """Start the MLflow UI, print its address, and wait.
+    """Start the MLflow UI, print its address, and wait; only print it if this checkout already serves it there.
 
     Raises:
         PedigreeError: the port is in use, or the UI does not start or keeps exiting.
     """
     address = addresses.url(port)
+    if other := served_by(root, address):
+        output.echo(f"MLflow       {address}, which this checkout already serves (pid {other.pid})")
+        output.echo(f"login        user:password is in {login.where()}")
+        return
     presence.end_orphans(root)  # such as the server of a `pedigree ui` that was killed
     with listen(address, "the MLflow UI needs", "--port") as listening:
         _ui(root, address, listening)
@@ -34,6 +44,23 @@ def _ui(root: Path, address: str, listening: socket.socket) -> None:
             output.echo(f"login        user:password is in {login.where()}")
             output.echo("Press Ctrl-C to stop.")
             children.watch()
+
+
+def served_by(root: Path, address: str) -> Process | None:
+    """Return the process of this checkout that serves the MLflow UI at an address, if it answers to the login.
+
+    Only a process that has published the address is sent the login: another account may listen there.
+    """
+    other, its_login = addresses.publisher(root, address), login.read(root)
+    if other is None or its_login is None:
+        return None
+    basic = base64.b64encode(its_login.encode()).decode()
+    request = urllib.request.Request(f"{address}/version", headers={"Authorization": f"Basic {basic}"})  # noqa: S310
+    try:
+        urllib.request.urlopen(request, timeout=ANSWER_SECONDS).close()  # noqa: S310 - our own address
+    except OSError:
+        return None
+    return other
 
 
 def start(children: Children, address: str, listening: socket.socket) -> None:

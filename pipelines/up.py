@@ -1,8 +1,10 @@
 """`pedigree up`: the Prefect server, the deployments and the MLflow UI on 127.0.0.1, until Ctrl-C."""
 
 import contextvars
+import logging
 import socket
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -10,9 +12,11 @@ from threading import Thread
 from components import models
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
-from components.runtime import addresses, locks, login, processes
+from components.runtime import addresses, locks, login, presence, processes
 from pipelines import accelerator, crashed, output, prefect_profile, server, ui
 from pipelines.children import Children, listen
+
+log = logging.getLogger("pedigree.up")
 
 EVERY_SECONDS = 10.0
 """Seconds between two checks for flows whose processes are gone."""
@@ -40,16 +44,41 @@ def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
 
 def _up(root: Path, prefect: str, mlflow: str) -> None:
     crashed.end_children(root)
-    with (
-        listen(prefect, "Prefect's server needs", "--prefect-port") as at_prefect,
-        listen(mlflow, "the MLflow UI needs", "--mlflow-port") as at_mlflow,
-    ):
-        _serve(root, (prefect, at_prefect), (mlflow, at_mlflow))
+    with ExitStack() as sockets:
+        at_prefect = sockets.enter_context(listen(prefect, "Prefect's server needs", "--prefect-port"))
+        _serve(root, prefect, at_prefect, _Pages(root, mlflow, sockets))
 
 
-def _serve(root: Path, of_prefect: tuple[str, socket.socket], of_mlflow: tuple[str, socket.socket]) -> None:
-    """Serve at two addresses, with the sockets that listen there."""
-    (prefect, at_prefect), (mlflow, at_mlflow) = of_prefect, of_mlflow
+class _Pages:
+    """The MLflow UI: that of this checkout's `pedigree ui` while it runs, otherwise a child of our own."""
+
+    def __init__(self, root: Path, address: str, sockets: ExitStack) -> None:
+        self.address = address
+        self._root, self._sockets = root, sockets
+        self.other = ui.served_by(root, address)
+        self._listening = None if self.other else self._listen()
+
+    def _listen(self) -> socket.socket:
+        return self._sockets.enter_context(listen(self.address, "the MLflow UI needs", "--mlflow-port"))
+
+    def start(self, children: Children) -> None:
+        """Start the child, unless the other one runs."""
+        if self._listening:
+            ui.start(children, self.address, self._listening)
+
+    def take_over(self, children: Children) -> None:
+        """Start the child once the other one has ended."""
+        if self.other is None or presence.lives(self._root, self.other):
+            return
+        try:
+            self._listening, self.other = self._listen(), None
+        except PedigreeError as error:
+            log.warning("`pedigree ui` has ended, and its pages cannot be served here: %s", error)
+        self.start(children)
+
+
+def _serve(root: Path, prefect: str, at_prefect: socket.socket, pages: _Pages) -> None:
+    """Serve Prefect at an address, with the socket that listens there, and MLflow's pages."""
     server.settings()
     server.check_proxies()
     server.check_database()
@@ -60,36 +89,38 @@ def _serve(root: Path, of_prefect: tuple[str, socket.socket], of_mlflow: tuple[s
         # Started in parallel, as each takes seconds.
         serve = ["-m", "pipelines.prefect_server", "up"]
         children.start("Prefect's server", serve, f"{api}/health", listening=at_prefect)
-        ui.start(children, mlflow, at_mlflow)
+        pages.start(children)
         children.wait()
         with (
             server.at(api, its_login),
-            addresses.published(root, mlflow, prefect),  # first: without it, another command clears the profile
+            addresses.published(root, pages.address, prefect),  # first: else another command clears the profile
             prefect_profile.holding(api, its_login),
         ):
             accelerator.set_up()
             crashed.clean_up_own_server(root)  # before anything new is started
             children.start("the deployments", ["-m", "pipelines.deployments"])
             output.echo(f"Prefect      {prefect}")
-            output.echo(f"MLflow       {mlflow}")
+            shared = f", which `pedigree ui` serves (pid {pages.other.pid})" if pages.other else ""
+            output.echo(f"MLflow       {pages.address}{shared}")
             output.echo(f"login        user:password is in {login.where()}")
             for name in models.names(root):
                 output.echo(f"deployment   prefect deployment run '{name}/local' --watch")
             output.echo("Press Ctrl-C to stop all of it.")
-            children.watch(_Checks(root, children))
+            children.watch(_Checks(root, children, pages))
 
 
 class _Checks:
     """Checks for interrupted flow runs now and then, in a thread so that an unreachable server blocks nothing."""
 
-    def __init__(self, root: Path, children: Children) -> None:
-        self._root, self._children, self._looked = root, children, time.monotonic()
+    def __init__(self, root: Path, children: Children, pages: _Pages) -> None:
+        self._root, self._children, self._pages, self._looked = root, children, pages, time.monotonic()
         self._look: Thread | None = None
 
     def __call__(self) -> None:
         if time.monotonic() - self._looked < EVERY_SECONDS:
             return
         self._looked = time.monotonic()
+        self._pages.take_over(self._children)
         crashed.note_children(self._root, self._children.family())
         if self._look and self._look.is_alive():
             return

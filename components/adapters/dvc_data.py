@@ -542,12 +542,21 @@ def _run(root: Path, arguments: tuple[str, ...], settings: Mapping[str, str]) ->
         ) as process,
         noted(root, process.pid),
     ):
+        lines: list[str] = []
         try:
-            lines = [_passed_on(line) for line in process.stdout or ()]
+            for line in process.stdout or ():
+                if line.startswith(_ERROR):  # it becomes our error, and what follows is that error or says it again
+                    lines.extend([line.rstrip(), *map(str.rstrip, process.stdout or ())])
+                else:
+                    lines.append(_passed_on(line))
         except BaseException:
             processes.end(processes.tree(process.pid), seconds=3)  # DVC alone would leave its stage running
             raise
     return process.returncode, lines
+
+
+_ERROR = "error: "
+"""Begins what a stage prints of the problem that ends it."""
 
 
 def _passed_on(line: str) -> str:
@@ -578,10 +587,10 @@ def _problem(command: str, output: str) -> PedigreeError:
 
 def _stage_sentence(lines: list[str]) -> str | None:
     """Return the message that a stage printed after `error: `, with its indented continuation lines."""
-    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    starts = [number for number, line in enumerate(lines) if line.startswith(_ERROR)]
     if not starts:
         return None
-    sentence = [lines[starts[-1]].removeprefix("error: ")]
+    sentence = [lines[starts[-1]].removeprefix(_ERROR)]
     for line in lines[starts[-1] + 1 :]:
         if not line.startswith("  "):
             break

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from components.display import brief
 from components.errors import PedigreeError
+
+if TYPE_CHECKING:
+    from components.runtime.processes import Process
 
 FILE = Path("build", "addresses.json")
 
@@ -58,13 +61,15 @@ def published(root: Path, mlflow: str, prefect: str | None = None) -> Iterator[N
     if prefect is None and _published(root).get("prefect"):
         yield
         return
-    process = presence.announce(root).model_dump()
+    process, earlier = presence.announce(root).model_dump(), _published(root)
     files.write_json(root / FILE, {"process": process, "mlflow": mlflow, "prefect": prefect})
     try:
         yield
     finally:
         if _published(root).get("process") == process:
-            files.remove(root / FILE)
+            files.write_json(root / FILE, earlier)  # of a `pedigree ui` that may go on
+            if not _published(root):
+                files.remove(root / FILE)
 
 
 def prefect(root: Path) -> str | None:
@@ -81,6 +86,14 @@ def mlflow(root: Path) -> str:
 def serves_mlflow(root: Path) -> bool:
     """Return whether a command of this checkout serves the MLflow UI now."""
     return bool(_published(root))
+
+
+def publisher(root: Path, mlflow: str) -> "Process | None":
+    """Return the process of this checkout that has published this address of the MLflow UI, if it lives."""
+    from components.runtime import processes
+
+    found = _published(root)
+    return processes.Process.model_validate(found["process"]) if found.get("mlflow") == mlflow else None
 
 
 def _published(root: Path) -> dict[str, Any]:

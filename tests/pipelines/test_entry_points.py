@@ -111,7 +111,7 @@ def built(workspace):
 
 def test_dvc_repro_ends_with_the_verdict_and_the_folder_of_figures_as_pedigree_run_does(built):
     said = (built / "repro.log").read_text()
-    assert re.search(r"^ line +version 1 +squared_error .*✓ ", said, re.MULTILINE)
+    assert "✓ weights at most 1 MB" in said
     assert "line files    build/line/evaluation\n" in said
     assert re.search(r"^line version  http://\S+/#/models/line/versions/1\?", said, re.MULTILINE)
     assert re.search(r"^line: squared_error \S+ \(version 1, champion\)$", said, re.MULTILINE)
@@ -305,6 +305,13 @@ def test_all_that_is_up_listens_on_loopback_alone_and_its_ports_stay_taken_when_
     assert listening(up.pid) == {"127.0.0.1"}
     sockets = psutil.Process(up.pid).net_connections("tcp")
     assert {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN} == set(ports)
+
+
+def test_pedigree_ui_at_the_port_where_up_serves_the_pages_of_this_checkout_says_that_it_does(workspace, up, ports):
+    done = running.pedigree(workspace, "ui", "--port", str(ports[1]))
+    assert done.returncode == 0, done.stderr
+    address = f"http://127.0.0.1:{ports[1]}"
+    assert f"MLflow       {address}, which this checkout already serves (pid {up.pid})" in done.stdout
 
 
 def password(workspace: Path) -> str:
@@ -842,7 +849,8 @@ def test_no_secret_of_the_environment_was_written_or_printed_anywhere_by_a_deplo
 
 @pytest.mark.long
 def test_ctrl_c_while_a_flow_trains_takes_all_of_it_down_without_a_traceback(workspace, up):
-    up.send_signal(signal.SIGINT)  # the one of the tests above
+    if up.poll() is None:
+        up.send_signal(signal.SIGINT)  # the one of the tests above
     assert up.wait(30) == 0
     with running.up(workspace, running.free_ports(2)) as its:
         flow_run = its.submit("line", {"train": {"epochs": 100_000, "workers": 1}})
@@ -851,3 +859,30 @@ def test_ctrl_c_while_a_flow_trains_takes_all_of_it_down_without_a_traceback(wor
         assert its.process.wait(30) == 0
     assert "Traceback" not in its.log()
     assert "never awaited" not in its.log()
+
+
+@pytest.mark.long
+def test_up_uses_the_pages_of_this_checkouts_ui_and_serves_them_itself_once_that_ends(workspace, up):
+    if up.poll() is None:
+        up.send_signal(signal.SIGINT)  # the one of the tests above
+    assert up.wait(30) == 0
+    prefect, mlflow = running.free_ports(2)
+    command = [sys.executable, *running.PEDIGREE, "ui", "--port", str(mlflow)]
+    with subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, text=True) as ui:
+        try:
+            while ui.stdout.readline() != "Press Ctrl-C to stop.\n":
+                assert ui.poll() is None
+            with running.up(workspace, (prefect, mlflow)) as its:
+                assert f"http://127.0.0.1:{mlflow}, which `pedigree ui` serves (pid {ui.pid})" in its.log()
+                ui.send_signal(signal.SIGINT)
+                assert ui.wait(30) == 0
+                end = time.monotonic() + 60
+                found = None
+                while found is None:
+                    assert time.monotonic() < end, its.log()
+                    with suppress(OSError):  # nobody listens for some seconds
+                        found = status(mlflow, EXPERIMENTS, Authorization=running.basic(workspace))
+                assert found == 200
+        finally:
+            ui.kill()
+    assert not addresses.serves_mlflow(workspace)
