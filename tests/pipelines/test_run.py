@@ -31,7 +31,7 @@ def ran(tmp_path, monkeypatch):
 
     monkeypatch.setenv("PREFECT_LOGGING_LEVEL", "WARNING")
     monkeypatch.setattr(server, "connected", connected)
-    monkeypatch.setattr(run, "_quiet_known_errors", lambda: None)
+    monkeypatch.setattr(run, "_leave_errors_to_the_command", lambda: None)
     monkeypatch.setattr(run, "_run_flow", models.append)
     monkeypatch.setattr(summary, "show", lambda outcomes: None)
     monkeypatch.setattr(Model, "expect_data", lambda model: None)

@@ -209,8 +209,16 @@ with server.at(sys.argv[1]), accelerator.slot(Path.cwd(), "the training of digit
 """
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own handler of Ctrl-C: the workers of pytest-xdist ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_flow_that_waits_for_the_accelerator_says_for_whom_and_has_its_slot_once_the_holder_is_killed(
-    backend, tmp_path, caplog
+    backend, tmp_path, caplog, interruptible
 ):
     caplog.set_level(logging.INFO, "pedigree.accelerator")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
