@@ -34,6 +34,13 @@ CALLS = (
     "syncer.RaySyncer/StartSync",
 )
 """Of Ray's services, each of which one of its programs or a worker offers."""
+PROGRAMS = {
+    "prefect_server": "prefect",
+    "mlflow_app": "mlflow",
+    "prefect.engine": "driver",
+    "main() run digits": "driver",
+}
+"""Names of processes by a part of their command lines; a training's driver is its flow's process."""
 UNKNOWN = "12"
 """What a port answers to calls of another program's service (grpc.io/docs/guides/status-codes)."""
 
@@ -45,7 +52,7 @@ def processes(pid: int) -> dict[str, psutil.Process]:
     for each in [top, *top.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             program = " ".join(each.cmdline())
-            name = "prefect" if "prefect_server" in program else "command" if each == top else each.name()
+            name = next((name for part, name in PROGRAMS.items() if part in program), each.name())
             found[f"{name} {each.pid}"] = each
     return found
 

@@ -34,14 +34,16 @@ exec "$@"
 """
 """Runs a command in a copy of a project, with empty shared folders and a network in which no other test is."""
 SECONDS = 300
-LASTING = ["train.workers=2", "train.epochs=100000", "train.checkpoint_seconds=600"]
+LASTING = {"workers": 2, "epochs": 100_000, "checkpoint_seconds": 600}
+SETTINGS = [f"--set=train.{name}={value}" for name, value in LASTING.items()]
+COMMANDS = {"run": ["run", "digits", *SETTINGS], "up": ["up"]}
 
 
-@pytest.fixture(scope="module")
-def found(project, tmp_path_factory):
-    """What another account found while `pedigree run` trained, and whether the training went on."""
+@pytest.fixture(scope="module", params=COMMANDS)
+def found(request, project, tmp_path_factory):
+    """What another account found while `pedigree run` or a flow of `pedigree up` trained, which then went on."""
     log = tmp_path_factory.mktemp("accounts") / "log"
-    command = [sys.executable, *PEDIGREE, "run", "digits", *(f"--set={each}" for each in LASTING)]
+    command = [sys.executable, *PEDIGREE, *COMMANDS[request.param]]
     with log.open("w") as out:
         process = subprocess.Popen(
             ["unshare", "--net", "--mount", "sh", "-ec", OWN, "sh", *command],
@@ -51,8 +53,12 @@ def found(project, tmp_path_factory):
         )
     try:
         root = Path(f"/proc/{process.pid}/root/tmp/project/build")
-        events = wait_for(lambda: updates(root), process, log)
         inside = ["nsenter", f"--target={process.pid}", "--net", "--mount"]
+        if request.param == "up":
+            there = [*inside, "sh", "-c", 'cd /tmp/project && exec "$@"', "sh", sys.executable, "-m", "prefect"]
+            submit = [*there, "deployment", "run", "digits/local", "--param", f"train={json.dumps(LASTING)}"]
+            wait_for(lambda: subprocess.run(submit, capture_output=True, check=False).returncode == 0, process, log)
+        events = wait_for(lambda: updates(root), process, log)
         stranger = [sys.executable, "-m", "tests.accounts.stranger", str(process.pid)]
         # Without this variable it is not found: whoever enters other folders is at their root.
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -61,7 +67,7 @@ def found(project, tmp_path_factory):
         wait_for(lambda: updates(root) > events, process, log)
         process.send_signal(signal.SIGINT)
         process.wait(60)
-        yield json.loads(done.stdout)
+        yield {"command": request.param, **json.loads(done.stdout)}
     finally:
         processes.end(processes.tree(process.pid))
 
@@ -81,7 +87,7 @@ def wait_for(what, process, log):
     return found
 
 
-RAY = ("command", "gcs_server", "raylet", "ray::")
+RAY = ("driver", "gcs_server", "raylet", "ray::")
 """Names of the processes whose ports are Ray's: the driver, its programs and its workers."""
 
 
@@ -102,6 +108,12 @@ def test_prefect_asks_for_a_password(found):
     (answers,) = (answers for name, answers in found["answers"].items() if name.startswith("prefect"))
     assert "GET /api/admin/settings 401" in answers
     assert "POST /api/flow_runs/filter 403" in answers  # it looks for a token against forged requests first
+
+
+def test_mlflows_pages_ask_for_a_password(found):
+    pages = [answers for name, answers in found["answers"].items() if name.startswith("mlflow")]
+    without = ["GET / 401", "GET /api/admin/settings 401", "POST /api/flow_runs/filter 401"]
+    assert pages == ([without] if found["command"] == "up" else [])
 
 
 def test_no_socket_can_be_connected_to_or_renamed(found):
