@@ -57,7 +57,7 @@ def test_another_seed_gives_other_weights(chain, tmp_path):
 
 def test_the_run_holds_parameters_environment_and_data(chain, run):
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "digits test"
+    assert run.info.run_name == "digits 1 test"
     assert run.data.params["train.optimizer.lr"] == str(chain.values.train.optimizer.lr)
     assert set(run.data.params) == set(params.flat(chain.values.model_dump(by_alias=True)))
     environment = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/environment.json"))
