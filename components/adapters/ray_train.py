@@ -162,6 +162,7 @@ def _end_silently() -> None:
     try:
         with suppress(TimeoutError):
             in_thread(ray.shutdown, "ray-end").result(END_SECONDS)
+        presence.end_noted(_notes())  # workers that lost their raylet would train on for a while
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
