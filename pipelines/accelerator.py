@@ -140,6 +140,8 @@ def free_dead(root: Path) -> bool:
     """Free the slots of processes that were killed, and end what they left; return whether there was one."""
     from prefect.client.orchestration import get_client
 
+    if server.is_temporary():  # the slots are another server's
+        return False
     dead = [each for each in _slots(root) if not presence.lives(root, each.process)]
     if dead:
         presence.end_orphans(root)  # before another training takes what they use

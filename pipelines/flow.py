@@ -54,7 +54,7 @@ def chain(model: Model, run_id: str, start: Start) -> Result:
         train_stage.begin(model)
         with _timed(model.name, "prepare", seconds):
             prepared = steps.prepare(model, folder / "prepared", start.raw)
-            runs.note_prepared(folder, run_id, prepared.manifest.raw)
+            runs.note_prepared(model.root, folder, run_id, prepared.manifest.raw)
         with _timed(model.name, "train", seconds):
             trained = steps.train(model, prepared, folder / "model", run_id, start.label)
         with _timed(model.name, "evaluate", seconds):

@@ -78,12 +78,13 @@ def started_with(root: Path, flow_run: str | None) -> Start | None:
     return next((start for start in found if start), None)
 
 
-def note_prepared(folder: Path, flow_run: str, raw: str) -> None:
+def note_prepared(root: Path, folder: Path, flow_run: str, raw: str) -> None:
     """Record the hash of the raw data that a flow run has prepared in its folder, which it holds."""
-    record = _read(folder)
-    if record and (start := record.starts.get(flow_run)):
-        starts = record.starts | {flow_run: start.model_copy(update={"raw": raw})}
-        _write(folder, record.model_copy(update={"starts": starts}))
+    with beginning(root):  # else a clean-up might write the record that it has read before
+        record = _read(folder)
+        if record and (start := record.starts.get(flow_run)):
+            starts = record.starts | {flow_run: start.model_copy(update={"raw": raw})}
+            _write(folder, record.model_copy(update={"starts": starts}))
 
 
 def _record(model: Model, flow_run: str, earlier: list[str], attempts: int, begins: bool = False) -> Record:
@@ -136,8 +137,9 @@ def folder(model: Model, flow_run: str) -> Iterator[Path]:
         if announced and not announced.attempts:
             files.remove(own)
         yield chosen
-        record = _read(chosen) or record
-        _write(chosen, record.model_copy(update={"done": True}))
+        with beginning(model.root):
+            record = _read(chosen) or record
+            _write(chosen, record.model_copy(update={"done": True}))
 
 
 def remove_results(folder: Path) -> None:

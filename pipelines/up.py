@@ -54,7 +54,7 @@ class _Pages:
 
     def __init__(self, root: Path, address: str, sockets: ExitStack) -> None:
         self.address = address
-        self._root, self._sockets = root, sockets
+        self._root, self._sockets, self._said = root, sockets, ""
         self.other = ui.served_by(root, address)
         self._listening = None if self.other else self._listen()
 
@@ -73,7 +73,9 @@ class _Pages:
         try:
             self._listening, self.other = self._listen(), None
         except PedigreeError as error:
-            log.warning("`pedigree ui` has ended, and its pages cannot be served here: %s", error)
+            if str(error) != self._said:
+                log.warning("`pedigree ui` has ended, and its pages cannot be served here: %s", error)
+                self._said = str(error)
         self.start(children)
 
 

@@ -54,10 +54,9 @@ def _answers(model: PyFuncModel, data: Any, params: dict[str, Any] | None = None
         return []
     for number, row in enumerate(data if isinstance(data, list) else []):
         if not isinstance(row, dict):
-            names = ", ".join(model.metadata.get_input_schema().input_names())
-            raise MlflowException.invalid_parameter_value(
-                f"row {number} names no column: send an object with one or more of {names}"
-            )
+            schema = model.metadata.get_input_schema()  # none of a model without inputs
+            wanted = f"an object with one or more of {', '.join(schema.input_names())}" if schema else "{}"
+            raise MlflowException.invalid_parameter_value(f"row {number} names no column: send {wanted}")
     return model.predict(data, params=params)
 
 

@@ -272,16 +272,8 @@ class SplitWriter:
                 rejected.json beside the folder `out`.
         """
         rejected = sorted(self._rejected, key=lambda rejection: rejection.file)
-        path = self.out.parent / "rejected.json"
-        if len(rejected) <= limit * self.total:
-            path.unlink(missing_ok=True)  # left by an earlier attempt
-            return rejected
-        write_json(path, [rejection.model_dump() for rejection in rejected])
-        raise PedigreeError(
-            f"{self.raw}: {len(rejected):,} of {self.total:,} files cannot be used, "
-            f"more than prepare.max_rejected {limit:g}:\n{_commonest(rejected)}\n"
-            f"repair or remove them (all are listed in {path}), or raise prepare.max_rejected"
-        )
+        expect_few(self.raw, self.out, rejected, self.total, limit)
+        return rejected
 
     def _add(self, part: Part, label: int, file: str, outcome: Sample | str) -> None:
         if isinstance(outcome, Sample):
@@ -319,7 +311,25 @@ def split_writer(
         yield SplitWriter(noun, raw, out, read, total, pool)
 
 
-def _commonest(rejected: list[RejectedFile]) -> str:
+def expect_few(raw: Path, out: Path, rejected: Sequence[RejectedFile], total: int, limit: float) -> None:
+    """Check that at most the share `limit` of `total` files is rejected.
+
+    Raises:
+        PedigreeError: more are; all of them are then listed in rejected.json beside the folder `out`.
+    """
+    path = out.parent / "rejected.json"
+    if len(rejected) <= limit * total:
+        path.unlink(missing_ok=True)  # left by an earlier attempt
+        return
+    write_json(path, [rejection.model_dump() for rejection in rejected])
+    raise PedigreeError(
+        f"{raw}: {len(rejected):,} of {total:,} files cannot be used, "
+        f"more than prepare.max_rejected {limit:g}:\n{_commonest(rejected)}\n"
+        f"repair or remove them (all are listed in {path}), or raise prepare.max_rejected"
+    )
+
+
+def _commonest(rejected: Sequence[RejectedFile]) -> str:
     kinds = list(_by_reason(rejected).values())[:5]
     return "\n".join(f"  {len(kind):,} like {kind[0].file}: {kind[0].reason}" for kind in kinds)
 

@@ -38,10 +38,15 @@ def rows(name: str) -> list[Row]:
     """
     versions = mlflow_versions.of_model(name)
     aliases, steps = mlflow_versions.aliases(name), mlflow_versions.promotions(name)
+    # A training may have become several versions: the metrics of its run are those of the last one.
+    last = {each.run_id: each.version for each in versions}
     return [
         Row(
             version=each.version,
-            score=_score(each.tags.get(mlflow_versions.SCORE, ""), mlflow_runs.metrics_of(each.run_id)),
+            score=_score(
+                each.tags.get(mlflow_versions.SCORE, ""),
+                mlflow_runs.metrics_of(each.run_id) if last[each.run_id] == each.version else {},
+            ),
             aliases=tuple(sorted(alias for alias, version in aliases.items() if version == each.version)),
             created=each.created,
             data=_data(each.tags),

@@ -10,6 +10,7 @@ from components.contracts import Manifest, Prepared
 from components.datasets import ingest, raw_files
 from components.errors import PedigreeError
 from components.models import DATA, Model
+from components.params import FilesPrepareParams
 from components.runtime import files
 from components.trust.lineage import NONE
 
@@ -33,10 +34,11 @@ def prepare(model: Model, raw: Path, out: Path) -> Prepared:
             raise PedigreeError(f"{raw} was changed while it was read: run the same command again")
         pinned = before != NONE and dvc_data.pinned(model.root, model.data) == before
         identity = {"raw": before, "pinned": pinned, "data": model.data}
-        passed_over = {
-            "rejected": sorted([*manifest.rejected, *present.rejected], key=lambda each: each.file),
-            "ignored": sorted([*manifest.ignored, *present.ignored]),
-        }
+        rejected = sorted([*manifest.rejected, *present.rejected], key=lambda each: each.file)
+        passed_over = {"rejected": rejected, "ignored": sorted([*manifest.ignored, *present.ignored])}
+        if isinstance(section := model.params.prepare, FilesPrepareParams):
+            total = len(present.readable) + len(present.rejected)
+            ingest.expect_few(raw, new, rejected, total, section.max_rejected)
         note = {"note": _note(model, manifest)}
         manifest = manifest.model_copy(update=identity | passed_over | note)
         files.write_json(new / MANIFEST, manifest.model_dump())

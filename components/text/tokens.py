@@ -167,12 +167,13 @@ def unknown_id(tokenizer: Tokenizer) -> int | None:
 
 def unknown(tokenizer: Tokenizer, text: str) -> list[str]:
     """Return the distinct words or characters of a text that the vocabulary lacks, in their order."""
-    missing = unknown_id(tokenizer)
-    if missing is None:
+    if unknown_id(tokenizer) is None:
         return []
-    found = tokenizer.encode(text, add_special_tokens=False)
-    parts = (text[first:last] for i, (first, last) in zip(found.ids, found.offsets, strict=True) if i == missing)
-    return [part for part in dict.fromkeys(parts) if part != UNKNOWN]
+    normalizer = tokenizer.normalizer
+    # Not by an encoding's offsets: those of what the normalizer inserts reach into the word before.
+    parts = tokenizer.pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text) if normalizer else text)
+    found = (part.strip(JOINER) for part, _ in parts if tokenizer.token_to_id(part) is None)
+    return list(dict.fromkeys(found))
 
 
 def start_id(tokenizer: Tokenizer) -> int:

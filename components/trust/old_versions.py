@@ -5,6 +5,7 @@ folder per task, and their parameters have old keys.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,23 @@ ADDED: Mapping[tuple[str, ...], Any] = {
 """Parameters that were added since, with the values that train as before."""
 
 
+NETWORKS = {8: "whitened", 18: "resnet18", 34: "resnet34"}
+"""What `train.model.network` is now, by what `train.model.depth` was."""
+
+
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a version's parameters with those that the present code has more."""
+    """Return a version's parameters with those that the present code has more, under their present names."""
     added: dict[str, Any] = {}
     for path, value in ADDED.items():
         section = added
         for key in path[:-1]:
             section = section.setdefault(key, {})
         section[path[-1]] = value
-    return Values(dict(values), {}).over(Values(added, {})).tree
+    tree = deepcopy(Values(dict(values), {}).over(Values(added, {})).tree)
+    network = tree.get("train", {}).get("model", {})
+    if "depth" in network:
+        network["network"] = NETWORKS[network.pop("depth")]
+    return tree
 
 
 def params_file(lineage: Lineage, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -228,10 +228,14 @@ def test_a_flow_that_waits_for_the_accelerator_says_for_whom_and_has_its_slot_on
         assert holder.stdout.readline() == "held\n"
         text = f"the training of digits in the flow run quick-otter (pid {holder.pid} on {platform.node()}) holds"
 
+        said: list[bool] = []
+
         def once_it_waits(what):
             def wait():
-                while text not in caplog.text:
+                end = time.monotonic() + 60
+                while text not in caplog.text and time.monotonic() < end:
                     time.sleep(0.05)
+                said.append(text in caplog.text)
                 what()
 
             caplog.clear()
@@ -245,6 +249,7 @@ def test_a_flow_that_waits_for_the_accelerator_says_for_whom_and_has_its_slot_on
             with accelerator.slot(tmp_path, "the training of words"):
                 assert [each.doing for each in accelerator._slots(tmp_path)] == ["the training of words"]
             assert accelerator._slots(tmp_path) == []
+            assert said == [True, True]
             with get_client(sync_client=True) as client:
                 assert client.read_global_concurrency_limit_by_name(accelerator.LIMIT).active_slots == 0
 

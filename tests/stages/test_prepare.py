@@ -127,6 +127,17 @@ def test_broken_entries_are_rejected_and_the_rest_is_prepared_and_known_by_its_h
     assert "5 files rejected: 4 a link to nothing (such as loop), 1 its name is not UTF-8" in caplog.messages[-1]
 
 
+def test_files_that_cannot_be_pinned_count_among_the_rejected_of_which_there_may_be_few(model):
+    for file in sorted(path for path in model.raw.rglob("*.png") if path.is_file())[::2]:
+        file.unlink()
+        file.symlink_to("nowhere")
+    with pytest.raises(
+        PedigreeError, match=r"files cannot be used, more than prepare\.max_rejected 0\.05:"
+    ) as caught:
+        prepared(model)
+    assert "a link to nothing" in str(caught.value)
+
+
 def test_what_cannot_be_pinned_is_named_where_nothing_else_is_there(model, caplog):
     for file in [path for path in model.raw.rglob("*") if path.is_file()]:
         file.rename(file.with_name(os.fsdecode(b"\xe9") + file.name))

@@ -150,3 +150,11 @@ def test_words_of_a_text_that_is_split_already_are_what_stands_between_spaces():
     ids = tokens.encode(tokenizer, text)
     assert tokens.pieces(tokenizer, ids) == [word for word in text.split(" ") if word]
     assert tokens.decode(tokenizer, ids) == text[1:].replace(" \n ", "\n")
+
+
+def test_what_a_vocabulary_of_words_lacks_is_named_without_the_words_beside_it():
+    tokenizer = of_words("the dogs saw a man, the end\n" * 2)
+    assert tokens.unknown(tokenizer, "the dogs' man\u2603 saw; the men; <unk>") == ["'", "\u2603", ";", "men"]
+    assert tokens.unknown(
+        tokens.train(TokenizerParams(name="char", vocabulary=99, min_count=1), ["abc"]), "abx"
+    ) == ["x"]

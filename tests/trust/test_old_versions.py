@@ -58,9 +58,13 @@ def test_a_version_is_trained_again_from_a_params_yaml_that_its_code_can_read(cu
     assert models.load(tmp_path, "digits").params.model_dump(by_alias=True, mode="json") == current.params
 
 
-def test_a_version_from_before_a_parameter_was_added_is_trained_again_by_the_present_code(chain, current):
+def test_a_version_from_before_a_parameter_was_added_or_renamed_is_trained_again_by_the_present_code(
+    chain, current
+):
     older = json.loads(json.dumps(current.params))
     del older["register"]["gate"]["pinned"], older["prepare"]["resplit"], older["prepare"]["test_share"]
+    del older["train"]["model"]["network"]
+    older["train"]["model"]["depth"] = 18
     again = chain.task.params.model_validate(old_versions.completed(older))
     assert again.model_dump(by_alias=True, mode="json") == current.params
     assert old_versions.completed(current.params) == current.params
