@@ -18,9 +18,9 @@ from rich.tree import Tree
 from components import models
 from components.adapters import mlflow_store, mlflow_versions
 from components.display import printable
-from components.registry import listing
 from components.registry import promote as promotions
 from components.registry import trace as ancestry
+from components.registry import versions as registered
 from components.registry.trace import HERE, REMOTE, Ancestor
 from components.trust import gate, old_versions
 from components.trust.lineage import Change
@@ -39,7 +39,7 @@ def list_versions(root: Path, name: str) -> None:
     table = Table(box=SIMPLE, pad_edge=False)
     for column in ("version", "score", "aliases", "age", "data", "why"):
         table.add_column(column)
-    for row in listing.rows(name):
+    for row in registered.rows(name):
         age = _age(time.time() - row.created)
         table.add_row(str(row.version), row.score, ", ".join(row.aliases), age, row.data, row.why)
     # Wide in a pipe, so that each row stays on one line.

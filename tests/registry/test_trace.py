@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 
 from components.adapters import mlflow_versions
 from components.errors import PedigreeError
-from components.registry import listing, promote, trace
+from components.registry import promote, trace
+from components.registry import versions as registered
 from components.trust import lineage
 from pipelines import versions
 from tests.conftest import register_as
@@ -132,7 +133,7 @@ def test_a_person_promotes_and_takes_back_and_who_when_and_why_are_kept(chain, c
     assert said[1][1].endswith(": it was not")
     back = found(trace.trace("fought/2", chain.root))["rolled back"]
     assert (back[:13], back[-15:]) == ("to version 1,", ": it was not ()")
-    newest, oldest = listing.rows("fought")
+    newest, oldest = registered.rows("fought")
     assert (newest.version, newest.aliases, oldest.aliases) == (2, ("challenger",), ("champion",))
     assert re.fullmatch(r"rolled back by .+: it was not", newest.why)
     assert re.fullmatch(r"rolled back to by .+: it was not", oldest.why)
