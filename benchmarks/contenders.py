@@ -159,10 +159,10 @@ def ours(name: str, folder: Path, seed: int) -> dict[str, float]:
         mlflow_store.connect(Path(scratch))
         prepared = prepare.load(folder / name)
         train.train(model_of(name, seed), prepared, Path(scratch, "model"), listeners=[listen])
-    rows = [metrics for _, metrics in epochs]
+    rows, speed = [metrics for _, metrics in epochs], f"speed/{tasks.load(name).unit}_per_second"
     seconds = [metrics["speed/seconds_of_training"] for metrics in rows]
     samples = sum(
-        metrics["speed/samples_per_second"] * (after - before)
+        metrics[speed] * (after - before)
         for metrics, before, after in zip(rows[1:], seconds, seconds[1:], strict=False)
     )
     return {
