@@ -7,8 +7,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,8 @@ log = logging.getLogger("pedigree.lock")
 
 NOTED = 2.0
 """Seconds within which the holder of a lock has recorded its identity."""
+POLL_SECONDS = 0.2
+"""Seconds between two looks for a free lock among several."""
 
 
 @contextmanager
@@ -53,6 +55,38 @@ def alone_if_free(file: Path, doing: str) -> Iterator[bool]:
         return
     with _held(lock, file, doing):
         yield True
+
+
+@contextmanager
+def some(files: Mapping[str, Path], number: int, turn: Path, doing: str) -> Iterator[Sequence[str]]:
+    """Wait for `number` of several locks and hold them while the block runs, as `alone` does; yield their names.
+
+    Whoever waits holds the lock `turn`: the first to come has the first that are free, however many it wants, and
+    no two can wait for each other.
+
+    Args:
+        files: Lock files by name.
+        number: How many of them to hold, at most all.
+        turn: Another lock file.
+        doing: What the block does, for the message of those who wait.
+    """
+    with ExitStack() as stack:
+        mine: set[str] = set()
+        with alone(turn, doing):
+            said = ""
+            while True:
+                for name, file in files.items():
+                    wanted = len(mine) < number and name not in mine and not held(file)
+                    if wanted and stack.enter_context(alone_if_free(file, doing)):
+                        mine.add(name)
+                if len(mine) == number:
+                    break
+                text = " or ".join(sorted({holder(file) for name, file in files.items() if name not in mine}))
+                if text != said:
+                    log.info("waiting for %s", text)
+                    said = text
+                time.sleep(POLL_SECONDS)
+        yield [name for name in files if name in mine]
 
 
 @contextmanager

@@ -62,3 +62,48 @@ def test_a_lock_is_held_until_it_is_released_or_the_process_ends(tmp_path):
     assert another() == "False"
     locks.release(tmp_path / "lock")
     assert another() == "True"
+
+
+def test_each_of_several_has_locks_of_its_own_and_who_wants_more_than_are_free_waits_for_them_first(
+    tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, "pedigree.lock")
+    files_of = {name: tmp_path / name for name in "abc"}
+    found: dict[str, list[str]] = {}
+    enough = {name: threading.Event() for name in ("one", "both", "late")}
+
+    def hold(name: str, number: int) -> None:
+        with locks.some(files_of, number, tmp_path / "turn", f"the {name}"):
+            assert enough[name].wait(30)
+
+    def note(name: str, number: int) -> None:
+        with locks.some(files_of, number, tmp_path / "turn", f"the {name}") as held:
+            found[name] = list(held)
+            assert enough[name].wait(30)
+
+    def until(condition) -> None:
+        end = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def started(call, *arguments) -> threading.Thread:
+        thread = threading.Thread(target=call, args=arguments)
+        thread.start()
+        return thread
+
+    one = started(hold, "one", 2)
+    until(lambda: locks.held(files_of["b"]))
+    both = started(note, "both", 2)
+    until(lambda: "waiting for the one (pid " in caplog.text)
+    late = started(note, "late", 1)
+    until(lambda: "waiting for the both (pid " in caplog.text)
+    assert found == {}, "c is kept for the one that came first"
+    enough["one"].set()
+    until(lambda: len(found) == 2)
+    assert found == {"both": ["a", "c"], "late": ["b"]}
+    for event in enough.values():
+        event.set()
+    for thread in (one, both, late):
+        thread.join(10)
+    assert not any(locks.held(file) for file in files_of.values())
