@@ -156,8 +156,9 @@ class TrainParams(Section):
         description="bf16 is autocast; auto is bf16 if the device supports it; weights and evaluation stay in fp32"
     )
     compile: bool = Field(
-        description="Compile the network, on a GPU into CUDA graphs: the first updates take a minute longer, and a "
-        "resumed training may not be bitwise reproducible"
+        description="Compile the network, except for recurrent layers: the first updates take a minute longer, and "
+        "a resumed training may not be bitwise reproducible. On a GPU, one worker with accumulate: 1 also records "
+        "CUDA graphs"
     )
     optimizer: OptimizerParams
     schedule: ScheduleParams
@@ -179,10 +180,6 @@ class TrainParams(Section):
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
         micro_batches = max(self.workers, 1) * self.accumulate
-        if self.compile and micro_batches > 1:
-            raise ValueError(
-                "compile: true needs one worker and accumulate: 1: CUDA graphs cannot accumulate gradients"
-            )
         if self.batch_size % micro_batches:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be divided among {max(self.workers, 1)} workers "

@@ -257,12 +257,6 @@ def test_what_yaml_cannot_say_is_rejected_with_a_sentence(tmp_path, text, what):
         params.read(tmp_path / params.FILE)
 
 
-@pytest.mark.parametrize("setting", ["train.accumulate=2", "train.workers=2"])
-def test_to_compile_what_adds_up_gradients_is_rejected(values, setting):
-    said = problems(values, "train.compile=true", setting)
-    assert "models.digits.train = {…}: compile: true needs one worker and accumulate: 1" in said
-
-
 def test_a_batch_norm_of_one_image_is_rejected(values):
     said = problems(values, "train.batch_size=8", "train.accumulate=8")
     assert (

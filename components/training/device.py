@@ -72,11 +72,17 @@ def can_compile() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None and headers.is_file()
 
 
-def compiled(model: nn.Module, device: torch.device) -> nn.Module:
+def compiled(model: nn.Module, device: torch.device, accumulates: bool) -> nn.Module:
     """Return a compiled model that shares the model's weights; code is generated for each shape of batch.
 
     On a GPU the code is recorded as CUDA graphs if the network allows it (pytorch.org, "torch.compiler":
     reduce-overhead). Torch does not compile recurrent layers, and compiles nothing from the ninth shape on.
+
+    Args:
+        model: The network.
+        device: Its device.
+        accumulates: Whether gradients of several passes, or of several workers, are added up. A CUDA graph would
+            overwrite those of the pass before, so the code is then not recorded.
 
     Raises:
         PedigreeError: a compiler or Python's headers are missing, or others can write to torch's cache.
@@ -87,7 +93,7 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
             "Debian), or set train.compile to false"
         )
     _expect_own_cache()
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    mode = "reduce-overhead" if device.type == "cuda" and not accumulates else "default"
     return cast(nn.Module, torch.compile(model, mode=mode, dynamic=False))
 
 

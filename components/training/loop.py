@@ -284,7 +284,8 @@ def _begin(
 
 
 def _network(model: nn.Module, params: TaskParams, worker: Worker) -> nn.Module:
-    network = compiled(model, worker.device) if params.train.compile else model
+    accumulates = worker.world > 1 or params.train.accumulate > 1
+    network = compiled(model, worker.device, accumulates) if params.train.compile else model
     return DistributedDataParallel(network) if worker.world > 1 else network
 
 

@@ -44,9 +44,12 @@ def test_two_workers_and_one_evaluate_to_the_same_digits(chain, tmp_path):
 
 
 @pytest.mark.long
-def test_two_workers_train_one_model_and_tell_of_it(chain, tmp_path):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_workers_train_one_model_and_tell_of_it(compiled, chain, tmp_path):
+    if compiled and not device.can_compile():
+        pytest.skip("this machine cannot compile")
     events = []
-    values = changed(chain, workers=2, epochs=2, accumulate=2)
+    values = changed(chain, workers=2, epochs=2, accumulate=2, compile=compiled)
     trained = train.train(chain.having(values), chain.prepared, tmp_path / "model", listeners=[events.append])
     history = model_files.read_history(trained.folder)
     assert [row["epoch"] for row in history] == [1, 2]

@@ -75,7 +75,7 @@ def test_a_compiled_network_computes_what_it_did_and_learns_on_the_same_weights(
     gradients = [each.grad.clone() for each in model.parameters()]
     model.zero_grad()
     before = counters["stats"]["unique_graphs"]
-    found = device.compiled(model, CPU)(x)
+    found = device.compiled(model, CPU, accumulates=False)(x)
     assert counters["stats"]["unique_graphs"] == before + 1
     found.sum().backward()
     torch.testing.assert_close(found, expected)
@@ -83,10 +83,23 @@ def test_a_compiled_network_computes_what_it_did_and_learns_on_the_same_weights(
         torch.testing.assert_close(each.grad, gradient)
 
 
+@pytest.mark.parametrize(
+    ("of", "accumulates", "mode"),
+    [("cpu", False, "default"), ("cuda", False, "reduce-overhead"), ("cuda", True, "default")],
+)
+def test_a_gpus_code_is_recorded_unless_gradients_add_up(of, accumulates, mode, monkeypatch):
+    modes = []
+    monkeypatch.setattr(device, "can_compile", lambda: True)
+    monkeypatch.setattr(device, "_expect_own_cache", lambda: None)
+    monkeypatch.setattr(torch, "compile", lambda model, mode, dynamic: modes.append(mode))
+    device.compiled(nn.Linear(1, 1), torch.device(of), accumulates)
+    assert modes == [mode]
+
+
 def test_to_compile_without_a_compiler_is_rejected_with_the_remedy(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(PedigreeError, match=r"needs a C\+\+ compiler .*, or set train\.compile to false"):
-        device.compiled(nn.Linear(1, 1), CPU)
+        device.compiled(nn.Linear(1, 1), CPU, accumulates=False)
 
 
 def test_the_peak_is_of_the_order_of_what_a_plain_product_reaches():

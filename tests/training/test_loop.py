@@ -287,10 +287,11 @@ def test_the_first_layer_moves_by_the_share_that_layer_decay_says(tmp_path):
 
 
 @pytest.mark.skipif(not can_compile(), reason="this machine cannot compile")
-def test_a_compiled_training_ends_with_the_same_weights(tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_compiled_training_ends_with_the_same_weights(accumulate, tmp_path):
     plain, _ = fit(tmp_path / "plain")
     before = counters["stats"]["unique_graphs"]
-    compiled, _ = fit(tmp_path / "compiled", compile=True)
+    compiled, _ = fit(tmp_path / "compiled", compile=True, accumulate=accumulate)
     assert counters["stats"]["unique_graphs"] > before
     for name, expected in plain.items():
         torch.testing.assert_close(compiled[name], expected)
