@@ -162,6 +162,10 @@ class Split(Protocol):
     def device(self) -> torch.device:
         """The device on which indices should be."""
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes that `to` moves."""
+
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Tensor, /) -> Batch:
@@ -170,8 +174,8 @@ class Split(Protocol):
     def read_ahead(self, indices: Tensor, /) -> None:
         """Advise the operating system that these samples will be read next."""
 
-    def to(self, device: torch.device, /) -> Split | None:
-        """Return the whole split on a device, or None if it should be copied there batch by batch."""
+    def to(self, device: torch.device, /) -> Split:
+        """Return the whole split on a device."""
 
 
 class Batches(Protocol):

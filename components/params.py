@@ -148,7 +148,12 @@ class TrainParams(Section):
     """Training parameters of every task."""
 
     seed: int = Field(ge=0, lt=2**31, description="Seed of weights, order, augmentation and dropout")
-    workers: int = Field(ge=0, le=4096, description="Ray workers; 0 trains in the main process, for debugging")
+    workers: int = Field(
+        ge=0,
+        le=4096,
+        description="Ray workers, each on a GPU of its own where there are any; 0 trains in the main process, for "
+        "debugging",
+    )
     epochs: int = Field(ge=1, le=100_000, description="Passes over the training split")
     batch_size: int = Field(ge=1, le=1_000_000, description="Samples per update, over all workers")
     accumulate: int = Field(ge=1, le=4096, description="Micro-batches per update on each worker")
@@ -191,7 +196,11 @@ class TrainParams(Section):
 class EvaluateParams(Section):
     """Evaluation parameters of every task."""
 
-    workers: int = Field(ge=0, le=4096, description="Ray workers; 0 evaluates in the main process")
+    workers: int = Field(
+        ge=0,
+        le=4096,
+        description="Ray workers, each on a GPU of its own where there are any; 0 evaluates in the main process",
+    )
     batch_size: int = Field(ge=1, le=1_000_000, description="Samples per batch; does not affect results")
     seed: int = Field(ge=0, lt=2**31, description="Seed of predictions that are sampled")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pedigree.accelerator")
 
 LIMIT = "accelerator"
-"""Prefect's global concurrency limit on trainings; 1 until a user raises it."""
+"""Prefect's global concurrency limit on trainings: the number of GPUs, or 1, until a user changes it."""
 LEASE_SECONDS = 60
 """The server frees a slot that was not renewed for this time, its minimum."""
 POLL_SECONDS = 1.0
@@ -57,8 +57,11 @@ def set_up() -> None:
         try:
             client.read_global_concurrency_limit_by_name(LIMIT)
         except ObjectNotFound:
+            from components.training import device  # importing torch takes seconds, and is needed here only once
+
+            limit = GlobalConcurrencyLimitCreate(name=LIMIT, limit=max(1, len(device.gpus())))
             with suppress(ObjectAlreadyExists):  # created meanwhile by another process
-                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
+                client.create_global_concurrency_limit(limit)
 
 
 @contextmanager

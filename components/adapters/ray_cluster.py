@@ -68,7 +68,7 @@ def ours() -> bool:
 
 
 def connect() -> float:
-    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return its number of GPUs."""
+    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return the number of GPUs that Ray divides."""
     with _CONNECTING:
         if not ray.is_initialized():
             with _our_handlers():
@@ -95,6 +95,7 @@ def _connect() -> None:
     try:
         ray.init(
             address=os.environ.get("RAY_ADDRESS", "local"),
+            num_gpus=0 if ours() else None,  # `jobs.gpus` divides them
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -131,6 +132,20 @@ def _our_handlers() -> Iterator[None]:
                 signal.signal(number, earlier)
             elif signal.getsignal(number) is earlier:
                 api.PyOS_setsig(number, handler)
+
+
+def gpu_each(workers: int, gpus: float) -> bool:
+    """Return whether each worker gets one of the GPUs that Ray divides.
+
+    Raises:
+        PedigreeError: there are some, but not for all workers.
+    """
+    if 0 < gpus < workers:
+        raise PedigreeError(
+            f"{workers} workers need a GPU each, and the Ray cluster has {gpus:g}: use fewer workers, wait until "
+            "all its hosts have joined, or start them with --num-gpus=0 to compute on their CPUs"
+        )
+    return gpus > 0
 
 
 def cpus_each(workers: int) -> int:

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +32,7 @@ from components.contracts import Event, Worker
 from components.errors import PedigreeError
 from components.runtime import files, presence, processes
 from components.runtime.background import in_thread
+from components.training.device import VISIBLE, settle
 from components.training.receiver import Receiver
 
 log = logging.getLogger("pedigree.ray")
@@ -43,7 +44,15 @@ END_SECONDS = 5
 """Seconds in which an interrupted Ray ends by itself: less than `interrupts.interruptible` gives a process."""
 
 
-def run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, retries: int = 0) -> None:
+def run(
+    work: Work,
+    workers: int,
+    folder: Path,
+    receiver: Receiver,
+    name: str,
+    gpus: Sequence[str] = (),
+    retries: int = 0,
+) -> None:
     """Run `work` on every worker and pass on rank 0's events; return when all are done.
 
     Args:
@@ -52,16 +61,18 @@ def run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, r
         folder: Absolute path, visible to all workers, of events and Ray's files.
         receiver: Receives each event, in a thread of this process.
         name: Name of the Ray run. Ray would silently resume a run of the same name in this folder.
+        gpus: A GPU of this machine for each worker, as in `device.gpus`. On a cluster, Ray chooses.
         retries: How often `work` is restarted on all workers after one of them, or Ray itself, dies.
 
     Raises:
-        PedigreeError: a worker raised one, or workers died more often than `retries` allows.
+        PedigreeError: a worker raised one, workers died more often than `retries` allows, or a cluster has fewer
+            GPUs than workers.
     """
     for attempt in range(retries + 1):
         own = folder / f"{attempt}"
         own.mkdir()
         try:
-            _run(work, workers, own, receiver, name, retries)
+            _run(work, workers, own, receiver, name, gpus, retries)
         except Exception as error:
             if not _of_ray(error):
                 raise
@@ -109,11 +120,12 @@ def _of_ray(error: Exception) -> bool:
     return isinstance(error, ray.exceptions.RayError | ConnectionError) or type(error) is Exception
 
 
-def _run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, retries: int) -> None:
+def _run(
+    work: Work, workers: int, folder: Path, receiver: Receiver, name: str, gpus: Sequence[str], retries: int
+) -> None:
     storage = folder / ".ray"
-    gpus = _connect()
+    by_ray = ray_cluster.gpu_each(workers, _connect())
     notes = _notes() if ray_cluster.ours() else None
-    with_gpu = gpus >= workers
     cpus = ray_cluster.cpus_each(workers)
     trainer = ray.train.torch.TorchTrainer(
         _worker,
@@ -122,19 +134,21 @@ def _run(work: Work, workers: int, folder: Path, receiver: Receiver, name: str, 
             "events": str(folder / EVENTS),
             "cwd": str(Path.cwd()),
             "notes": notes and str(notes),
+            "gpus": bool(gpus),
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
-            use_gpu=with_gpu,
-            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if with_gpu else {}),
+            use_gpu=by_ray,
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if by_ray else {}),
         ),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]
             name=name,
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(max_failures=retries),
             callbacks=[NoRetryOfMistakes()],  # type: ignore[list-item]
+            worker_runtime_env={"env_vars": {VISIBLE: ",".join(gpus)}} if gpus else {},
         ),
-        torch_config=ray_cluster.torch_config(storage, with_gpu),
+        torch_config=ray_cluster.torch_config(storage, by_ray or bool(gpus)),
     )
     with _following(folder / EVENTS, receiver):
         try:
@@ -187,8 +201,9 @@ def _worker(config: dict[str, Any]) -> None:
 
     if config["notes"]:
         presence.note(Path(config["notes"]), processes.tree(os.getpid()))
-    device = ray.train.torch.get_device()
+    device = torch.device("cuda", rank) if config["gpus"] else ray.train.torch.get_device()
     assert isinstance(device, torch.device)
+    settle(device)
     work: Work = cloudpickle.loads(config["work"])
     if rank:
         work(Worker(device, rank, world))

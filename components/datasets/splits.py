@@ -50,14 +50,14 @@ class Columns:
         for tensor in self.dense.values():
             arrays.read_ahead(tensor, indices)
 
-    def to(self, device: torch.device, /) -> Columns | None:
-        """Move the split to a GPU if it fills less than half of the free memory; otherwise return None."""
-        if device.type != "cuda":
-            return None
-        free, _ = torch.cuda.mem_get_info(device)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
         tensors = [*self.dense.values(), *(rows.values for rows in self.ragged.values())]
-        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) >= free / 2:
-            return None
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def to(self, device: torch.device, /) -> Columns:
+        """Return the split with its columns on a device."""
         return replace(
             self,
             dense={name: tensor.to(device) for name, tensor in self.dense.items()},

@@ -5,7 +5,7 @@ from pathlib import Path
 from components.contracts import Prepared, Sources, Worker
 from components.errors import PedigreeError
 from components.models import Model
-from components.training import loop
+from components.training import device, loop
 from components.trust.imports import Imported
 
 
@@ -21,11 +21,14 @@ def fit(code: Imported, model: Model, prepared: Prepared, folder: Path, sources:
         worker: This worker.
 
     Raises:
-        PedigreeError: the code has changed or differs on this host, or the loop fails.
+        PedigreeError: the code has changed or differs on this host, a GPU's memory is too small, or the loop fails.
     """
     if code.edited:
         raise PedigreeError(
             f"the code of the training of {model.name} was edited since it started, or differs on this host: "
             "run the same command again to train with the present code"
         )
-    loop.fit(model.task, model.params, prepared, folder, worker, sources)
+    train = model.params.train
+    remedy = f"lower train.batch_size (now {train.batch_size}) or raise train.accumulate (now {train.accumulate})"
+    with device.explaining_memory(remedy):
+        loop.fit(model.task, model.params, prepared, folder, worker, sources)

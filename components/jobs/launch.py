@@ -1,7 +1,9 @@
 """Runs the heavy work of a stage in this process or on Ray workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
 
 from components.contracts import Event, Worker
 from components.runtime.background import in_thread
@@ -15,6 +17,7 @@ def run(
     folder: Path,
     on_event: Callable[[Event], None],
     name: str,
+    gpus: Sequence[str],
     retries: int = 0,
 ) -> None:
     """Run `work` on every worker and pass on rank 0's events; return when all are done.
@@ -25,6 +28,7 @@ def run(
         folder: Absolute path, visible to all workers, of events and Ray's files.
         on_event: Receives each event, with workers in a thread of this process.
         name: Name of the Ray run. Ray would silently resume a run of the same name in this folder.
+        gpus: A GPU of this machine for each worker, as in `device.gpus`; empty if there is none, or on a cluster.
         retries: How often `work` is restarted on all workers after one of them, or Ray itself, dies.
 
     Raises:
@@ -34,12 +38,20 @@ def run(
     receiver = Receiver(on_event)
     if workers == 0:
         with receiver.raising():
-            work(Worker(device.default(), emit=receiver.receive, problem=receiver.problem))
+            _run_here(work, receiver, device.first_of(gpus))
     else:
         from components.adapters import ray_train  # importing Ray takes a second
 
         with receiver.raising():
-            ray_train.run(work, workers, folder, receiver, name, retries)
+            ray_train.run(work, workers, folder, receiver, name, gpus, retries)
+
+
+def _run_here(work: Callable[[Worker], None], receiver: Receiver, own: torch.device) -> None:
+    device.settle(own)
+    try:
+        work(Worker(own, emit=receiver.receive, problem=receiver.problem))
+    finally:
+        device.release(own)  # this process may live for hours
 
 
 def begin(workers: int) -> None:

@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_thread(call: Callable[[], T], name: str) -> Future[T]:
-    """Start a call in a daemon thread; return a future of its result."""
+def in_thread(call: Callable[[], T], name: str, daemon: bool = True) -> Future[T]:
+    """Start a call in a thread, for which the end of the process waits unless it is a daemon; return its result."""
     outcome: Future[T] = Future()
 
     def work() -> None:
@@ -19,5 +19,5 @@ def in_thread(call: Callable[[], T], name: str) -> Future[T]:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=daemon).start()
     return outcome

@@ -16,7 +16,8 @@ from components import figures, scores
 from components.adapters import mlflow_pages, mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Outcomes, Prepared, Trained
 from components.errors import PedigreeError
-from components.jobs import launch
+from components.jobs import gpus, launch
+from components.jobs.predict import predict
 from components.models import Model
 from components.runtime import files
 from components.runtime.background import in_thread
@@ -66,8 +67,9 @@ def _predictions(model: Model, prepared: Prepared, trained: Trained, scratch: Pa
     """Return the network's predictions on the test split, computed by `evaluate.workers` workers."""
     folder = scratch / "predictions"
     folder.mkdir()
-    predict = partial(inference.predict_to_folder, model.task, model.params, trained.folder, prepared, folder)
-    launch.run(predict, model.params.evaluate.workers, scratch, lambda event: None, trained.run_id)
+    work = partial(predict, model, prepared, trained.folder, folder)
+    with gpus.of_evaluation(model) as held:
+        launch.run(work, model.params.evaluate.workers, scratch, lambda event: None, trained.run_id, held)
     return inference.Predictions(folder)
 
 

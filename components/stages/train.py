@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from components.adapters import git, mlflow_pages, mlflow_runs, mlflow_store
 from components.contracts import Event, Prepared, Trained
 from components.display import brief
 from components.errors import PedigreeError
-from components.jobs import job, launch, provenance, sources
+from components.jobs import gpus, job, launch, provenance, sources
 from components.jobs.fit import fit
 from components.models import Model
 from components.params import INIT, RANDOM
@@ -25,8 +25,6 @@ log = logging.getLogger("pedigree.train")
 
 Listener = Callable[[Event], None]
 
-ACCELERATOR = Path("build", ".accelerator.lock")
-"""Below the project's folder. One training at a time holds the accelerator."""
 AHEAD = Path("build", ".ahead.lock")
 """Below the project's folder. Held by the one process that starts Ray ahead of its training."""
 FEW_UPDATES = 25
@@ -38,7 +36,7 @@ def begin(model: Model) -> None:
 
     Of several flows that start at once only one does so: the others have to wait, and need no Ray yet.
     """
-    if not locks.held(model.root / ACCELERATOR) and locks.hold_if_free(model.root / AHEAD):
+    if not gpus.busy(model) and locks.hold_if_free(model.root / AHEAD):
         launch.begin(model.params.train.workers)
 
 
@@ -74,7 +72,7 @@ def train(
     identified = sources.identify(params, root)
     _check_start(model, prepared, identified, out)
     before = _stamp(out)
-    with _accelerator(root, model.name, params.train.workers), ExitStack() as stack:
+    with gpus.of_training(model) as held, ExitStack() as stack:
         locks.release(root / AHEAD)
         code = imports.of_training(task)  # after waiting, so that edits made meanwhile count
         started = provenance.record(root, prepared.manifest, code)
@@ -118,7 +116,7 @@ def train(
             presence.end_orphans(root)
             with files.scratch(training.folder / "ray") as scratch, _resumable(model.name):
                 notify({"kind": "starting"})
-                launch.run(work, params.train.workers, scratch, notify, run_id, params.train.retries)
+                launch.run(work, params.train.workers, scratch, notify, run_id, held, params.train.retries)
         files.copy(training.folder / model_files.WEIGHTS, new / model_files.WEIGHTS)
         for key, path in sources.for_answers(local).items():
             files.link_folder(path.parent, new / sources.FOLDER / key)
@@ -168,11 +166,6 @@ def _warn_of_few(model: Model, event: Event) -> None:
             f"{train.epochs}), lower train.batch_size (now {train.batch_size}), or name weights to start from in "
             "train.init.from"
         )
-
-
-def _accelerator(root: Path, name: str, workers: int) -> AbstractContextManager[None]:
-    """Hold this machine's accelerator; on a cluster Ray allocates accelerators."""
-    return locks.alone(root / ACCELERATOR, f"the training of {name}") if launch.here(workers) else nullcontext()
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:

@@ -1,13 +1,15 @@
-"""The device of a worker: precision, compilation, transfers, and measurements of FLOPs and peak speed."""
+"""The device of a worker: repeatable computation, precision, compilation, memory, and measurements of speed."""
 
+import ctypes
 import math
 import os
+import re
 import shutil
 import stat
 import sysconfig
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +22,45 @@ from torch.utils.flop_counter import FlopCounterMode
 from components.contracts import Batch
 from components.errors import PedigreeError
 
+CPU = torch.device("cpu")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that limits a process to some GPUs, named by index or by UUID."""
 
-def default() -> torch.device:
-    """Return the device of this process: torch's current GPU, or the CPU if there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+def gpus() -> tuple[str, ...]:
+    """Return this process's GPUs, as `VISIBLE` names them; counting them takes none of their memory."""
+    if not torch.cuda.is_available():
+        return ()
+    count, named = torch.cuda.device_count(), os.environ.get(VISIBLE)
+    names = map(str, range(count)) if named is None else map(str.strip, named.split(","))
+    return tuple(names)[:count]
+
+
+def first_of(names: Sequence[str]) -> torch.device:
+    """Return the device of the first of these names of `gpus`, or the CPU if there are none."""
+    return torch.device("cuda", gpus().index(names[0])) if names else CPU
+
+
+def settle(device: torch.device) -> None:
+    """Make a GPU the current one of this thread, and its results the same each time as far as torch can.
+
+    Operations that have no deterministic implementation warn and run (docs/architecture.md, "Training"). This must
+    precede the first computation on the GPU, when cuBLAS reads the size of its workspace: with a fixed one, its
+    results do not depend on what runs beside it (docs.nvidia.com/cuda/cublas, "Results reproducibility").
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.cuda.set_device(device)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # It helps to find uses of uninitialized memory, and takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def release(device: torch.device) -> None:
+    """Give a GPU's memory that no tensor uses to other processes, as far as torch can: its context stays."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def precision_on(device: torch.device, asked: str) -> str:
@@ -51,8 +88,20 @@ def precision_on(device: torch.device, asked: str) -> str:
 def described(device: torch.device, precision: str) -> str:
     """Return a description of everything about the device that can affect the bits of a result."""
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {precision}"
+        versions = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, driver {_driver()}"
+        return f"{torch.cuda.get_device_name(device)} ({versions}), {precision}"
     return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads), {precision}"
+
+
+@cache
+def _driver() -> str:
+    """Return the version of NVIDIA's driver, which torch does not tell, or "unknown" without its library."""
+    text = ctypes.create_string_buffer(80)  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE of nvml.h
+    with suppress(OSError):
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        nvml.nvmlInit_v2()
+        nvml.nvmlSystemGetDriverVersion(text, len(text))
+    return text.value.decode() or "unknown"
 
 
 def allow_tf32(device: torch.device, allowed: bool) -> None:
@@ -124,11 +173,45 @@ def _expect_own_cache() -> None:
             folder.chmod(0o700)
 
 
+@contextmanager
+def explaining_memory(remedy: str) -> Iterator[None]:
+    """Explain that a GPU's memory was too small for the block.
+
+    Args:
+        remedy: What to do, such as: lower train.batch_size (now 64).
+
+    Raises:
+        PedigreeError: it was, with the figures that torch gives.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PedigreeError(f"{_shortage(str(error))}: {remedy}") from error
+
+
+_ASKED = re.compile(r"allocate (\S+ \w+)\.(?s:.*?)total capacity of (\S+ \w+) of which (\S+ \w+) is free")
+"""Figures in torch's message (c10/cuda/CUDACachingAllocator.cpp)."""
+
+
+def _shortage(text: str) -> str:
+    """Return what torch says of a lack of memory as the beginning of a sentence."""
+    if found := _ASKED.search(text):
+        asked, total, free = found.groups()
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "the GPU"
+        return f"{name} has too little memory: {asked} were asked for, and of {total} there are {free} free"
+    return f"the GPU has too little memory ({text.splitlines()[0] if text else 'torch gives no figures'})"
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch on the device, with images in the memory format in which convolutions are fastest."""
-    if device.type == "cuda":  # only copies from pinned memory are asynchronous
-        batch = {name: tensor if tensor.is_cuda else tensor.pin_memory() for name, tensor in batch.items()}
+    if device.type == "cuda":
+        batch = pinned(batch)
     return {name: _channels_last(tensor.to(device, non_blocking=True)) for name, tensor in batch.items()}
+
+
+def pinned(batch: Batch) -> Batch:
+    """Return the batch in pinned memory, as other copies to a GPU are not asynchronous; or as it is on a GPU."""
+    return {name: tensor if tensor.is_cuda else tensor.pin_memory() for name, tensor in batch.items()}
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:

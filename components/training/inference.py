@@ -20,6 +20,7 @@ from components.params import TaskParams
 from components.training import model_files
 from components.training.device import allow_tf32, to_device
 from components.training.sums import Sums, metrics_of
+from components.training.transfer import ahead
 
 TOGETHER = 64
 """Batches per worker whose sums are held in memory and exchanged at once."""
@@ -66,7 +67,7 @@ def predict(
     model.eval()
     allow_tf32(device, False)
     rank, world = _rank_and_world()
-    batches = (task.eval_batches or in_order)(split, params.evaluate.batch_size)
+    batches = ahead((task.eval_batches or in_order)(split, params.evaluate.batch_size), split, device, world)
     for index in range(rank, len(batches), world):
         torch.manual_seed(params.evaluate.seed * 1_000_003 + index)
         predicted = task.predict(model, to_device(batches[index], device), params)
@@ -95,7 +96,7 @@ def evaluate(
     model.eval()
     allow_tf32(device, False)
     rank, world = _rank_and_world()
-    batches = (task.eval_batches or in_order)(split, batch_size)
+    batches = ahead((task.eval_batches or in_order)(split, batch_size), split, device, world)
 
     def sums_of(index: int) -> Sums:
         torch.manual_seed(params.train.seed * 1_000_003 + index)

@@ -32,6 +32,7 @@ from components.training.inference import evaluate, placed
 from components.training.meter import Progress, Speed
 from components.training.optimization import LAYER_FACTOR, build_average, build_optimizers, learning_rate
 from components.training.sums import Sums, at_least_one, metrics_of
+from components.training.transfer import ahead, resident
 from components.weights import start_from
 
 
@@ -115,7 +116,7 @@ def fit(
     train, val = (task.load_split(prepared.folder, name) for name in ("train", "val"))
     if params.train.validation.samples:
         val = subset(task, val, params.train.validation.samples)
-    train, val = train.to(worker.device) or train, val.to(worker.device) or val
+    train, val = resident([train, val], worker.device)
     run = _begin(task, params, prepared, train, folder, worker, sources)
     allow_tf32(worker.device, run.precision == "bf16")  # so that the measured peak is that of the training
     speed = Speed.measure(task, params, run.model, train, worker)
@@ -151,7 +152,7 @@ def _epoch(run: _Run, train: Split, val: Split, speed: Speed) -> None:
     """Train for the rest of an epoch, validating every `validation.every` updates or at its end."""
     _freeze(run)
     shard = Shard(run.epoch, run.worker.rank, run.worker.world)
-    batches = (run.task.train_batches or shuffled)(train, run.params, shard)
+    batches = ahead((run.task.train_batches or shuffled)(train, run.params, shard), train, run.worker.device)
     every = run.train.validation.every
     while not run.over:
         _train(run, batches, _next_stop(run, len(batches)))

@@ -18,7 +18,7 @@ from components.adapters import ray_cluster, ray_train
 from components.contracts import Worker
 from components.errors import PedigreeError
 from components.stages import evaluate, train
-from components.training import model_files
+from components.training import device, model_files
 from components.training.receiver import Receiver
 from tests.conftest import ROOT
 from tests.stages.test_chain import changed
@@ -247,6 +247,52 @@ def test_more_workers_than_this_machine_has_cpus_is_a_sentence_and_no_endless_wa
         ray_train.run(die, 1000, tmp_path, Receiver(print), "many")
 
 
+@pytest.mark.parametrize(("gpus", "workers", "each"), [(0, 8, False), (1, 1, True), (2, 1, True), (8, 8, True)])
+def test_a_worker_on_a_cluster_has_a_gpu_if_there_is_any(gpus, workers, each):
+    assert ray_cluster.gpu_each(workers, gpus) is each
+
+
+def test_more_workers_than_a_cluster_has_gpus_are_an_error_with_both_numbers(tmp_path, monkeypatch):
+    for name, answer in (("connect", 8.0), ("ours", False), ("cpus_each", 1)):
+        monkeypatch.setattr(ray_cluster, name, lambda *_, answer=answer: answer)
+    with pytest.raises(PedigreeError, match=r"^16 workers need a GPU each, and the Ray cluster has 8: use fewer"):
+        ray_train.run(print, 16, tmp_path, Receiver(print), "many")
+
+
+class StartedError(Exception):
+    """Raised where workers would start."""
+
+
+@pytest.mark.parametrize(
+    ("of_ray", "names", "expected"),
+    [
+        (0.0, ["2", "3"], ({"CPU": 1}, {"CUDA_VISIBLE_DEVICES": "2,3"}, "nccl", True)),
+        (8.0, [], ({"CPU": 1, "GPU": 1}, None, "nccl", False)),
+        (0.0, [], ({"CPU": 1}, None, "gloo", False)),
+    ],
+    ids=["of this machine", "of a cluster", "none"],
+)
+def test_workers_see_the_gpus_that_were_chosen_for_them_or_those_that_ray_gives_them(
+    of_ray, names, expected, tmp_path, monkeypatch
+):
+    started = []
+
+    def fit(self):
+        env = self.run_config.worker_runtime_env.get("env_vars")
+        resources = self.scaling_config.resources_per_worker
+        started.append((resources, env, self.backend_config.backend, self.train_loop_config["gpus"]))
+        raise StartedError
+
+    monkeypatch.setattr(ray.train.torch.TorchTrainer, "fit", fit)
+    for name, answer in (("connect", of_ray), ("ours", not of_ray), ("cpus_each", 1)):
+        monkeypatch.setattr(ray_cluster, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(ray_train, "_notes", lambda: tmp_path)
+    monkeypatch.setattr(ray_cluster, "started", list)
+    with pytest.raises(StartedError):
+        ray_train.run(print, 2, tmp_path, Receiver(print), "chosen", names)
+    assert started == [expected]
+
+
 @pytest.mark.parametrize(
     ("hosts", "workers", "cpus"),
     [
@@ -266,7 +312,9 @@ def test_a_worker_gets_as_many_cpus_as_leave_room_for_all_on_their_hosts(hosts, 
 GLIBC = platform.libc_ver()[0] == "glibc"
 
 
-def tell_a_lot(folder: Path, worker: Worker) -> None:
+def tell_a_lot(folder: Path, attempts: Path, worker: Worker) -> None:
+    with attempts.open("a") as file:
+        file.write("again\n")
     for number in range(1000):
         worker.emit({"kind": "progress", "number": number})
     folder.rename(folder.with_name("away"))
@@ -278,7 +326,8 @@ def tell_a_lot(folder: Path, worker: Worker) -> None:
         torch.set_num_threads(1)  # the pages that this thread fetches are counted
         worker.emit({"kind": "memory", "fetched": [pages_fetched_for_megabytes(size) for size in (200, 80, 80)]})
     worker.emit({"kind": "niceness", "value": os.getpriority(os.PRIO_PROCESS, 0)})
-    raise PedigreeError(f"worker {worker.rank} says what to do")
+    with device.explaining_memory(f"worker {worker.rank} says what to do"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than 1EB memory.")
 
 
 def pages_fetched_for_megabytes(size: int) -> int:
@@ -290,12 +339,13 @@ def pages_fetched_for_megabytes(size: int) -> int:
 
 @pytest.fixture(scope="module")
 def many_events(tmp_path_factory):
-    """What came of the events, in their order, and what was said at the end."""
+    """What came of the events, in their order, what was said at the end, and how often the worker was started."""
     events, folder = [], tmp_path_factory.mktemp("events") / "run"
+    attempts = folder.with_name("attempts")
     folder.mkdir()
     with pytest.raises(PedigreeError) as said:
-        ray_train.run(partial(tell_a_lot, folder), 1, folder, Receiver(events.append), "many")
-    return events, str(said.value)
+        ray_train.run(partial(tell_a_lot, folder, attempts), 1, folder, Receiver(events.append), "many", retries=2)
+    return events, str(said.value), attempts.read_text().split()
 
 
 def test_no_event_is_lost_or_out_of_order_though_their_folder_is_away_for_a_while(many_events):
@@ -322,8 +372,10 @@ def test_a_person_can_give_workers_another_niceness():
     assert done.stdout == b"7\n"
 
 
-def test_what_a_worker_says_to_people_reaches_them(many_events):
-    assert many_events[1] == "worker 0 says what to do"
+def test_what_a_worker_says_to_people_of_a_lack_of_memory_reaches_them_and_is_not_tried_again(many_events):
+    said = "the GPU has too little memory (CUDA out of memory. Tried to allocate more than 1EB memory.)"
+    assert many_events[1] == f"{said}: worker 0 says what to do"
+    assert many_events[2] == ["again"]
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from components import params
 from components.adapters import mlflow_versions
 from components.contracts import Trained
 from components.errors import PedigreeError
-from components.jobs import launch, provenance
+from components.jobs import gpus, launch, provenance
 from components.jobs.job import UNFINISHED
 from components.runtime import files, locks
 from components.stages import register, train
@@ -341,7 +341,7 @@ def test_a_training_whose_raylet_is_killed_comes_to_the_same_end(long):
 def test_a_training_that_will_have_to_wait_starts_no_ray_meanwhile(chain, tmp_path, monkeypatch):
     started: list[int] = []
     monkeypatch.setattr(launch, "begin", started.append)
-    with locks.alone(tmp_path / train.ACCELERATOR, "another training"):
+    with locks.alone(tmp_path / gpus.ACCELERATOR, "another training"):
         train.begin(replace(chain.model, root=tmp_path))
     assert not started
     train.begin(replace(chain.model, root=tmp_path))

@@ -30,8 +30,8 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from components.adapters import dvc_data
+from components.jobs import gpus
 from components.runtime import addresses, locks, login
-from components.stages import train
 from pipelines import cli
 from tests import running
 from tests.conftest import MODELS, commit, listening, run_in
@@ -281,7 +281,7 @@ def test_a_retried_flow_run_keeps_its_parameters_and_data_although_params_yaml_l
     values, points = workspace / "params.yaml", workspace / "data/points/points.csv"
     before = values.read_text(), points.read_text()
     try:
-        with locks.alone(workspace / train.ACCELERATOR, "a training of the test"):
+        with locks.alone(workspace / gpus.ACCELERATOR, "a training of the test"):
             flow_run = its.submit("line", {"train": {"epochs": 3}})
             its.wait_for(flow_run, lambda: "waiting for a training of the test" in its.messages(flow_run))
             values.write_text(before[0].replace(SECTION, ""))

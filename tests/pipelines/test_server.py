@@ -12,17 +12,21 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from prefect.client import orchestration
 from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_PROFILES_PATH, temporary_settings
 from prefect.settings.profiles import load_current_profile, update_current_profile
 
 from components.errors import PedigreeError
 from components.runtime import addresses, login
 from components.runtime.processes import environment
+from components.training import device
 from pipelines import accelerator, prefect_profile, server
 from pipelines.children import Children
 from tests.conftest import ROOT
@@ -252,6 +256,21 @@ def test_a_flow_that_waits_for_the_accelerator_says_for_whom_and_has_its_slot_on
             assert said == [True, True]
             with get_client(sync_client=True) as client:
                 assert client.read_global_concurrency_limit_by_name(accelerator.LIMIT).active_slots == 0
+
+
+@pytest.mark.parametrize(("gpus", "limit"), [((), 1), (("0", "1", "2"), 3)])
+def test_as_many_trainings_run_at_a_time_as_there_are_gpus_or_else_one(gpus, limit, monkeypatch):
+    def unknown(name):
+        raise ObjectNotFound(LookupError(name))
+
+    created = []
+    client = SimpleNamespace(
+        read_global_concurrency_limit_by_name=unknown, create_global_concurrency_limit=created.append
+    )
+    monkeypatch.setattr(orchestration, "get_client", lambda sync_client: nullcontext(client))
+    monkeypatch.setattr(device, "gpus", lambda: gpus)
+    accelerator.set_up()
+    assert [(each.name, each.limit) for each in created] == [(accelerator.LIMIT, limit)]
 
 
 def test_a_database_of_a_newer_prefect_is_one_sentence_and_one_of_this_prefect_none(backend, home, tmp_path):

@@ -1,5 +1,8 @@
 """What a sample costs and what the device can give."""
 
+import os
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -9,6 +12,7 @@ from torch._dynamo.utils import counters
 
 from components.errors import PedigreeError
 from components.training import device
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -112,6 +116,53 @@ def test_images_become_channels_last_and_labels_stay():
     batch = device.to_device({"image": torch.zeros(2, 3, 8, 8), "label": torch.zeros(2)}, CPU)
     assert batch["image"].is_contiguous(memory_format=torch.channels_last)
     assert batch["label"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "names"),
+    [(None, 2, ("0", "1")), ("3, GPU-5", 2, ("3", "GPU-5")), ("0,9,1", 1, ("0",)), ("", 0, ()), (None, 0, ())],
+)
+def test_gpus_are_called_as_the_environment_calls_them_up_to_the_first_that_is_not_there(
+    visible, count, names, monkeypatch
+):
+    monkeypatch.delenv(device.VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(device.VISIBLE, visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    assert device.gpus() == names
+    assert [str(device.first_of([name])) for name in names] == [f"cuda:{index}" for index in range(count)]
+    assert device.first_of([]) == CPU
+
+
+def test_a_gpu_is_described_with_all_versions_that_may_change_the_last_digits(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92400)
+    monkeypatch.setattr(device, "_driver", lambda: "580.95.05")
+    found = device.described(torch.device("cuda", 1), "bf16")
+    assert found == "NVIDIA A100 (CUDA 13.0, cuDNN 92400, driver 580.95.05), bf16"
+
+
+SETTLED = """
+import os, torch
+from components.training import device
+torch.cuda.set_device = print
+device.settle(torch.device("cpu"))
+assert not torch.are_deterministic_algorithms_enabled() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+device.settle(torch.device("cuda", 1))
+assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+assert torch.are_deterministic_algorithms_enabled() and torch.is_deterministic_algorithms_warn_only_enabled()
+assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+"""
+
+
+def test_a_gpu_computes_the_same_each_time_and_a_cpu_is_left_as_it_is():
+    env = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "cuda:1\n"), done.stderr
 
 
 def test_auto_is_bf16_where_the_processor_has_it_and_else_bf16_is_rejected(monkeypatch):

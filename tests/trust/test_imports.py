@@ -121,7 +121,7 @@ def test_a_training_runs_code_of_its_source_alone(chain_of, tmp_path, name):
 
     chain = chain_of(name)
     task = replace(chain.task, **dict.fromkeys(imports.NOT_TRAINING, fail))
-    values, worker = changed(chain, epochs=1), Worker(device.default())
+    values, worker = changed(chain, epochs=1), Worker(device.CPU)
     ran = modules_that_run(lambda: loop.fit(task, values, chain.prepared, tmp_path, worker))
     assert f"components.tasks.{chain.task.name}.train" in ran
     assert ran <= {*imports.of_training(chain.task).modules}

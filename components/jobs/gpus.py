@@ -1,0 +1,74 @@
+"""Which GPUs of this machine a training or an evaluation computes on.
+
+Each process of a checkout has a Ray of its own, which would count all of them: locks divide them. Without a GPU,
+one training runs at a time. On a cluster (RAY_ADDRESS), Ray divides them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.errors import PedigreeError
+from components.jobs import launch
+from components.models import Model
+from components.runtime import locks
+from components.training import device
+
+ACCELERATOR = Path("build", ".accelerator.lock")
+"""Below the project's folder. A training on the CPU holds it; with GPUs, whoever waits for some of them does."""
+
+
+@contextmanager
+def of_training(model: Model) -> Iterator[Sequence[str]]:
+    """Wait for what a model's training computes on, a GPU for each worker or else the CPU, and hold it.
+
+    Yields:
+        The names of the GPUs, as in `device.gpus`; none on the CPU, or if Ray divides them.
+
+    Raises:
+        PedigreeError: there are fewer GPUs than workers, but there is one.
+    """
+    workers, doing = model.params.train.workers, f"the training of {model.name}"
+    if launch.here(workers) and not device.gpus():
+        with locks.alone(model.root / ACCELERATOR, doing):
+            yield ()
+    else:
+        with _held(model.root, workers, doing) as names:
+            yield names
+
+
+@contextmanager
+def of_evaluation(model: Model) -> Iterator[Sequence[str]]:
+    """Do the same for an evaluation, of which any number run on the CPU at a time."""
+    with _held(model.root, model.params.evaluate.workers, f"the evaluation of {model.name}") as names:
+        yield names
+
+
+def busy(model: Model) -> bool:
+    """Return whether a model's training would have to wait for what it computes on."""
+    workers = model.params.train.workers
+    present = _present(model.root, workers)
+    free = [name for name, lock in present.items() if not locks.held(lock)]
+    return locks.held(model.root / ACCELERATOR) or (bool(present) and len(free) < max(workers, 1))
+
+
+@contextmanager
+def _held(root: Path, workers: int, doing: str) -> Iterator[Sequence[str]]:
+    present, needed = _present(root, workers), max(workers, 1)
+    if not present:
+        yield ()
+        return
+    if needed > len(present):
+        raise PedigreeError(
+            f"{needed} workers need a GPU each, and this process has {len(present)}: use fewer workers, or set "
+            f"{device.VISIBLE} to an empty text to compute on the CPU"
+        )
+    with locks.some(present, needed, root / ACCELERATOR, doing) as names:
+        yield names
+
+
+def _present(root: Path, workers: int) -> Mapping[str, Path]:
+    """Return the GPUs that this process divides with others, each with its lock."""
+    names = device.gpus() if launch.here(workers) else ()
+    # MIG-GPU-<UUID>/1/0 is the name of a part of a GPU.
+    return {name: root / "build" / f".gpu-{name.replace('/', '-')}.lock" for name in names}
