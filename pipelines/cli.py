@@ -199,7 +199,7 @@ def reproduce(
         bool, typer.Option("--here", help="Use the code of this checkout instead of the version's own.")
     ] = False,
 ) -> None:
-    """Train a version again from its commit, data and parameters; exits with 1 if the weights differ."""
+    """Train a version again from its commit, data and parameters; exits with 1 if the result differs."""
     from pipelines import versions as command
 
     if not command.reproduce(Path.cwd(), version, here):

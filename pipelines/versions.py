@@ -105,19 +105,19 @@ def _tree(ancestor: Ancestor, above: Tree | None = None) -> Tree:
 
 
 def reproduce(root: Path, version: str, here: bool) -> bool:
-    """Train a version again; print and return whether its weights are identical."""
+    """Train a version again; print how close it comes, and return whether that is as close as can be expected."""
     from components.registry import reproduce as again
 
     mlflow_store.connect(root)
     result = again.reproduce(version, root, here)
     name = f"{result.version.name} version {result.version.version}"
-    word = ("identical", "bold green") if result.identical else ("differs", "bold red")
-    weights = "bitwise identical" if result.identical else "different"
-    again_with = printable(f": {name} trained again with {result.code}; the weights are {weights}")
-    _console.print(Text.assemble(word, again_with))
+    word, weights = _VERDICTS[result.verdict]
+    colour = "bold red" if result.verdict == "different" else "bold green"
+    again_with = printable(f": {name} trained again with {result.code}; the weights {weights}")
+    _console.print(Text.assemble((word, colour), again_with))
     _table(["changed", "then", "now"], result.changes)
     _console.print("{}: {}, now {}".format(*result.score))
-    if not result.identical and not result.changes:
+    if result.verdict == "different" and not result.changes:
         _console.print(
             "Nothing recorded in the lineage differs: a file named in params may have changed, or training is not "
             "deterministic here."
@@ -128,7 +128,15 @@ def reproduce(root: Path, version: str, here: bool) -> bool:
             f"`pedigree reproduce {version} --here` trains with it."
         )
     _console.print(f"The second training is in {result.folder.relative_to(root)}")
-    return result.identical
+    return result.verdict != "different"
+
+
+_VERDICTS = {
+    "identical": ("identical", "are bitwise identical"),
+    "close": ("close", "differ, as they may on a GPU or other hardware, and the score is the same to 1 in 1,000"),
+    "different": ("differs", "are different"),
+}
+"""For each verdict, the word that begins the line, and what is said of the weights."""
 
 
 def _table(head: Sequence[str], changes: Sequence[Change]) -> None:

@@ -1,6 +1,7 @@
 """Trains a registered version again from its commit, data and parameters, and compares the weights."""
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components import models
 from components.adapters import git, mlflow_store, mlflow_versions
@@ -26,6 +27,9 @@ from components.trust import lineage, old_versions
 from components.trust.lineage import NONE, Change, Lineage
 
 STAGES = ("prepare", "train", "evaluate")
+Verdict = Literal["identical", "close", "different"]
+CLOSE = 1e-3
+"""Largest relative difference of two scores that are close."""
 
 log = logging.getLogger("pedigree.reproduce")
 
@@ -35,8 +39,8 @@ class Reproduction:
     """A second training of a version."""
 
     version: Version
-    identical: bool
-    """Whether the weights are bitwise identical."""
+    verdict: Verdict
+    """Whether the weights are bitwise identical, or else as close as the hardware lets one expect."""
     changes: Sequence[Change]
     """How the second training differs from the first."""
     code: str
@@ -92,7 +96,20 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
     changes = lineage.changes(ancestry, again)
     score = evaluate.score_name(before)
     scores = Change(score, *(f"{each[score]:.6g}" if score in each else NONE for each in (before, after)))
-    return Reproduction(version, again.weights == ancestry.weights, changes, code, elsewhere, scores, out)
+    found = verdict(ancestry, again, before[score], after.get(score, math.nan))
+    return Reproduction(version, found, changes, code, elsewhere, scores, out)
+
+
+def verdict(old: Lineage, new: Lineage, before: float, after: float) -> Verdict:
+    """Return how close a second training came to the first one, given the scores of both.
+
+    A GPU, or other hardware, may give other last digits. Then the score decides, if nothing else has changed.
+    """
+    if new.weights == old.weights:
+        return "identical"
+    changed = {change.what for change in lineage.changes(old, new)}
+    expected = changed == {"hardware"} or (not changed and not old.machine.repeats)
+    return "close" if expected and math.isclose(before, after, rel_tol=CLOSE) else "different"
 
 
 @contextmanager

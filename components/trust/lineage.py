@@ -68,6 +68,11 @@ class Machine(_Part):
         description="Devices and numbers of workers used before training resumed on others",
     )
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the same training has bitwise the same weights there each time."""
+        return self.device.startswith("cpu")
+
 
 class Source(_Part):
     """A source that a parameter names: a file, a folder, or a registered version."""
@@ -86,7 +91,10 @@ class Runs(_Part):
 
 
 class Lineage(_Part):
-    """What determines a model: on the same machine, equal data, code and parameters give equal weights."""
+    """What determines a model: on the same `Machine`, equal data, code and parameters give equal weights.
+
+    They are bitwise equal on a CPU. On a GPU, some of torch's operations have no deterministic implementation.
+    """
 
     model: str = Field(default="", description="Name of the model; empty in old versions")
     task: str

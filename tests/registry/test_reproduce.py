@@ -1,6 +1,7 @@
 """Having a version again: from its commit, data and parameters, in a checkout that has moved and built nothing."""
 
 import hashlib
+import math
 import shutil
 
 import mlflow
@@ -10,10 +11,11 @@ from mlflow import MlflowClient
 from components.adapters import git, mlflow_store, mlflow_versions
 from components.errors import PedigreeError
 from components.registry import trace
-from components.registry.reproduce import reproduce
+from components.registry.reproduce import reproduce, verdict
 from components.trust import lineage, old_versions
 from pipelines import versions
 from tests.conftest import MODELS
+from tests.trust import test_lineage
 
 MODEL = "components/images/resnet.py"
 
@@ -145,6 +147,35 @@ def test_the_checkpoint_that_an_old_version_names_is_found_where_it_is_trained_a
     assert not list(workspace.iterdir())
     old_versions.link_checkpoint(old, project, workspace)
     assert (workspace / "weights" / "resnet18.pth").read_bytes() == b"weights"
+
+
+GPU = "NVIDIA A100 (CUDA 13.0, cuDNN 92400, driver 580.95.05), bf16"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "weights", "code", "score", "expected"),
+    [
+        ("cpu", "cpu", "other", "its own", 0.9, "different"),
+        ("cpu", "cpu", "its own", "its own", 0.9, "identical"),
+        (GPU, GPU, "its own", "its own", 0.9, "identical"),
+        (GPU, GPU, "other", "its own", 0.9005, "close"),
+        (GPU, GPU, "other", "its own", 0.902, "different"),
+        (GPU, GPU, "other", "its own", math.nan, "different"),
+        (GPU, GPU, "other", "other", 0.9, "different"),
+        (GPU, "cpu", "other", "its own", 0.9, "close"),
+        ("cpu", "cpu (other)", "other", "its own", 0.9, "close"),
+        ("cpu", "cpu (other)", "other", "other", 0.9, "different"),
+    ],
+)
+def test_other_last_digits_are_close_where_a_gpu_or_other_hardware_computed_them_and_the_score_is_the_same(
+    then, now, weights, code, score, expected
+):
+    def trained(device, weights, code):
+        first = test_lineage.ancestry(components=code)
+        machine = first.machine.model_copy(update={"device": device})
+        return first.model_copy(update={"machine": machine, "weights": weights})
+
+    assert verdict(trained(then, "its own", "its own"), trained(now, weights, code), 0.9, score) == expected
 
 
 def test_what_differs_between_two_lineages_is_reported_by_its_kind(chain):
