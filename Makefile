@@ -49,11 +49,9 @@ bench: .venv/installed ## measure throughput, evaluation, scaling, large data se
 	python -m benchmarks.large
 	python -m benchmarks.around
 
-bench-gpu: .venv/installed ## on a GPU: images a second, share of peak, time to 94 % and 96 % on CIFAR-10
-	pedigree data digits --fetch cifar10
-	python -m benchmarks.result cifar10-fast data/digits --gpu
-	python -m benchmarks.result cifar10-fast data/digits --gpu --set train.compile=true
-	python -m benchmarks.result cifar10 data/digits --gpu --set train.compile=true --seeds 1
+bench-gpu: .venv/installed ## on a GPU: what only it can show, speed, time to 94 % on CIFAR-10 (CIFAR10=FOLDER, or downloaded)
+	pedigree data $(EMBEDDED)
+	python -m benchmarks.gpu $(if $(CIFAR10),--cifar10 "$(CIFAR10)")
 
 lock: .venv/installed ## resolve requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --extra dev --extra demo --extra team --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock

@@ -44,8 +44,8 @@ INTRODUCTION = """# How fast it is
 
 Each figure was measured by the command next to it, on the machine named. Each ratio comes from one run in which the
 contenders took turns (A B C A B C ...); figures are given as median [lowest, highest]. `make bench` measures them
-again and writes this page, except for the results of profiles, which are measured one at a time; `make bench-gpu`
-measures the profiles of CIFAR-10 on a GPU. [Where the time goes](profile.md) explains why a figure misses its
+again and writes this page, except for the results of profiles, which are measured one at a time, and for what is
+measured on a GPU by `make bench-gpu`. [Where the time goes](profile.md) explains why a figure misses its
 target.
 """
 ON_THROUGHPUT = """## Training throughput
@@ -94,13 +94,15 @@ def write() -> None:
     lines += _large({name.removeprefix(LARGE): each for name, each in found.items() if name.startswith(LARGE)})
     lines += _results({name.removeprefix(RESULT): each for name, each in found.items() if name.startswith(RESULT)})
     if "scaling" in found:
-        lines += _scaling(found["scaling"])
+        lines += [*_scaling(found["scaling"]), ""]
+    lines += _gpu(found.get(GPU))
     files.write_text(DOCS / "performance.md", "\n".join(lines).rstrip() + "\n")
 
 
 THROUGHPUT = "throughput of "
 LARGE = "large set of "
 RESULT = "result of "
+GPU = "gpu"
 
 
 def _throughput(name: str, found: dict[str, Any]) -> list[str]:
@@ -308,6 +310,35 @@ def _results(found: dict[str, dict[str, Any]]) -> list[str]:
             when = f" after {seconds} s" if known else ""
             marks.append(f"{key}: {runs} reached {100 * mark:.0f} % validation accuracy{when}.")
     return [ON_RESULTS + "\n".join(rows), "", *marks, ""]
+
+
+NO_GPU = """## On a GPU
+
+Nothing on this page was measured on a GPU. `make bench-gpu` makes the checks that need one, measures the speed of
+each task and the time to 94 % on CIFAR-10, and writes the results here.
+"""
+ON_GPU_KINDS = ("data", "checks", "speeds", "results")
+ON_GPU = """## On a GPU
+
+`make bench-gpu` ({machine}, {date}) on {gpus} x {device}. A speed is that of the last of a few epochs of the
+training loop with the profile's network: `cifar10` on CIFAR-10, the others on the embedded data set of their task.
+`cifar10-fast` is trained on CIFAR-10 with each seed; its seconds are those of training, without validation.
+
+| | result | seconds |
+|---|---|---|
+"""
+
+
+def _gpu(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return [NO_GPU]
+    words = {True: "passed", False: "**failed**", None: "not made"}
+    rows = []
+    for kind in ON_GPU_KINDS:
+        for name, each in found.get(kind, {}).items():
+            said = " ".join(each["said"].replace("|", "/").split())
+            rows.append(f"| {name} | {words[each['passed']]}: {said} | {each['seconds']} |")
+    return [ON_GPU.format(**found) + "\n".join(rows), ""]
 
 
 def spread(numbers: Sequence[float], form: str = ".2f") -> str:

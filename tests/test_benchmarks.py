@@ -2,11 +2,13 @@
 
 import math
 import shutil
+import sys
 from functools import partial
 
 import pytest
 
-from benchmarks import gate, report
+from benchmarks import gate, gpu, report
+from components.training import device
 from components.trust.gate import POWER
 from tests.conftest import ROOT
 
@@ -18,6 +20,36 @@ def test_the_page_of_figures_says_what_was_measured_and_nothing_else(tmp_path, m
     report.write()
     assert (tmp_path / "performance.md").read_text() == (ROOT / "docs" / "performance.md").read_text()
     assert (tmp_path / "images" / "throughput.png").stat().st_size > 10_000
+
+
+def test_without_a_gpu_what_needs_one_ends_with_a_sentence(monkeypatch):
+    monkeypatch.setattr(device, "gpus", tuple)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    with pytest.raises(SystemExit, match=r"^torch finds no GPU here: run this on a machine with a GPU$"):
+        gpu.main()
+
+
+def test_what_fails_on_a_gpu_is_on_the_page_with_its_error_and_what_could_not_be_checked_with_the_reason(capsys):
+    def fail():
+        raise AssertionError("words: loss 3.1 | 2.9\nthey differ")
+
+    found = {"machine": "16 cores", "date": "2026-11-30", "gpus": 1, "device": "NVIDIA H200, bf16"}
+    found["checks"] = {
+        "one": gpu.attempt(lambda: {"passed": True, "said": "fine"}),
+        "two": gpu.attempt(fail),
+        "three": gpu.attempt(lambda: {"passed": None, "said": "there is one GPU"}),
+    }
+    found["speeds"] = {"cifar10": {"passed": True, "said": "9 | 10", "seconds": 1.0}}
+    text, _ = report._gpu(found)
+    assert "(16 cores, 2026-11-30) on 1 x NVIDIA H200, bf16." in text
+    assert [line.rsplit("|", 2)[0] for line in text.splitlines()[-4:]] == [
+        "| one | passed: fine ",
+        "| two | **failed**: AssertionError: words: loss 3.1 / 2.9 ",
+        "| three | not made: there is one GPU ",
+        "| cifar10 | passed: 9 / 10 ",
+    ]
+    assert "they differ" in capsys.readouterr().err, "the whole error is printed"
+    assert "Nothing on this page was measured on a GPU" in report._gpu(None)[0]
 
 
 TRIALS = 500
