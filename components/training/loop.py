@@ -19,7 +19,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from components.contracts import Batch, Batches, Prepared, Shard, Sources, Split, StepOutput, Task, Worker
 from components.datasets.batches import shuffled, spread
@@ -30,7 +29,7 @@ from components.training import checkpoint, model_files, norms
 from components.training.device import allow_tf32, autocast, compiled, described, precision_on, to_device
 from components.training.inference import evaluate, placed
 from components.training.meter import Progress, Speed
-from components.training.optimization import LAYER_FACTOR, build_average, build_optimizers, learning_rate
+from components.training.optimization import LAYER_FACTOR, Average, build_average, build_optimizers, learning_rate
 from components.training.sums import Sums, at_least_one, metrics_of
 from components.weights import start_from
 
@@ -50,7 +49,7 @@ class _Run:
     frozen: frozenset[str]
     """Loaded parameters, frozen in the first `train.init.freeze` epochs."""
     optimizers: list[Optimizer]
-    average: AveragedModel | None
+    average: Average | None
     writer: checkpoint.CheckpointWriter
     control: Any = None
     """gloo process group of all workers, whose messages never wait for a GPU; None for one worker."""
@@ -87,7 +86,7 @@ class _Run:
     @property
     def evaluated(self) -> nn.Module:
         """The weights that are validated and saved: their average once there is one."""
-        return self.model if self.average is None or not self.average.n_averaged else self.average.module
+        return self.model if self.average is None or not self.average.updates else self.average.module
 
     @property
     def over(self) -> bool:
@@ -302,7 +301,7 @@ _MODEL, _AVERAGE, _OPTIMIZER, _SUMS, _CARRY = "model", "average", "optimizer", "
 
 
 def _restore(
-    model: nn.Module, optimizers: list[Optimizer], average: AveragedModel | None, tensors: dict[str, Tensor]
+    model: nn.Module, optimizers: list[Optimizer], average: Average | None, tensors: dict[str, Tensor]
 ) -> None:
     model.load_state_dict(_below(tensors, _MODEL))
     if average is not None:
@@ -464,7 +463,7 @@ def _update(run: _Run, batch: Batch, share: float) -> tuple[Sums, Batch]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if run.average is not None and share >= run.train.average.start:
-        run.average.update_parameters(run.model)
+        run.average.update()
     run.update += 1
     carry = {name: torch.cat([each.carry[name] for each in outputs]) for name in outputs[0].carry}
     return sums, carry
