@@ -7,7 +7,7 @@ an uninterrupted one.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,7 +210,7 @@ def _validate(run: _Run, val: Split, batches: Batches, speed: Speed, share: floa
     _wait_for_disk(run)  # the writer removes best weights that no checkpoint names, as new ones
     network = run.evaluated
     if run.update < norms.SETTLED and (learning := norms.learning(run.model)):
-        network = norms.with_own_statistics(task, params, network, learning, batches, worker.device)
+        network = norms.with_own_statistics(task, params, network, learning, _pieces(run, batches), worker.device)
     _same_buffers(run, network)
     scores = evaluate(task, params, network, val, worker.device, train.batch_size)
     _keep_best(run, network, scores)
@@ -239,6 +239,12 @@ def _begin(
     split: Split,
     folder: Path,
     worker: Worker,
+def _pieces(run: _Run, batches: Batches) -> Iterator[Batch]:
+    """Yield the micro-batches of an epoch, one after the other on the device."""
+    for index in range(len(batches)):
+        yield from _micro_batches(to_device(batches[index], run.worker.device), run.train.accumulate)
+
+
     sources: Sources,
 ) -> _Run:
     """Return a new training, or the one restored from its last checkpoint, and report its start."""

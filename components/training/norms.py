@@ -6,17 +6,17 @@ although it has learnt to tell them apart. The statistics are therefore computed
 are validated (Wu and Johnson 2021, arXiv:2105.07576, section 3).
 """
 
-from collections.abc import Set
-from copy import deepcopy
+from collections.abc import Iterable, Set
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from components.contracts import Batches, Task
+from components.contracts import Batch, Task
 from components.params import TaskParams
-from components.training.device import allow_tf32, to_device
+from components.training.device import allow_tf32
+from components.training.inference import copied
 
 SETTLED = 100
 """Updates after which a running average with torch's momentum of 0.1 holds 0.003 % of its first values."""
@@ -35,7 +35,7 @@ def with_own_statistics(
     params: TaskParams,
     model: nn.Module,
     norms: Set[str],
-    batches: Batches,
+    batches: Iterable[Batch],
     device: torch.device,
 ) -> nn.Module:
     """Return a copy of a network whose batch norms have the statistics of its own weights.
@@ -48,10 +48,10 @@ def with_own_statistics(
         params: The parameters of the model.
         model: The network; its state does not change.
         norms: Names of the batch norms to compute anew; the others keep their statistics, such as frozen ones.
-        batches: Batches of training samples.
+        batches: Batches of training samples, on the device, of the size that batch norm sees in training.
         device: The device of the network.
     """
-    copy = deepcopy(model).eval()
+    copy = copied(model).eval()
     allow_tf32(device, False)
     for name in norms:
         norm = copy.get_submodule(name)
@@ -60,9 +60,8 @@ def with_own_statistics(
         norm.momentum = None  # torch's value for the mean of all batches
         norm.train()
     samples = 0
-    for index in range(len(batches)):
-        batch = batches[index]
-        task.step(copy, to_device(batch, device), params)
+    for batch in batches:
+        task.step(copy, batch, params)
         samples += len(next(iter(batch.values())))
         if samples >= SAMPLES:
             break

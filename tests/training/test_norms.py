@@ -36,6 +36,13 @@ def test_after_few_updates_the_saved_statistics_are_those_of_the_saved_weights(a
     torch.testing.assert_close(weights["1.running_var"], within)
 
 
+def test_the_statistics_are_of_micro_batches_as_in_training(tmp_path):
+    weights, _ = fit(tmp_path, normed(), epochs=1, batch_size=48, accumulate=4)
+    order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
+    pieces = inputs_of_the_norm(weights)[order].split(12)
+    torch.testing.assert_close(weights["1.running_var"], torch.stack([piece.var(0) for piece in pieces]).mean(0))
+
+
 def _order(metrics):
     best = min(metrics, key=lambda row: row["val/loss"])
     generator = torch.Generator().manual_seed(int(best["epoch"]) - 1)
