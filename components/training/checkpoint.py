@@ -79,14 +79,14 @@ class CheckpointWriter:
 
         Args:
             state: The state of the training.
-            tensors: Tensors by name, which may share memory; they are copied before this returns.
+            tensors: Tensors by name, which may share memory. They may change as soon as this returns.
 
         Raises:
             OSError: the previous checkpoint could not be written.
         """
         self.wait()
-        own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        self._writing = in_thread(partial(_write, self._folder, state, own), "checkpoint")
+        own, copied = _copies(tensors)
+        self._writing = in_thread(partial(_write, self._folder, state, own, copied), "checkpoint")
 
     def wait(self) -> None:
         """Wait until the present checkpoint is on disk.
@@ -109,12 +109,30 @@ class CheckpointWriter:
             wait([self._writing])
 
 
-def _write(folder: Path, state: TrainingState, own: dict[str, Tensor]) -> None:
+def _copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+    """Copy tensors to the CPU; return the copies, and the event until which copies from a GPU are incomplete.
+
+    torch makes these in pinned memory, without waiting for the GPU (Tensor.to, `non_blocking`). The GPU makes them
+    before anything that it is given later, which may change the tensors.
+    """
+    own = {name: tensor.detach().to("cpu", copy=True, non_blocking=True) for name, tensor in tensors.items()}
+    if not any(tensor.is_cuda for tensor in tensors.values()):
+        return own, None
+    event = torch.cuda.Event()
+    event.record()
+    return own, event
+
+
+def _write(folder: Path, state: TrainingState, own: dict[str, Tensor], copied: torch.cuda.Event | None) -> None:
+    if copied is not None:
+        copied.synchronize()
     target = folder / FOLDER
     target.mkdir(exist_ok=True)
     with files.new_beside(target / "checkpoint") as new:
         with model_files.written(new):
-            save_file(own, new, {_STATE: state.model_dump_json()})
+            save_file(
+                {name: each.contiguous() for name, each in own.items()}, new, {_STATE: state.model_dump_json()}
+            )
         file = target / f"{state.update:09d}-{state.epoch:06d}-{files.sha256(new)}.safetensors"
         files.publish(new, file)
     for later in _files(folder):  # damaged checkpoints that were skipped on resume

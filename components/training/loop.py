@@ -332,8 +332,7 @@ def _resume(run: _Run, state: checkpoint.TrainingState, tensors: dict[str, Tenso
 def _save(run: _Run) -> None:
     """Start writing a checkpoint on rank 0, including the shards of all workers."""
     run.writer.wait()  # before the exchange, where the other workers wait for rank 0 without a GPU timeout
-    mine = {_SUMS: {name: tensor.cpu() for name, tensor in run.sums.tensors().items()}}
-    mine[_CARRY] = {name: tensor.cpu() for name, tensor in run.carry.items()}
+    mine = {_SUMS: run.sums.tensors(), _CARRY: run.carry}
     parts: list[dict[str, Batch] | None] = [mine]
     if run.control is not None:
         parts = [None] * run.worker.world
@@ -347,6 +346,7 @@ def _save(run: _Run) -> None:
             tensors |= _named(what, checkpoint.pack_shards([part[what] for part in parts if part is not None]))
         run.writer.save(_state(run), tensors)
     run.saved_at = time.monotonic()
+        mine = {what: {name: tensor.cpu() for name, tensor in batch.items()} for what, batch in mine.items()}
 
 
 def _wait_for_disk(run: _Run) -> None:
