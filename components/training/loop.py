@@ -33,6 +33,9 @@ from components.training.optimization import LAYER_FACTOR, Average, build_averag
 from components.training.sums import Sums, at_least_one, metrics_of
 from components.weights import start_from
 
+ASK_SECONDS = 0.5
+"""Approximate time between two questions of several workers to rank 0, whether a checkpoint is due."""
+
 
 @dataclass
 class _Run:
@@ -74,6 +77,10 @@ class _Run:
     history: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
     """When the last checkpoint was started."""
+    asked: tuple[int, float] = (0, -math.inf)
+    """At which update, and when, the workers last asked rank 0 whether a checkpoint is due."""
+    ask_at: int = 0
+    """The update after which they ask again."""
 
     @property
     def train(self) -> TrainParams:
@@ -232,6 +239,12 @@ def _validate(run: _Run, val: Split, batches: Batches, speed: Speed, share: floa
     worker.emit({"kind": "validation", "epochs": train.epochs, "metrics": metrics})
 
 
+def _pieces(run: _Run, batches: Batches) -> Iterator[Batch]:
+    """Yield the micro-batches of an epoch, one after the other on the device."""
+    for index in range(len(batches)):
+        yield from _micro_batches(to_device(batches[index], run.worker.device), run.train.accumulate)
+
+
 def _begin(
     task: Task[Any, Any],
     params: TaskParams,
@@ -239,12 +252,6 @@ def _begin(
     split: Split,
     folder: Path,
     worker: Worker,
-def _pieces(run: _Run, batches: Batches) -> Iterator[Batch]:
-    """Yield the micro-batches of an epoch, one after the other on the device."""
-    for index in range(len(batches)):
-        yield from _micro_batches(to_device(batches[index], run.worker.device), run.train.accumulate)
-
-
     sources: Sources,
 ) -> _Run:
     """Return a new training, or the one restored from its last checkpoint, and report its start."""
@@ -290,7 +297,10 @@ def _pieces(run: _Run, batches: Batches) -> Iterator[Batch]:
 
 def _network(model: nn.Module, params: TaskParams, worker: Worker) -> nn.Module:
     network = compiled(model, worker.device) if params.train.compile else model
-    return DistributedDataParallel(network) if worker.world > 1 else network
+    if worker.world == 1:
+        return network
+    # Buffers are rank 0's in validation and in checkpoints, and a network in training mode does not read its own.
+    return DistributedDataParallel(network, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _last_checkpoint(
@@ -336,6 +346,7 @@ def _save(run: _Run) -> None:
     parts: list[dict[str, Batch] | None] = [mine]
     if run.control is not None:
         parts = [None] * run.worker.world
+        mine = {what: {name: tensor.cpu() for name, tensor in batch.items()} for what, batch in mine.items()}
         dist.gather_object(mine, parts if run.worker.rank == 0 else None, group=run.control)
     if run.worker.rank == 0:
         tensors = _named(_MODEL, run.model.state_dict())
@@ -346,7 +357,6 @@ def _save(run: _Run) -> None:
             tensors |= _named(what, checkpoint.pack_shards([part[what] for part in parts if part is not None]))
         run.writer.save(_state(run), tensors)
     run.saved_at = time.monotonic()
-        mine = {what: {name: tensor.cpu() for name, tensor in batch.items()} for what, batch in mine.items()}
 
 
 def _wait_for_disk(run: _Run) -> None:
@@ -421,13 +431,23 @@ def _training_mode(run: _Run) -> None:
 
 
 def _due(run: _Run) -> bool:
-    """Return whether a checkpoint is due, by rank 0's clock so that all workers agree on the update."""
-    due = time.monotonic() - run.saved_at >= run.train.checkpoint_seconds or bool(run.worker.problem())
+    """Return whether a checkpoint is due, by rank 0's clock so that all workers agree on the update.
+
+    The workers wait for each other when they ask, so they do so only about every `ASK_SECONDS`. The answer includes
+    the number of updates until the next question, which rank 0 estimates from the time of the last ones.
+    """
+    if run.update < run.ask_at:
+        return False
+    now = time.monotonic()
+    due = now - run.saved_at >= run.train.checkpoint_seconds or bool(run.worker.problem())
     if run.control is None:
         return due
-    decision = torch.tensor([due])
-    dist.broadcast(decision, 0, group=run.control)
-    return bool(decision)
+    update, then = run.asked
+    updates = min(ASK_SECONDS, run.train.checkpoint_seconds) * (run.update - update) / max(now - then, 1e-9)
+    answer = torch.tensor([due, max(int(updates), 1)])
+    dist.broadcast(answer, 0, group=run.control)
+    run.asked, run.ask_at = (run.update, now), run.update + int(answer[1])
+    return bool(answer[0])
 
 
 def _update(run: _Run, batch: Batch, share: float) -> tuple[Sums, Batch]:
