@@ -65,6 +65,8 @@ class SpeechModel(nn.Module):
             *_convolution(1, CHANNELS[0], params.batch_norm), *_convolution(*CHANNELS, params.batch_norm)
         )
         bands = -(-features.mels // 4)  # after two poolings that round up
+        # On a GPU, cuDNN draws the dropout between layers: anew after each seed, for which it waits for the GPU
+        # (ATen, cudnn/RNN.cpp). So an update's numbers depend on its seed alone, as on the CPU.
         self.lstm = nn.LSTM(
             CHANNELS[1] * bands,
             params.hidden,
