@@ -7,7 +7,6 @@ are validated (Wu and Johnson 2021, arXiv:2105.07576, section 3).
 """
 
 from collections.abc import Set
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from components.contracts import Batches, Task
 from components.params import TaskParams
 from components.training.device import allow_tf32, to_device
+from components.training.inference import copied
 
 SETTLED = 100
 """Updates after which a running average with torch's momentum of 0.1 holds 0.003 % of its first values."""
@@ -52,7 +52,7 @@ def with_own_statistics(
         batches: Batches of training samples.
         device: The device of the network.
     """
-    copy = deepcopy(model).eval()
+    copy = copied(model).eval()
     allow_tf32(device, False)
     for name in norms:
         norm = copy.get_submodule(name)
