@@ -98,7 +98,9 @@ class Ragged:
             inside = tuple(slice(size) for size in row.shape[: len(largest)])
             rows[number][inside] = row
         sizes = shapes[:, 0] if shapes.shape[1] == 1 else shapes
-        return rows, sizes.to(rows.device)
+        if rows.is_cuda:
+            sizes = sizes.pin_memory()  # so that the copy does not wait for the GPU
+        return rows, sizes.to(rows.device, non_blocking=True)
 
     def to(self, device: torch.device) -> Ragged:
         """Move the values to a device; the shapes stay on the CPU, where batches are planned."""

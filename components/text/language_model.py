@@ -1,12 +1,15 @@
 """A recurrent language model: embedding, recurrent layers, vocabulary."""
 
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from components import recurrent
 from components.contracts import Batch
 from components.text.params import Cell, DropoutParams
 
@@ -96,12 +99,17 @@ class LanguageModel(nn.Module):
         mask = F.dropout(torch.ones(len(self.embedding.weight), 1, device=tokens.device), rate)
         return F.embedding(tokens, self.embedding.weight * mask)
 
-    def _layer(self, layer: nn.Module, x: Tensor, state: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        rate = self._rate("weight")
-        if not rate:
-            return cast(tuple[Tensor, Tensor], layer(x, state))
-        dropped = {RECURRENT: F.dropout(layer.get_parameter(RECURRENT), rate)}
-        return cast(tuple[Tensor, Tensor], functional_call(layer, dropped, (x, state)))
+    def _layer(self, layer: nn.Module, x: Tensor, state: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, Any]:
+        call: Callable[..., tuple[Tensor, Any]] = layer
+        if rate := self._rate("weight"):
+            dropped = {RECURRENT: F.dropout(layer.get_parameter(RECURRENT), rate)}
+            call = partial(_called, layer, dropped)
+        return call(x, state) if isinstance(layer, PlainRNN) else recurrent.apply(call, x, state)
+
+
+def _called(layer: nn.Module, parameters: Batch, *inputs: Any) -> tuple[Tensor, Any]:
+    """Call a layer with some of its parameters replaced."""
+    return cast(tuple[Tensor, Any], functional_call(layer, parameters, inputs))
 
 
 def _locked(x: Tensor, rate: float) -> Tensor:

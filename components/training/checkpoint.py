@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from components.contracts import Batch
 from components.errors import DamagedError
@@ -68,28 +69,44 @@ class TrainingState(BaseModel):
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of a training one after the other in the background, as a disk may take seconds."""
+    """Writes checkpoints and best weights one after the other in the background, as a disk may take seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writing: Future[None] | None = None
+        self._writing: Future[Best | None] | None = None
+        self.best: Best | None = None
+        """The best weights on disk, up to date after `wait`."""
+
+    def save_best(self, update: int, model: nn.Module) -> None:
+        """Wait for what is being written, then start writing a model's weights, which are the best so far.
+
+        Args:
+            update: Updates made so far.
+            model: The model, which may change as soon as this returns.
+
+        Raises:
+            OSError: what was being written could not be.
+        """
+        self.wait()
+        file = self._folder / f"best-{update:09d}.safetensors"
+        self._writing = in_thread(partial(_write_best, file, deepcopy(model)), "best")
 
     def save(self, state: TrainingState, tensors: dict[str, Tensor]) -> None:
-        """Wait for the previous checkpoint, then start writing one and removing all but the last two.
+        """Wait for what is being written, then start writing a checkpoint and removing all but the last two.
 
         Args:
             state: The state of the training.
-            tensors: Tensors by name, which may share memory; they are copied before this returns.
+            tensors: Tensors by name, which may share memory. They may change as soon as this returns.
 
         Raises:
-            OSError: the previous checkpoint could not be written.
+            OSError: what was being written could not be.
         """
         self.wait()
-        own = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        self._writing = in_thread(partial(_write, self._folder, state, own), "checkpoint")
+        own, copied = _copies(tensors)
+        self._writing = in_thread(partial(_write, self._folder, state, own, copied), "checkpoint")
 
     def wait(self) -> None:
-        """Wait until the present checkpoint is on disk.
+        """Wait until everything is on disk.
 
         Raises:
             OSError: it could not be written.
@@ -97,7 +114,7 @@ class CheckpointWriter:
         if self._writing is not None:
             wait([self._writing])  # if interrupted here, `__exit__` waits again
             writing, self._writing = self._writing, None
-            writing.result()
+            self.best = writing.result() or self.best
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +126,35 @@ class CheckpointWriter:
             wait([self._writing])
 
 
-def _write(folder: Path, state: TrainingState, own: dict[str, Tensor]) -> None:
+def _copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+    """Copy tensors to the CPU; return the copies, and the event until which copies from a GPU are incomplete.
+
+    torch makes these in pinned memory, without waiting for the GPU (Tensor.to, `non_blocking`). The GPU makes them
+    before anything that it is given later, which may change the tensors.
+    """
+    own = {name: tensor.detach().to("cpu", copy=True, non_blocking=True) for name, tensor in tensors.items()}
+    if not any(tensor.is_cuda for tensor in tensors.values()):
+        return own, None
+    event = torch.cuda.Event()
+    event.record()
+    return own, event
+
+
+def _write_best(file: Path, model: nn.Module) -> Best:
+    model_files.save_weights(file, model)
+    return Best(file=file.name, sha256=files.sha256(file))
+
+
+def _write(folder: Path, state: TrainingState, own: dict[str, Tensor], copied: torch.cuda.Event | None) -> None:
+    if copied is not None:
+        copied.synchronize()
     target = folder / FOLDER
     target.mkdir(exist_ok=True)
     with files.new_beside(target / "checkpoint") as new:
         with model_files.written(new):
-            save_file(own, new, {_STATE: state.model_dump_json()})
+            save_file(
+                {name: each.contiguous() for name, each in own.items()}, new, {_STATE: state.model_dump_json()}
+            )
         file = target / f"{state.update:09d}-{state.epoch:06d}-{files.sha256(new)}.safetensors"
         files.publish(new, file)
     for later in _files(folder):  # damaged checkpoints that were skipped on resume

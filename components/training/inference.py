@@ -5,6 +5,7 @@ order of the batches; predictions are written to one file per batch, which evalu
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def placed(model: nn.Module, device: torch.device) -> nn.Module:
     return placed_model
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of the model, on its device.
+
+    cuDNN reads the weights of a recurrent layer from one piece of memory. A copy has them in several, which cuDNN
+    would copy into one at each call, with a warning (torch/nn/modules/rnn.py, `flatten_parameters`).
+    """
+    copy = deepcopy(model)
+    for part in copy.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()
+    return copy
+
+
 def _rank_and_world() -> tuple[int, int]:
     """Return this worker's rank and the number of workers."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -92,7 +106,11 @@ def _rank_and_world() -> tuple[int, int]:
 def evaluate(
     task: Task[Any, Any], params: TaskParams, model: nn.Module, split: Split, device: torch.device, batch_size: int
 ) -> dict[str, float]:
-    """Return the task's metrics over the entire split, in fp32."""
+    """Return the task's metrics over the entire split, in fp32.
+
+    On a GPU, TF32 would be several times as fast, but its products have 10 bits: the network would answer otherwise
+    than it does when it is served by a CPU.
+    """
     model.eval()
     allow_tf32(device, False)
     rank, world = _rank_and_world()

@@ -19,7 +19,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from components.contracts import Batch, Batches, Prepared, Shard, Sources, Split, StepOutput, Task, Worker
 from components.datasets.batches import shuffled, spread
@@ -30,10 +29,13 @@ from components.training import checkpoint, model_files, norms
 from components.training.device import allow_tf32, autocast, compiled, described, precision_on, to_device
 from components.training.inference import evaluate, placed
 from components.training.meter import Progress, Speed
-from components.training.optimization import LAYER_FACTOR, build_average, build_optimizers, learning_rate
+from components.training.optimization import LAYER_FACTOR, Average, build_average, build_optimizers, learning_rate
 from components.training.sums import Sums, at_least_one, metrics_of
 from components.training.transfer import ahead, resident
 from components.weights import start_from
+
+ASK_SECONDS = 0.5
+"""Approximate time between two questions of several workers to rank 0, whether a checkpoint is due."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class _Run:
     frozen: frozenset[str]
     """Loaded parameters, frozen in the first `train.init.freeze` epochs."""
     optimizers: list[Optimizer]
-    average: AveragedModel | None
+    average: Average | None
     writer: checkpoint.CheckpointWriter
     control: Any = None
     """gloo process group of all workers, whose messages never wait for a GPU; None for one worker."""
@@ -72,10 +74,13 @@ class _Run:
     score: float | None = None
     """The best score so far, signed so that more is better."""
     validations_without_improvement: int = 0
-    best: checkpoint.Best | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
     """When the last checkpoint was started."""
+    asked: tuple[int, float] = (0, -math.inf)
+    """At which update, and when, the workers last asked rank 0 whether a checkpoint is due."""
+    ask_at: int = 0
+    """The update after which they ask again."""
 
     @property
     def train(self) -> TrainParams:
@@ -88,7 +93,7 @@ class _Run:
     @property
     def evaluated(self) -> nn.Module:
         """The weights that are validated and saved: their average once there is one."""
-        return self.model if self.average is None or not self.average.n_averaged else self.average.module
+        return self.model if self.average is None or not self.average.updates else self.average.module
 
     @property
     def over(self) -> bool:
@@ -123,9 +128,11 @@ def fit(
     with run.writer:
         while not run.over:
             _epoch(run, train, val, speed)
+        _wait_for_disk(run)
     if worker.rank == 0:
-        assert run.best is not None, "the first validation's weights are saved, whatever their score"
-        files.copy(folder / run.best.file, folder / model_files.WEIGHTS)
+        best = run.writer.best
+        assert best is not None, "the first validation's weights are saved, whatever their score"
+        files.copy(folder / best.file, folder / model_files.WEIGHTS)
 
 
 def subset(task: Task[Any, Any], split: Any, most: int) -> Any:
@@ -209,7 +216,7 @@ def _validate(run: _Run, val: Split, batches: Batches, speed: Speed, share: floa
             f"training diverged in epoch {math.ceil(run.epoch + share)}, as the loss is not finite: "
             f"lower train.optimizer.lr (now {train.optimizer.lr}) or set train.clip_norm"
         )
-    _wait_for_disk(run)  # the writer removes best weights that no checkpoint names, as new ones
+    _wait_for_disk(run)  # together, before rank 0 would wait for it in `save_best`
     network = run.evaluated
     if run.update < norms.SETTLED and (learning := norms.learning(run.model)):
         network = norms.with_own_statistics(task, params, network, learning, batches, worker.device)
@@ -287,7 +294,10 @@ def _begin(
 def _network(model: nn.Module, params: TaskParams, worker: Worker) -> nn.Module:
     accumulates = worker.world > 1 or params.train.accumulate > 1
     network = compiled(model, worker.device, accumulates) if params.train.compile else model
-    return DistributedDataParallel(network) if worker.world > 1 else network
+    if worker.world == 1:
+        return network
+    # Buffers are rank 0's in validation and in checkpoints, and a network in training mode does not read its own.
+    return DistributedDataParallel(network, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _last_checkpoint(
@@ -304,7 +314,7 @@ _MODEL, _AVERAGE, _OPTIMIZER, _SUMS, _CARRY = "model", "average", "optimizer", "
 
 
 def _restore(
-    model: nn.Module, optimizers: list[Optimizer], average: AveragedModel | None, tensors: dict[str, Tensor]
+    model: nn.Module, optimizers: list[Optimizer], average: Average | None, tensors: dict[str, Tensor]
 ) -> None:
     model.load_state_dict(_below(tensors, _MODEL))
     if average is not None:
@@ -321,7 +331,7 @@ def _resume(run: _Run, state: checkpoint.TrainingState, tensors: dict[str, Tenso
     sums = [Sums(to_device(part, device)) for part in checkpoint.unpack_shards(_below(tensors, _SUMS), state.world)]
     run.sums = sums[rank] if state.world == world else Sums.joined(sums) if rank == 0 else Sums.joined(sums).zero()
     run.update, run.epoch, run.batch = state.update, state.epoch, state.batch
-    run.score, run.best = state.score, state.best
+    run.score, run.writer.best = state.score, state.best
     run.validations_without_improvement = state.validations_without_improvement
     run.seconds, run.trained, run.history = state.seconds, state.trained, state.history
 
@@ -329,11 +339,11 @@ def _resume(run: _Run, state: checkpoint.TrainingState, tensors: dict[str, Tenso
 def _save(run: _Run) -> None:
     """Start writing a checkpoint on rank 0, including the shards of all workers."""
     run.writer.wait()  # before the exchange, where the other workers wait for rank 0 without a GPU timeout
-    mine = {_SUMS: {name: tensor.cpu() for name, tensor in run.sums.tensors().items()}}
-    mine[_CARRY] = {name: tensor.cpu() for name, tensor in run.carry.items()}
+    mine = {_SUMS: run.sums.tensors(), _CARRY: run.carry}
     parts: list[dict[str, Batch] | None] = [mine]
     if run.control is not None:
         parts = [None] * run.worker.world
+        mine = {what: {name: tensor.cpu() for name, tensor in batch.items()} for what, batch in mine.items()}
         dist.gather_object(mine, parts if run.worker.rank == 0 else None, group=run.control)
     if run.worker.rank == 0:
         tensors = _named(_MODEL, run.model.state_dict())
@@ -361,7 +371,7 @@ def _state(run: _Run) -> checkpoint.TrainingState:
         world=run.worker.world,
         score=run.score,
         validations_without_improvement=run.validations_without_improvement,
-        best=run.best,
+        best=run.writer.best,
         seconds=run.seconds,
         trained=run.trained,
         history=run.history,
@@ -418,13 +428,23 @@ def _training_mode(run: _Run) -> None:
 
 
 def _due(run: _Run) -> bool:
-    """Return whether a checkpoint is due, by rank 0's clock so that all workers agree on the update."""
-    due = time.monotonic() - run.saved_at >= run.train.checkpoint_seconds or bool(run.worker.problem())
+    """Return whether a checkpoint is due, by rank 0's clock so that all workers agree on the update.
+
+    The workers wait for each other when they ask, so they do so only about every `ASK_SECONDS`. The answer includes
+    the number of updates until the next question, which rank 0 estimates from the time of the last ones.
+    """
+    if run.update < run.ask_at:
+        return False
+    now = time.monotonic()
+    due = now - run.saved_at >= run.train.checkpoint_seconds or bool(run.worker.problem())
     if run.control is None:
         return due
-    decision = torch.tensor([due])
-    dist.broadcast(decision, 0, group=run.control)
-    return bool(decision)
+    update, then = run.asked
+    updates = min(ASK_SECONDS, run.train.checkpoint_seconds) * (run.update - update) / max(now - then, 1e-9)
+    answer = torch.tensor([due, max(int(updates), 1)])
+    dist.broadcast(answer, 0, group=run.control)
+    run.asked, run.ask_at = (run.update, now), run.update + int(answer[1])
+    return bool(answer[0])
 
 
 def _update(run: _Run, batch: Batch, share: float) -> tuple[Sums, Batch]:
@@ -466,7 +486,7 @@ def _update(run: _Run, batch: Batch, share: float) -> tuple[Sums, Batch]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if run.average is not None and share >= run.train.average.start:
-        run.average.update_parameters(run.model)
+        run.average.update()
     run.update += 1
     carry = {name: torch.cat([each.carry[name] for each in outputs]) for name in outputs[0].carry}
     return sums, carry
@@ -517,8 +537,6 @@ def _keep_best(run: _Run, network: nn.Module, scores: dict[str, float]) -> None:
     if run.score is None or math.isnan(run.score) or score > run.score:
         run.score, run.validations_without_improvement = score, 0
         if run.worker.rank == 0:
-            file = run.folder / f"best-{run.update:09d}.safetensors"
-            model_files.save_weights(file, network)
-            run.best = checkpoint.Best(file=file.name, sha256=files.sha256(file))
+            run.writer.save_best(run.update, network)
     else:
         run.validations_without_improvement += 1

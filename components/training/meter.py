@@ -1,7 +1,6 @@
 """Progress and speed of a training, relative to the device's peak."""
 
 import time
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from components.contracts import Shard, Split, Task, Worker
 from components.datasets.batches import shuffled
 from components.params import TaskParams
 from components.training.device import flops, peak_flops, precision_on, to_device
+from components.training.inference import copied
 from components.training.sums import Sums
 
 QUIET_SECONDS = 0.5
@@ -67,7 +67,7 @@ class Speed:
         cls, task: Task[Any, Any], params: TaskParams, model: nn.Module, split: Split, worker: Worker
     ) -> "Speed":
         """Count the operations of one step on a copy of the model, and measure the device's peak."""
-        copy = deepcopy(model).train()
+        copy = copied(model).train()
         batch = {
             name: tensor[:2] for name, tensor in (task.train_batches or shuffled)(split, params, Shard())[0].items()
         }

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +47,14 @@ class Saved(BaseModel):
 
 
 def save_weights(file: Path, model: nn.Module) -> None:
-    """Write the weights atomically."""
+    """Write the weights of a model on any device atomically."""
     from safetensors.torch import save_model
 
+    # safetensors rejects weights that share a piece of memory, as cuDNN's are in a recurrent layer; copies do not.
+    copy = deepcopy(model).cpu()
     with files.new_beside(file) as new:
         with written(new):
-            save_model(model, str(new))
+            save_model(copy, str(new))
         files.publish(new, file)
 
 

@@ -7,7 +7,6 @@ are validated (Wu and Johnson 2021, arXiv:2105.07576, section 3).
 """
 
 from collections.abc import Set
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -17,11 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from components.contracts import Batches, Task
 from components.params import TaskParams
 from components.training.device import allow_tf32, to_device
+from components.training.inference import copied
 
 SETTLED = 100
 """Updates after which a running average with torch's momentum of 0.1 holds 0.003 % of its first values."""
-SAMPLES = 512
-"""Approximate number of training samples from which the statistics are computed."""
+BATCHES, SAMPLES = 2, 16
+"""Training batches from which the statistics are computed, and the samples of each. 64 or 512 samples in all scored
+no better (ResNet-18 of a quarter of the width, 129 photographs, three seeds), and took longer than validation."""
 
 
 def learning(model: nn.Module) -> frozenset[str]:
@@ -40,7 +41,7 @@ def with_own_statistics(
 ) -> nn.Module:
     """Return a copy of a network whose batch norms have the statistics of its own weights.
 
-    They are the mean of those of batches of training samples, in fp32 and without augmentation and dropout, as
+    They are the mean of those of parts of training batches, in fp32 and without augmentation and dropout, as
     samples are evaluated.
 
     Args:
@@ -51,7 +52,7 @@ def with_own_statistics(
         batches: Batches of training samples.
         device: The device of the network.
     """
-    copy = deepcopy(model).eval()
+    copy = copied(model).eval()
     allow_tf32(device, False)
     for name in norms:
         norm = copy.get_submodule(name)
@@ -59,11 +60,7 @@ def with_own_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # torch's value for the mean of all batches
         norm.train()
-    samples = 0
-    for index in range(len(batches)):
-        batch = batches[index]
-        task.step(copy, to_device(batch, device), params)
-        samples += len(next(iter(batch.values())))
-        if samples >= SAMPLES:
-            break
+    for index in range(min(BATCHES, len(batches))):
+        part = {name: tensor[:SAMPLES] for name, tensor in batches[index].items()}
+        task.step(copy, to_device(part, device), params)
     return copy.eval()

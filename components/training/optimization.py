@@ -1,17 +1,17 @@
 """Optimizers, learning-rate schedules and the moving average of the weights."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Muon, Optimizer
 from torch.optim import _muon as _torch_muon
-from torch.optim.swa_utils import AveragedModel
 
 from components.params import AverageParams, OptimizerParams, TrainParams
 from components.training.device import precision_on
+from components.training.inference import copied
 
 LAYER_FACTOR = "layer_factor"
 """Key of a parameter group: the factor of its learning rate."""
@@ -180,10 +180,55 @@ _FACTORS: dict[str, Callable[[float, float], float]] = {
 }
 
 
-_Tensors = tuple[Tensor, ...] | list[Tensor]
+class Average:
+    """A moving average of a model's weights and buffers, on the model's device.
+
+    It computes what torch's AveragedModel does. That one (torch 2.14, torch/optim/swa_utils.py) has its number of
+    updates in a tensor, which each update copies to the GPU and reads back, so that the CPU waits for the GPU.
+    """
+
+    def __init__(self, model: nn.Module, share: Callable[[int], float]) -> None:
+        """Start an average of `model`; after n updates, the next weights get the share `share(n)`, the first 1."""
+        self.module = copied(model)
+        """The model with the averaged weights and buffers; its initial ones before the first update."""
+        self.updates = 0
+        self._share = share
+        # The tensors themselves, not what they hold: cuDNN moves the weights of a recurrent layer in memory.
+        self._averaged, self._current = _tensors(self.module), _tensors(model)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Average the present weights and buffers of the model with the earlier ones; copy those of other types."""
+        (averaged, others), (current, present) = self._averaged, self._current
+        if self.updates:
+            torch._foreach_lerp_(averaged, current, self._share(self.updates))
+        else:
+            torch._foreach_copy_(averaged, current)
+        if others:
+            torch._foreach_copy_(others, present)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state, with the names that AveragedModel gives it."""
+        module = {f"{_MODULE}{name}": tensor for name, tensor in self.module.state_dict().items()}
+        return {_UPDATES: torch.tensor(self.updates), **module}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.updates = int(state[_UPDATES])
+        self.module.load_state_dict({n.removeprefix(_MODULE): each for n, each in state.items() if n != _UPDATES})
 
 
-def build_average(model: nn.Module, params: AverageParams) -> AveragedModel | None:
+_UPDATES, _MODULE = "n_averaged", "module."
+
+
+def _tensors(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return a model's floating-point weights and buffers, and the others, such as batch norm's count."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [t for t in tensors if t.is_floating_point()], [t for t in tensors if not t.is_floating_point()]
+
+
+def build_average(model: nn.Module, params: AverageParams) -> Average | None:
     """Return an average of the model's weights and buffers, starting with the first update; None for `none`.
 
     `mean` is the average of Polyak and Juditsky 1992. The decay of `ema` rises as (1 + n) / (10 + n) with the
@@ -191,16 +236,6 @@ def build_average(model: nn.Module, params: AverageParams) -> AveragedModel | No
     """
     if params.name == "none":
         return None
-
-    def share(updates: int) -> float:
-        if params.name == "mean":
-            return 1 / (updates + 1)
-        return 1 - min(params.decay, (1 + updates) / (10 + updates))
-
-    def average(averaged: _Tensors, current: _Tensors, updates: Tensor | int) -> None:
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, share(int(updates)))
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return AveragedModel(model, multi_avg_fn=torch.no_grad()(average), use_buffers=True)
+    if params.name == "mean":
+        return Average(model, lambda updates: 1 / (updates + 1))
+    return Average(model, lambda updates: 1 - min(params.decay, (1 + updates) / (10 + updates)))

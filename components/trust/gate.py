@@ -235,6 +235,8 @@ def _no_group_worse(old: Outcomes, new: Outcomes, score: Score, kind: str, margi
     worst = max(losses, key=lambda name: losses[name].value, default="")
     loss = losses[worst].value if losses else 0.0
     text = f"{worst} is worse by {loss:.4g}" if loss > 0 else "none is worse"
+    if loss > margin and not failed:
+        text += f", which may be chance (p = {losses[worst].p_value(margin):.2g})"
     if gone:
         text = f"{', '.join(gone)} lost the {score.name}"
     if few:

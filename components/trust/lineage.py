@@ -51,7 +51,8 @@ class Code(_Part):
     @property
     def changes(self) -> str:
         """What changes were uncommitted, as a phrase; empty if there were none."""
-        which = f" of {' and '.join(self.only)} alone" if self.only else ""
+        listed = " and ".join([*filter(None, [", ".join(self.only[:-1])]), *self.only[-1:]])
+        which = f" of {listed} alone" if self.only else ""
         return f"uncommitted changes{which}" if self.dirty else ""
 
 

@@ -269,7 +269,7 @@ def one_step(task: Task[Any, Any], values: TaskParams, folder: Path) -> None:
             group["lr"] = learning_rate(train, 0.5) * output.rate * group.get(LAYER_FACTOR, 1)
         optimizer.step()
     if average is not None:
-        average.update_parameters(model)
+        average.update()
 
 
 @cache

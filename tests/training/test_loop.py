@@ -1,5 +1,6 @@
 """The one loop, on a task so small that every number can be checked by hand."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from components.contracts import Manifest, Prepared, Shard, StepOutput, Task, Wo
 from components.datasets.batches import shuffled
 from components.datasets.splits import Columns
 from components.tasks.image_classification.params import VisionParams
-from components.training import loop, model_files
+from components.training import loop, model_files, norms
 from components.training.device import can_compile
 from tests.conftest import BF16
 
@@ -233,7 +234,7 @@ STATISTICS = {"1.running_mean": 0, "1.running_var": 1, "1.num_batches_tracked": 
 def test_a_module_of_which_a_part_is_new_keeps_its_running_statistics_up_to_date(tmp_path):
     weights, _ = fit(tmp_path, started("1.weight"), epochs=1, init={"from": "a", "freeze": 1})
     assert torch.equal(weights["1.weight"], torch.ones(4))
-    assert weights["1.num_batches_tracked"] == 3
+    assert weights["1.num_batches_tracked"] == norms.BATCHES
 
 
 def test_a_frozen_layer_without_statistics_stays_in_training_mode(tmp_path):
@@ -295,6 +296,31 @@ def test_a_compiled_training_ends_with_the_same_weights(accumulate, tmp_path):
     assert counters["stats"]["unique_graphs"] > before
     for name, expected in plain.items():
         torch.testing.assert_close(compiled[name], expected)
+
+
+def test_several_workers_ask_about_twice_a_second_whether_a_checkpoint_is_due(monkeypatch):
+    clock, answers = [1000.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.dist, "broadcast", lambda answer, rank, group: answers.append(answer.tolist()))
+    train = SimpleNamespace(checkpoint_seconds=4)
+    run = SimpleNamespace(
+        update=40, ask_at=0, asked=(0, -math.inf), saved_at=1000.0, train=train, worker=Worker(CPU), control="gloo"
+    )
+    due = []
+    for _ in range(1000):
+        run.update += 1
+        clock[0] += 0.01
+        if loop._due(run):
+            due.append(clock[0] - run.saved_at)
+            run.saved_at = clock[0]
+    assert len(answers) == pytest.approx(1000 * 0.01 / 0.5, abs=3)
+    assert due == pytest.approx([4.0, 4.0], abs=0.51)
+    slow = len(answers)
+    for _ in range(100):  # a question that comes late is followed by frequent ones
+        run.update += 1
+        clock[0] += 1.0
+        loop._due(run)
+    assert len(answers) - slow > 40
 
 
 @BF16

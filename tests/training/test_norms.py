@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from components.training import checkpoint
+from components.training import checkpoint, norms
 from tests.training.test_checkpoint import numbers
 from tests.training.test_loop import fit, split, toy
 
@@ -30,10 +30,9 @@ def inputs_of_the_norm(weights):
 @pytest.mark.parametrize("average", ["none", "ema", "mean"])
 def test_after_few_updates_the_saved_statistics_are_those_of_the_saved_weights(average, tmp_path):
     weights, metrics = fit(tmp_path, normed(), epochs=2, average={"name": average})
-    inputs = inputs_of_the_norm(weights)  # of all three batches
-    torch.testing.assert_close(weights["1.running_mean"], inputs.mean(0))
-    within = torch.stack([batch.var(0) for batch in inputs[_order(metrics)].split(16)]).mean(0)
-    torch.testing.assert_close(weights["1.running_var"], within)
+    parts = inputs_of_the_norm(weights)[_order(metrics)].split(norms.SAMPLES)[: norms.BATCHES]
+    torch.testing.assert_close(weights["1.running_mean"], torch.stack([part.mean(0) for part in parts]).mean(0))
+    torch.testing.assert_close(weights["1.running_var"], torch.stack([part.var(0) for part in parts]).mean(0))
 
 
 def _order(metrics):

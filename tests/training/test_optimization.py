@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from components.params import AverageParams, OptimizerParams, TrainParams, read
 from components.training.optimization import (
     LAYER_FACTOR,
+    Average,
     build_average,
     build_optimizers,
     learning_rate,
@@ -169,7 +171,7 @@ def test_the_average_forgets_a_random_beginning_and_then_moves_slowly():
     history = []
     for step in range(3000):
         model[0].weight.data.fill_(float(step >= 1000))
-        average.update_parameters(model)
+        average.update()
         history.append(average.module[0].weight.item())
     assert history[999] == pytest.approx(0, abs=1e-6)
     assert history[1000] == pytest.approx(0.01, rel=0.01)
@@ -181,7 +183,7 @@ def test_the_mean_weighs_all_updates_alike():
     average = build_average(model, AverageParams(name="mean", decay=0, start=0))
     for value in (1.0, 2.0, 6.0):
         model.weight.data.fill_(value)
-        average.update_parameters(model)
+        average.update()
     assert average.module.weight.item() == pytest.approx(3)
 
 
@@ -190,10 +192,49 @@ def test_the_average_includes_running_statistics():
     average = build_average(model, AverageParams(name="ema", decay=0.5, start=0))
     model.running_mean.fill_(8.0)
     model.num_batches_tracked.fill_(7)
-    average.update_parameters(model)
-    average.update_parameters(model)
+    average.update()
+    average.update()
     assert 0 < float(average.module.running_mean) <= 8
     assert int(average.module.num_batches_tracked) == 7
+
+
+def averages(params: AverageParams) -> tuple[AveragedModel, Average, nn.Module]:
+    """Return torch's average and ours after the same updates of a model, and the model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    ours = build_average(model, params)
+
+    def share(updates: int) -> float:
+        return 1 / (updates + 1) if params.name == "mean" else 1 - min(params.decay, (1 + updates) / (10 + updates))
+
+    def averaged(old: list, new: list, updates: torch.Tensor) -> None:
+        if old[0].is_floating_point():
+            torch._foreach_lerp_(old, new, share(int(updates)))
+        else:
+            torch._foreach_copy_(old, new)
+
+    theirs = AveragedModel(model, multi_avg_fn=torch.no_grad()(averaged), use_buffers=True)
+    for _ in range(5):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model(torch.randn(8, 3))
+        ours.update()
+        theirs.update_parameters(model)
+    return theirs, ours, model
+
+
+@pytest.mark.parametrize(
+    "params", [AverageParams(name="ema", decay=0.9, start=0), AverageParams(name="mean", decay=0, start=0)]
+)
+def test_the_average_is_to_the_last_bit_that_of_torchs_averaged_model(params):
+    theirs, ours, model = averages(params)
+    restored = build_average(model, params)
+    restored.load_state_dict(theirs.state_dict())
+    for average in (ours, restored):
+        found = average.state_dict()
+        assert list(found) == list(theirs.state_dict())
+        assert all(torch.equal(found[name], each) for name, each in theirs.state_dict().items())
 
 
 def test_without_bf16_muon_computes_what_it_does_with_it_in_fp32(monkeypatch):

@@ -110,7 +110,9 @@ def test_a_class_that_lost_as_much_as_chance_takes_does_not_reject_a_version():
     new = old.copy()
     new[np.flatnonzero((np.arange(400) % 4 == 2) & (old == 1))[:6]] = 0  # six of a hundred, where five are allowed
     new[np.flatnonzero((np.arange(400) % 4 != 2) & (old == 0))] = 1
-    assert failed(candidate(new), Champion("version 1", outcomes(old)), "more") == []
+    rules = judge(candidate(new), Champion("version 1", outcomes(old)), score("more"), GATE, 0)
+    assert all(rule.passed for rule in rules)
+    assert any(rule.found.startswith("class 2 is worse by 0.06, which may be chance (p = ") for rule in rules)
     strict = GATE.model_copy(update={"margins": {"class": 0}})
     assert failed(candidate(new), Champion("version 1", outcomes(old)), "more", strict) == [
         "no class worse by more than 0"

@@ -49,6 +49,7 @@ def test_what_training_started_from_is_part_of_the_ancestry_and_another_start_is
         ([], "uncommitted changes"),
         (["params.yaml"], "uncommitted changes of params.yaml alone"),
         (["data.dvc", "params.yaml"], "uncommitted changes of data.dvc and params.yaml alone"),
+        (["a", "b", "c"], "uncommitted changes of a, b and c alone"),
     ],
 )
 def test_uncommitted_changes_are_named_with_where_they_lie_and_those_of_no_code_as_such(only, said):

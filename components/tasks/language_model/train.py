@@ -146,8 +146,9 @@ def _state(batch: Batch) -> Batch | None:
 
 
 def _outcome(losses: Tensor, target: Tensor) -> StepOutput:
-    scored = losses[target != IGNORED].double()
-    return StepOutput(scored.sum(), len(scored))
+    scored = target != IGNORED
+    # A selection of the scored losses would wait for a GPU, as their number is known there only.
+    return StepOutput(losses.double().where(scored, 0).sum(), scored.sum())
 
 
 def position_losses(model: nn.Module, batch: Batch, window: int) -> Tensor:

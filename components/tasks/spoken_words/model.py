@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.transforms import FrequencyMasking, TimeMasking  # type: ignore[import-untyped]
 
+from components import recurrent
 from components.contracts import Manifest
 from components.sound.augment import Stretch
 from components.sound.log_mel import LogMel
@@ -64,6 +65,8 @@ class SpeechModel(nn.Module):
             *_convolution(1, CHANNELS[0], params.batch_norm), *_convolution(*CHANNELS, params.batch_norm)
         )
         bands = -(-features.mels // 4)  # after two poolings that round up
+        # On a GPU, cuDNN draws the dropout between layers: anew after each seed, for which it waits for the GPU
+        # (ATen, cudnn/RNN.cpp). So an update's numbers depend on its seed alone, as on the CPU.
         self.lstm = nn.LSTM(
             CHANNELS[1] * bands,
             params.hidden,
@@ -83,7 +86,7 @@ class SpeechModel(nn.Module):
             x = self.changes(x.transpose(2, 3)).transpose(2, 3)
         x = self.convolutions(x)  # (N, 64, frames / 4, mels / 4), both rounded up
         x = x.permute(0, 2, 3, 1).flatten(2)  # (N, frames / 4, mels / 4 * 64)
-        x, _ = self.lstm(x)  # (N, frames / 4, 2 * hidden)
+        x, _ = recurrent.apply(self.lstm, x)  # (N, frames / 4, 2 * hidden)
         return cast(Tensor, self.classifier(self.dropout(self.pool(x))))
 
 

@@ -1,5 +1,7 @@
 """Augmentation, loss and predictions of a batch of clips."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -60,15 +62,16 @@ def predict(model: nn.Module, batch: Batch, params: SpeechParams) -> Batch:
     for all clips, so that results do not depend on the batch.
     """
     clip = batch["clip"].float()
-    noise = fixed_noise(clip.shape[1]).to(clip.device)
+    noise = fixed_noise(clip.shape[1], clip.device)
     predictions = loss.predictions(model(batch["clip"]), batch)
     for level in LEVELS:
-        noisy = with_noise(clip, noise, torch.tensor([[float(level)]], device=clip.device))
+        noisy = with_noise(clip, noise, clip.new_full((1, 1), level))
         predictions[f"logits_{level}db"] = model(noisy).detach().float()
     return predictions
 
 
-def fixed_noise(samples: int) -> Tensor:
-    """Return pink noise (1, samples), the same each time."""
+@cache
+def fixed_noise(samples: int, device: torch.device) -> Tensor:
+    """Return pink noise (1, samples), the same each time; it is computed and copied to a device once."""
     white = torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
-    return coloured(white, torch.tensor([[PINK]]))
+    return coloured(white, torch.tensor([[PINK]])).to(device)

@@ -19,6 +19,13 @@ SETTINGS = {
     "register": {"gate": {"at_least": {"accuracy": 0}, "milliseconds": 60_000}},
 }
 """Laid over params.yaml, so that a chain takes seconds."""
+_WHITENED = {"network": "whitened", "mirror": True}
+_SGD = {"name": "sgd", "lr": 0.01}
+VARIANTS = {
+    "mixup": {"train": {"model": _WHITENED, "augment": {"flip": "alternate", "mix": "mixup"}, "optimizer": _SGD}},
+    "cutmix": {"train": {"model": _WHITENED, "augment": {"flip": True, "mix": "cutmix"}}},
+}
+"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
 
 
 def write(folder: Path, train: int = 24, test: int = 13, classes: int = 4) -> None:

@@ -124,7 +124,7 @@ def test_the_measured_loss_is_that_of_training_s_validation(tmp_path):
         outputs = [TASK.step(model, batches[index], PARAMS) for index in range(len(batches))]
         losses = [TASK.predict(model, batches[index], PARAMS)["loss"] for index in range(len(batches))]
     sums = {"loss": sum(output.loss for output in outputs)}
-    expected = TASK.metrics(sums, sum(output.count for output in outputs))
+    expected = TASK.metrics(sums, int(sum(output.count for output in outputs)))
     assert expected.keys() == TASK.better.keys()
     metrics = measured(data, torch.cat(losses))
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)

@@ -31,6 +31,19 @@ SETTINGS = {
     "register": {"gate": {"at_least": {"accuracy": 0}, "milliseconds": 60_000}},
 }
 """Laid over params.yaml, so that a chain takes seconds; nothing random, so that two workers are as one."""
+_AUGMENT = {
+    "shift": 0.1,
+    "speed": 0.1,
+    "stretch": 0.2,
+    "equaliser": 10,
+    "snr": 10,
+    "frequency_mask": 4,
+    "time_mask": 5,
+}
+VARIANTS = {
+    "augmented": {"train": {"augment": _AUGMENT, "model": {"batch_norm": True, "pool": "last", "dropout": 0.2}}},
+}
+"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
 WORDS = {"fall": (1600, 400), "hold": (800, 800), "rise": (400, 1600)}
 """Where a word's tone begins and ends, in Hz, for a speaker of pitch 1."""
 

@@ -87,14 +87,18 @@ def _logits(model: nn.Module, batch: Batch) -> Tensor:
 
 def _inside(batch: Batch) -> Tensor:
     """Return which positions of the padded series are its own, bool (B, L)."""
-    return torch.arange(batch["series"].shape[1]) < batch["series_length"][:, None]
+    return _before(batch["series"].shape[1], batch["series_length"])
+
+
+def _before(size: int, length: Tensor) -> Tensor:
+    """Return which of `size` positions are before the lengths (B,), bool (B, size)."""
+    return torch.arange(size, device=length.device) < length[:, None]
 
 
 def _targets(batch: Batch) -> Tensor:
-    target = torch.zeros_like(batch["series"])
-    for row, (spots, count) in enumerate(zip(batch["spots"], batch["spots_length"], strict=True)):
-        target[row, spots[:count]] = 1
-    return target
+    """Return 1 at the spots and 0 elsewhere, (B, L)."""
+    own = _before(batch["spots"].shape[1], batch["spots_length"])  # padding is a spot at position 0
+    return torch.zeros_like(batch["series"]).scatter_reduce(1, batch["spots"], own.float(), "amax")
 
 
 def step(model: nn.Module, batch: Batch, params: SpotsParams) -> StepOutput:

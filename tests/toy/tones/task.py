@@ -76,7 +76,7 @@ def _losses(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     tokens, length = batch["tokens"], batch["tokens_length"]
     logits = model(tokens[:, :-1])  # (B, L - 1, tokens)
     losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view(len(tokens), -1)
-    return losses, torch.arange(1, tokens.shape[1]) < length[:, None]
+    return losses, torch.arange(1, tokens.shape[1], device=tokens.device) < length[:, None]
 
 
 def step(model: nn.Module, batch: Batch, params: TonesParams) -> StepOutput:
