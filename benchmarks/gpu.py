@@ -157,7 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not device.gpus():
         raise SystemExit("torch finds no GPU here: run this on a machine with a GPU")
-    on = torch.device(options.device)
+    on = device.first_of(device.gpus()) if options.device == "cuda" else device.CPU
     with tempfile.TemporaryDirectory() as scratch:
         if options.one:
             device.settle(on)

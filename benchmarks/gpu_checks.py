@@ -173,8 +173,6 @@ NETWORKS = {
     "whitened": ("image_classification", ("train.model.network=whitened",)),
 }
 """By name: a task, and settings."""
-NOT_DETERMINISTIC = ("whitened",)
-"""The backward pass of its adaptive_max_pool2d has no deterministic implementation."""
 
 
 def resumes(given: Given) -> str:
@@ -200,7 +198,7 @@ def resumes(given: Given) -> str:
         first, *others = (given.weights(f"{name} {folder}") for folder in ("first", "second", "resumed"))
         again, resumed = (other == first for other in others)
         said.append(f"{name}: again {_same(again)}, resumed {_same(resumed)}")
-        if not (again and resumed) and name not in NOT_DETERMINISTIC:
+        if not (again and resumed):
             wrong.append(name)
     assert not wrong, f"{'; '.join(said)}: {', '.join(wrong)} should be the same"
     return "; ".join(said)

@@ -81,7 +81,8 @@ class Whitened(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = self.whiten(x)
         x = self.groups(F.gelu(x))  # (N, filters, (H - 1) / 8, (W - 1) / 8), rounded down
-        logits: Tensor = LOGITS * self.fc(F.adaptive_max_pool2d(x, 1).flatten(1))
+        # On a GPU, the backward pass of adaptive_max_pool2d has no deterministic implementation.
+        logits: Tensor = LOGITS * self.fc(F.max_pool2d(x, x.shape[-2:]).flatten(1))
         return logits
 
 
