@@ -10,7 +10,7 @@ from components.errors import DEBUG, PedigreeError
 from components.models import Model
 from components.params import Values, nearest
 from components.runtime import addresses
-from pipelines import server
+from pipelines import output, server
 
 if TYPE_CHECKING:
     from components.stages.summary import Outcome
@@ -38,6 +38,7 @@ def run(root: Path, names: list[str], task: str | None, profile: str | None, set
         chosen = [models.from_values(values, root, name, over, settings) for name in names]
         for model in chosen:
             model.expect_data()
+            model.expect_sources()  # training would find out only after preparation
         return chosen
 
     def load() -> None:
@@ -84,10 +85,6 @@ def _run_flow(model: Model) -> "Outcome":
     )
 
 
-RUNS = ("prefect.flow_runs", "prefect.task_runs")
-"""Prefect's loggers of what happens in a run."""
-
-
 def _leave_errors_to_the_command() -> None:
     """Keep Prefect's lines about a failed run off the terminal, as the command ends with the error itself.
 
@@ -95,4 +92,4 @@ def _leave_errors_to_the_command() -> None:
     """
     if not os.environ.get(DEBUG):
         for handler in (*logging.getLogger("prefect").handlers, *logging.getLogger().handlers):
-            handler.addFilter(lambda record: record.levelno < logging.ERROR or record.name not in RUNS)
+            handler.addFilter(lambda record: record.levelno < logging.ERROR or record.name not in output.RUNS)
