@@ -14,6 +14,7 @@ from pipelines import output, server
 
 if TYPE_CHECKING:
     from components.stages.summary import Outcome
+    from pipelines.flow import Result
 
 
 def run(root: Path, names: list[str], task: str | None, profile: str | None, settings: list[str]) -> None:
@@ -55,13 +56,13 @@ def run(root: Path, names: list[str], task: str | None, profile: str | None, set
 
         _leave_errors_to_the_command()
 
-        outcomes: list[Outcome] = []
+        results: list[tuple[Model, Result]] = []
         try:
             for model in chosen:
-                outcomes.append(_run_flow(model))
+                results.append((model, _run_flow(model)))
         finally:  # also of those that finished before one failed
-            if outcomes:
-                summary.show(outcomes)
+            if results:  # with links to where the pages are now: `pedigree up` may have been started meanwhile
+                summary.show([_outcome(*each) for each in results])
 
 
 def _of_task(values: Values, task: str | None) -> list[str]:
@@ -75,11 +76,16 @@ def _of_task(values: Values, task: str | None) -> list[str]:
     return names
 
 
-def _run_flow(model: Model) -> "Outcome":
-    from components.stages import summary
+def _run_flow(model: Model) -> "Result":
     from pipelines import flow
 
-    result = flow.build(model.name, model.root)(**model.params.model_dump(by_alias=True))
+    result: Result = flow.build(model.name, model.root)(**model.params.model_dump(by_alias=True))
+    return result
+
+
+def _outcome(model: Model, result: "Result") -> "Outcome":
+    from components.stages import summary
+
     return summary.outcome(
         model, result.prepared, result.trained, result.evaluated, result.registered, result.seconds
     )

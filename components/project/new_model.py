@@ -178,10 +178,10 @@ def _added(text: str, name: str, root: Path) -> tuple[Model, list[Listed]]:
 
 
 def _expect_trainable(model: Model, folder: Path) -> None:
-    """Check that a model's task takes the files in `folder`, of which it reads none, and that its sources exist."""
+    """Check that a model's sources exist, and that its task takes the files in `folder`, of which it reads none."""
     try:
+        model.expect_sources()
         if model.task.survey:
             model.task.survey(folder, model.params.prepare)
-        model.expect_sources()
     except PedigreeError as error:
         raise PedigreeError(f"{model.name} was not added, as it could not be trained: {error}") from error

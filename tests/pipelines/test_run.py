@@ -34,7 +34,8 @@ def ran(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "connected", connected)
     monkeypatch.setattr(run, "_leave_errors_to_the_command", lambda: None)
     monkeypatch.setattr(run, "_run_flow", models.append)
-    monkeypatch.setattr(summary, "show", lambda outcomes: None)
+    monkeypatch.setattr(run, "_outcome", lambda model, result: (model.name, len(models)))
+    monkeypatch.setattr(summary, "show", print)
     monkeypatch.setattr(Model, "expect_data", lambda model: None)
 
     def parameters(names, task, profile):
@@ -59,6 +60,11 @@ def ran(tmp_path, monkeypatch):
 )
 def test_models_are_chosen_by_name_or_else_by_task_or_else_by_the_profiles_task(ran, names, task, profile, chosen):
     assert list(ran(names, task, profile)) == chosen
+
+
+def test_the_links_of_all_models_are_those_after_the_last_one_ran(ran, capsys):
+    ran(["words", "digits"], None, None)
+    assert capsys.readouterr().out == "[('words', 2), ('digits', 2)]\n"
 
 
 def test_weights_that_do_not_exist_are_named_before_any_model_runs(ran):
