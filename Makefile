@@ -9,10 +9,12 @@ unexport PYTHONDONTWRITEBYTECODE
 EMBEDDED := digits docstrings words
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-all test test-long chaos check ui bench bench-gpu lock
+.PHONY: help install run run-all test test-long chaos check ui bench bench-gpu lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: .venv/installed ## create .venv: about 7 GB, which takes minutes; the other targets do so first, too
 
 run: .venv/installed ## train and register the three models whose data sets are embedded, from raw data
 	pedigree data $(EMBEDDED)
@@ -66,6 +68,6 @@ endif
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock | $(BIN)/python -m pip install --quiet --require-hashes -r /dev/stdin
-	$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
 	echo $(CURDIR) > $@

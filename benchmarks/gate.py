@@ -208,7 +208,7 @@ def differences(cell: Cell, gain: float, trials: int, seed: int) -> Floats:
 def detectable(cell: Cell, trials: int, seed: int) -> tuple[float, float]:
     """Return the gain that should pass with probability `gate.POWER`, and its mean difference in score.
 
-    As `pedigree gate --power` does, this takes the standard error from versions that are no better.
+    As `pedigree gate` does, this takes the standard error from versions that are no better.
     """
     random, score = np.random.default_rng(seed), SCORES[cell.score]
     found = [intervals.difference(*cell.draw(random, 0), score) for _ in range(min(trials, 1_000))]
@@ -270,9 +270,10 @@ A version becomes champion if it passes every rule of its gate. Two of them are 
 **Better than the champion.** Both versions answer the same test samples. Their difference in score is computed
 again with each source (or each sample, if samples have none) left out in turn; the spread of these values gives
 its standard error, and a t distribution its p-value. This jackknife (Tukey 1958) works for any score. Sources of
-unequal size count as fewer (Carter, Schnepel and Steigerwald 2017). With two to four sources nothing is promoted;
-with a single one, samples are left out, and the verdict says that it holds for this source. Sources are the
-speakers of clips, and the groups of images if the test split was drawn by groups.
+unequal size count as fewer (Carter, Schnepel and Steigerwald 2017). Sources are the speakers of clips, and the
+groups of images if the test split was drawn by groups. Two to four of them are too few to tell, so that nothing is
+promoted. If all samples come from one source, each sample is left out in turn instead, and the verdict says that
+it holds for this source only.
 
 Whoever tries long enough finds a version that is better by chance. So all challengers of a test split share an
 error of 1 - `level`, 5 % in params.yaml: the first one needs p <= 2.5 %, the second 0.83 %, the k-th 5 % / (k (k
@@ -282,7 +283,7 @@ error of 1 - `level`, 5 % in params.yaml: the first one needs p <= 2.5 %, the se
 the margin beyond chance: p <= 5 % divided by the number of groups, from the same jackknife. Groups of fewer than
 ten samples, or from two to four sources, are named and not judged.
 
-`pedigree gate --power MODEL` prints what the champion's test split can detect, and says so if the prepared data
+`pedigree gate MODEL` prints what the champion's test split can detect, and says so if the prepared data
 have another one by now.
 
 ## A new test split

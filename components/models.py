@@ -68,6 +68,16 @@ class Model:
         """
         expect_data(self.root, self)
 
+    def expect_sources(self) -> None:
+        """Check that the files and folders that parameters name exist; registered versions are not looked up.
+
+        Raises:
+            PedigreeError: one does not exist.
+        """
+        for key, named in params.sources(self.params).items():
+            if not named.startswith(params.VERSION) and not (self.root / named).exists():
+                raise missing_source(key, named)
+
 
 def expect_data(root: Path, model: Listed | Model) -> None:
     """Check that a model's data set exists; raises as `Model.expect_data` does."""
@@ -79,6 +89,16 @@ def missing_data(model: Listed | Model) -> PedigreeError:
     """Return the error for a missing data set."""
     return PedigreeError(
         f"{DATA}/{model.data} is missing: restore the data set of {model.name} with `pedigree data {model.name}`"
+    )
+
+
+def missing_source(key: str, named: str) -> PedigreeError:
+    """Return the error for a file or folder that a parameter names and that does not exist."""
+    version = f"{params.VERSION}NAME@champion"
+    random = f", or set {key}=random and train.init.freeze=0" if key == params.INIT else ""
+    return PedigreeError(
+        f"{key} names {named}, which does not exist: get it first (docs/tutorial.md says where pretrained weights "
+        f"are), or name another file or folder, or a registered version such as {version}{random}"
     )
 
 

@@ -108,6 +108,8 @@ Source = Annotated[str, "source"]
 """A parameter that names a file, a folder, or a registered version (`models:/NAME@ALIAS`, `models:/NAME/VERSION`).
 Shared code finds, hashes and records these sources."""
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1, description="Share of the target spread over all classes")]
+VERSION = "models:/"
+"""Begins a source that is a registered version."""
 RANDOM = "random"
 """The initial weights that need no source."""
 INIT = "train.init.from"

@@ -49,7 +49,7 @@ def clean(root: Path, dry_run: bool, interrupted: bool) -> None:
     chosen = project_clean.without_inner([each for each in items if interrupted or not each.resumable])
     removed = []
     for item, size in zip(chosen, project_clean.freed(chosen), strict=True):
-        path = item.path.relative_to(root)
+        path = f"{item.path.relative_to(root)}{_with_links(root, item)}"
         if dry_run or project_clean.remove(item, root):
             removed.append(size)
             output.echo(f"{item.what:<20} {decimal(size):>10}  {path}")
@@ -63,6 +63,11 @@ def clean(root: Path, dry_run: bool, interrupted: bool) -> None:
             f"({decimal(sum(project_clean.freed(resumable)))}) that the same command would resume: --interrupted "
             "removes them, too."
         )
+
+
+def _with_links(root: Path, item: Removable) -> str:
+    links = [str(part.relative_to(root)) for part in item.parts if part.is_symlink()]
+    return f" (and {', '.join(links)}, which links to it)" if links else ""
 
 
 def flow_runs(root: Path) -> Iterator[Removable]:

@@ -219,27 +219,31 @@ def diff(
 
 @app.command()
 def gate(
-    power: Annotated[
-        str,
-        typer.Option(metavar="MODEL", help="Report which difference from its champion the test split can detect."),
-    ],
+    model: Annotated[str, typer.Argument(help="Model in params.yaml.")],
+    _power: Annotated[bool, typer.Option("--power", help="The only report, which is the default.")] = True,
 ) -> None:
-    """Report what the gate can tell about a model: `pedigree gate --power digits`."""
+    """Report which difference from a model's champion its test split can detect."""
     from pipelines import versions as command
 
-    command.power(Path.cwd(), power)
+    command.power(Path.cwd(), model)
 
 
 @app.command()
 def promote(
-    name: Annotated[str, typer.Argument(help="Registered model name.")],
-    version: Annotated[int, typer.Argument(help="Version number.")],
+    model: Annotated[
+        str, typer.Argument(help="Registered version, digits/3 or digits@challenger, or the model's name alone.")
+    ],
     why: Annotated[str, typer.Option(help="Reason, recorded with the promotion.")],
+    number: Annotated[
+        int | None, typer.Argument(metavar="[VERSION]", help="Version number, after the model's name alone.")
+    ] = None,
 ) -> None:
     """Make a version the champion, regardless of the gate's verdict."""
     from pipelines import versions as command
 
-    command.promote(Path.cwd(), name, version, why)
+    if number is None and not {"/", "@"} & {*model}:
+        raise typer.BadParameter(f"name the version, too, such as {model}/3")
+    command.promote(Path.cwd(), model if number is None else f"{model}/{number}", why)
 
 
 @app.command()

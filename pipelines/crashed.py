@@ -112,7 +112,14 @@ def _mark(flow_run_id: str, record: runs.Record) -> str | None:
                     client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
             state = ended.type
         if current and state == StateType.CRASHED and flow_run.deployment_id and record.attempts <= record.retries:
-            log.info("resuming the flow run %s of %s, attempt %d", flow_run.name, record.model, record.attempts + 1)
+            log.info(
+                "the flow run %s of %s is scheduled for attempt %d, by a running `pedigree up` or worker or else "
+                "the next one; `prefect flow-run cancel %s` cancels it",
+                flow_run.name,
+                record.model,
+                record.attempts + 1,
+                flow_run.id,
+            )
             again: State[Any] = AwaitingRetry(
                 scheduled_time=datetime.now(UTC), message="Resumes where it was interrupted."
             )

@@ -6,6 +6,7 @@ flow of xrays-deep as `pipelines/flow.py:model_xrays_deep`.
 
 import inspect
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from prefect.runtime import flow_run
 from components import models, params
 from components.adapters import mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Prepared, Registered, Trained
-from components.errors import PedigreeError
+from components.errors import DEBUG, PedigreeError, sentence
 from components.models import Model
 from components.params import with_defaults
 from components.runtime import addresses, surroundings
@@ -34,6 +35,16 @@ from pipelines.starts import Start
 warnings.filterwarnings("ignore", message='Field name "register" .* shadows an attribute', category=UserWarning)
 
 log = logging.getLogger("pedigree.flow")
+
+
+def _says_more(record: logging.LogRecord) -> bool:
+    """Return whether a record is not the traceback of an error that the run's last state tells in a sentence."""
+    error = record.exc_info[1] if record.exc_info else None
+    return error is None or sentence(error) is None or bool(os.environ.get(DEBUG))
+
+
+for _logger in output.RUNS:  # Prefect logs a failure three times with a traceback
+    logging.getLogger(_logger).addFilter(_says_more)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from components import models
-from components.project import data as project_data
 from components.project import new_model
 from pipelines import output, prefect_yaml
 
@@ -19,8 +18,6 @@ def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> 
     output.echo(
         f"added {name} to params.yaml and prefect.yaml, and pinned data/{name} in data.dvc: commit these files"
     )
-    for data in project_data.of_models(each for each in plan.listed if each.name == name):
-        project_data.warn_of_rejection(root, data)
     gate = models.load(root, name).params.register_.gate
     if not (gate.at_least or gate.at_most):
         output.echo(

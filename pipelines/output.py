@@ -9,6 +9,9 @@ import typer
 
 from components.display import printable
 
+RUNS = ("prefect.flow_runs", "prefect.task_runs")
+"""Prefect's loggers of what happens in a run."""
+
 
 def echo(text: str, err: bool = False) -> None:
     """Print a line, on standard error if `err`."""

@@ -10,10 +10,11 @@ from components.errors import DEBUG, PedigreeError
 from components.models import Model
 from components.params import Values, nearest
 from components.runtime import addresses
-from pipelines import server
+from pipelines import output, server
 
 if TYPE_CHECKING:
     from components.stages.summary import Outcome
+    from pipelines.flow import Result
 
 
 def run(root: Path, names: list[str], task: str | None, profile: str | None, settings: list[str]) -> None:
@@ -38,6 +39,7 @@ def run(root: Path, names: list[str], task: str | None, profile: str | None, set
         chosen = [models.from_values(values, root, name, over, settings) for name in names]
         for model in chosen:
             model.expect_data()
+            model.expect_sources()  # training would find out only after preparation
         return chosen
 
     def load() -> None:
@@ -54,13 +56,13 @@ def run(root: Path, names: list[str], task: str | None, profile: str | None, set
 
         _leave_errors_to_the_command()
 
-        outcomes: list[Outcome] = []
+        results: list[tuple[Model, Result]] = []
         try:
             for model in chosen:
-                outcomes.append(_run_flow(model))
+                results.append((model, _run_flow(model)))
         finally:  # also of those that finished before one failed
-            if outcomes:
-                summary.show(outcomes)
+            if results:  # with links to where the pages are now: `pedigree up` may have been started meanwhile
+                summary.show([_outcome(*each) for each in results])
 
 
 def _of_task(values: Values, task: str | None) -> list[str]:
@@ -74,18 +76,19 @@ def _of_task(values: Values, task: str | None) -> list[str]:
     return names
 
 
-def _run_flow(model: Model) -> "Outcome":
-    from components.stages import summary
+def _run_flow(model: Model) -> "Result":
     from pipelines import flow
 
-    result = flow.build(model.name, model.root)(**model.params.model_dump(by_alias=True))
+    result: Result = flow.build(model.name, model.root)(**model.params.model_dump(by_alias=True))
+    return result
+
+
+def _outcome(model: Model, result: "Result") -> "Outcome":
+    from components.stages import summary
+
     return summary.outcome(
         model, result.prepared, result.trained, result.evaluated, result.registered, result.seconds
     )
-
-
-RUNS = ("prefect.flow_runs", "prefect.task_runs")
-"""Prefect's loggers of what happens in a run."""
 
 
 def _leave_errors_to_the_command() -> None:
@@ -95,4 +98,4 @@ def _leave_errors_to_the_command() -> None:
     """
     if not os.environ.get(DEBUG):
         for handler in (*logging.getLogger("prefect").handlers, *logging.getLogger().handlers):
-            handler.addFilter(lambda record: record.levelno < logging.ERROR or record.name not in RUNS)
+            handler.addFilter(lambda record: record.levelno < logging.ERROR or record.name not in output.RUNS)

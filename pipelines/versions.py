@@ -230,11 +230,11 @@ def power(root: Path, name: str) -> None:
         _console.print(table)
 
 
-def promote(root: Path, name: str, version: int, why: str) -> None:
+def promote(root: Path, version: str, why: str) -> None:
     """Make a version the champion."""
     mlflow_store.connect(root)
-    champion = promotions.promote(f"{name}/{version}", why, root)
-    output.echo(f"{name} version {champion.version} is now the champion")
+    champion = promotions.promote(version, why, root)
+    output.echo(f"{champion.name} version {champion.version} is now the champion")
 
 
 def rollback(root: Path, name: str, why: str) -> None:

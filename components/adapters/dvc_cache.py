@@ -14,6 +14,10 @@ from components.errors import DamagedError, PedigreeError
 from components.runtime import addresses
 
 
+class LackingError(PedigreeError):
+    """The remote does not have all files of a version."""
+
+
 def has_remote(root: Path) -> bool:
     """Return whether DVC has a default remote to pull from.
 
@@ -77,8 +81,9 @@ def fetch(root: Path, md5: str, below: str = "") -> None:
     another hash do not stay in the cache.
 
     Raises:
-        PedigreeError: the remote is unreachable, lacks files, or has others under their names; or the listing names
-            a file outside its folder.
+        LackingError: the remote lacks files.
+        PedigreeError: the remote is unreachable, or has other files under their names; or the listing names a file
+            outside its folder.
     """
     with repo_of(root) as repo, _reaching_remote():
         cache, remote = repo.cache.local, repo.cloud.get_remote_odb(hash_name="md5")
@@ -117,8 +122,8 @@ def _fetch(repo: Any, remote: Any, md5: str, names: Mapping[str, str]) -> None:
         raise _lacking(len(fetched.failed), md5)
 
 
-def _lacking(number: int, md5: str) -> PedigreeError:
-    return PedigreeError(
+def _lacking(number: int, md5: str) -> LackingError:
+    return LackingError(
         f"DVC's remote lacks {number} of the files of data {md5}: run `dvc push` in a checkout that has them"
     )
 

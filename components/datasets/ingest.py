@@ -368,6 +368,11 @@ def check_classes(
             )
 
 
+def drawn(what: str, number: int, part: Part) -> str:
+    """Return what was drawn for testing, and how many of the `number` of files are in `part` if not all are."""
+    return f"{what}, of which {part.rows:,} can be used," if part.rows < number else what
+
+
 def class_counts(parts: Mapping[str, Part], classes: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return the number of samples by split and class."""
     return {

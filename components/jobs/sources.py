@@ -6,17 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from components import params
+from components import models, params
 from components.adapters import mlflow_versions
 from components.contracts import Sources
 from components.errors import DamagedError, PedigreeError
-from components.params import INIT, TaskParams
+from components.params import INIT, VERSION, TaskParams
 from components.runtime import files
 from components.training import model_files
 from components.trust import lineage
 from components.trust.lineage import Source
 
-VERSION = "models:/"
 AGAIN = "run the same command again to use what is there now"
 """The remedy when a source changes before training starts."""
 FOLDER = model_files.SOURCES
@@ -43,10 +42,7 @@ def identified(key: str, named: str, root: Path) -> Source:
         return Source(named=named, exact=named, sha256=files.sha256(path))
     if path.is_dir():
         return Source(named=named, exact=named, sha256=lineage.digest(files.listing(path)))
-    raise PedigreeError(
-        f"{key} names {named}, which does not exist: name a local file or folder, or a registered version such as "
-        f"{VERSION}NAME@champion"
-    )
+    raise models.missing_source(key, named)
 
 
 @contextmanager

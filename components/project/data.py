@@ -237,10 +237,7 @@ def _restore(root: Path, data: DataSet, pin: Version | None) -> str:
             f"{data.accept}"
         )
     here = dvc_cache.holds(root, pin.md5)
-    if not here and dvc_cache.has_remote(root):
-        _log.info("fetching %s from DVC's remote", data.path)
-        dvc_cache.fetch(root, pin.md5)
-    if here or dvc_cache.holds(root, pin.md5):
+    if here or _fetched(root, data, pin):
         dvc_cache.expect_intact(root, pin.md5)
         dvc_data.checkout(root, data.name)
         origin = "cache" if here else "remote"
@@ -251,6 +248,21 @@ def _restore(root: Path, data: DataSet, pin: Version | None) -> str:
             "remote that has it with `dvc remote add --default NAME ADDRESS`, or put the files there yourself"
         )
     return _rebuild(root, data, pin)
+
+
+def _fetched(root: Path, data: DataSet, pin: Version) -> bool:
+    """Fetch the pinned version into DVC's cache; return False if it has to come from elsewhere."""
+    if not dvc_cache.has_remote(root):
+        return False
+    _log.info("fetching %s from DVC's remote", data.path)
+    try:
+        dvc_cache.fetch(root, pin.md5)
+    except dvc_cache.LackingError:
+        if not data.embedded:
+            raise
+        _log.info("DVC's remote does not have %s", data.path)  # nobody has pushed what each checkout can write
+        return False
+    return True
 
 
 def _nothing_to_pin(root: Path, data: DataSet, pin: Version | None) -> PedigreeError:

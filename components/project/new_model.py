@@ -14,7 +14,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from components import models, params, yaml_text
 from components.adapters import dvc_data
 from components.errors import PedigreeError
-from components.models import MODELS, Listed, Profile
+from components.models import MODELS, Listed, Model, Profile
 from components.project import resplit
 from components.runtime import files
 
@@ -48,7 +48,8 @@ def plan(root: Path, name: str, like: str, folder: Path, profile: str | None) ->
         profile: Profile that overrides parameters.
 
     Raises:
-        PedigreeError: the name is taken or invalid, or the model, the folder or the profile cannot be used.
+        PedigreeError: the name is taken or invalid, the model, the folder or the profile cannot be used, or the new
+            model could not be trained.
     """
     values = models.read(root)
     before = (root / params.FILE).read_text(encoding="utf-8")
@@ -69,7 +70,9 @@ def plan(root: Path, name: str, like: str, folder: Path, profile: str | None) ->
     text = _with_section(root, before, name, like, over)
     if usual.params.prepare.resplit:  # the number of a draw from other data
         text = resplit.with_own(text, name, 0)
-    return Plan(root, name, folder, text, before, _listed(text, name, root))
+    model, listed = _added(text, name, root)
+    _expect_trainable(model, folder)
+    return Plan(root, name, folder, text, before, listed)
 
 
 def add(plan: Plan, also: Mapping[str, str]) -> None:
@@ -166,10 +169,19 @@ def _dumped(values: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def _listed(text: str, name: str, root: Path) -> list[Listed]:
-    """Return the models in a params.yaml that is not written yet, after checking the new one."""
+def _added(text: str, name: str, root: Path) -> tuple[Model, list[Listed]]:
+    """Return the new model of a params.yaml that is not written yet, and all of its models."""
     with files.scratch(root / models.BUILD / "params") as folder:
         (folder / params.FILE).write_text(text, encoding="utf-8")
         values = models.read(folder)
-    models.from_values(values, root, name)
-    return models.listed(values)
+    return models.from_values(values, root, name), models.listed(values)
+
+
+def _expect_trainable(model: Model, folder: Path) -> None:
+    """Check that a model's sources exist, and that its task takes the files in `folder`, of which it reads none."""
+    try:
+        model.expect_sources()
+        if model.task.survey:
+            model.task.survey(folder, model.params.prepare)
+    except PedigreeError as error:
+        raise PedigreeError(f"{model.name} was not added, as it could not be trained: {error}") from error

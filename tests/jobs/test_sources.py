@@ -179,8 +179,9 @@ MISSING = r"there is no models:/digits@champoin: digits has the versions 1"
     [
         (
             "no-such-file.safetensors",
-            r"train\.init\.from names no-such-file\.safetensors, which does not exist: name a local file or "
-            r"folder, or a registered version such as models:/NAME@champion$",
+            r"train\.init\.from names no-such-file\.safetensors, which does not exist: get it first .*, or "
+            r"name another file or folder, or a registered version such as models:/NAME@champion, or set "
+            r"train\.init\.from=random and train\.init\.freeze=0$",
         ),
         ("models:/digits@champoin", rf"train\.init\.from: {MISSING}"),
         ("models:/digits/99", r"train\.init\.from: there is no models:/digits/99: digits has the versions 1"),

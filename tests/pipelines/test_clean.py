@@ -134,7 +134,7 @@ def test_the_link_to_the_latest_evaluation_goes_with_its_run_and_another_models_
         folder.mkdir(exist_ok=True)
         links[name].parent.mkdir(exist_ok=True)
         files.link(links[name], folder)
-    cleaned()
+    assert "build/runs/first (and build/digits/latest, which links to it)\n" in cleaned()
     assert not run_folder.exists()
     assert [name for name, link in links.items() if link.is_symlink()] == ["other"]
 

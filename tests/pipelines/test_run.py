@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 from ruamel.yaml import YAML
 
+from components.errors import PedigreeError
 from components.models import Model
 from components.params import FILE
 from components.stages import summary
@@ -33,7 +34,8 @@ def ran(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "connected", connected)
     monkeypatch.setattr(run, "_leave_errors_to_the_command", lambda: None)
     monkeypatch.setattr(run, "_run_flow", models.append)
-    monkeypatch.setattr(summary, "show", lambda outcomes: None)
+    monkeypatch.setattr(run, "_outcome", lambda model, result: (model.name, len(models)))
+    monkeypatch.setattr(summary, "show", print)
     monkeypatch.setattr(Model, "expect_data", lambda model: None)
 
     def parameters(names, task, profile):
@@ -58,6 +60,18 @@ def ran(tmp_path, monkeypatch):
 )
 def test_models_are_chosen_by_name_or_else_by_task_or_else_by_the_profiles_task(ran, names, task, profile, chosen):
     assert list(ran(names, task, profile)) == chosen
+
+
+def test_the_links_of_all_models_are_those_after_the_last_one_ran(ran, capsys):
+    ran(["words", "digits"], None, None)
+    assert capsys.readouterr().out == "[('words', 2), ('digits', 2)]\n"
+
+
+def test_weights_that_do_not_exist_are_named_before_any_model_runs(ran):
+    with pytest.raises(
+        PedigreeError, match=r"^train\.init\.from names .*\.pth, which does not exist: get it first"
+    ):
+        ran(["xrays"], None, "photographs")
 
 
 def test_a_profile_is_laid_over_every_model_that_it_selects(ran):

@@ -270,6 +270,18 @@ def test_without_cache_and_remote_the_embedded_data_are_written_and_the_pin_stay
     assert dvc_cache.holds(project, dvc_data.pinned(project, "digits")), "a later checkout finds them there"
 
 
+@pytest.mark.parametrize("lost", ["everything", pytest.param("a file", marks=pytest.mark.long)])
+def test_embedded_data_that_the_remote_lacks_are_written_and_the_pin_stays_as_it_was(project, tmp_path, lost):
+    before = files_below(project / "data")
+    shelf = pushed(project, tmp_path)
+    if lost == "everything":
+        remove(tmp_path, "shelf")
+    else:
+        shelf(hashlib.md5(b"one").hexdigest()).unlink()
+    assert "data.dvc pins it unchanged" in project_data.bring(project, SET, accept=False)
+    assert files_below(project / "data") == before
+
+
 def test_embedded_data_with_another_hash_are_rejected_and_removed(project):
     remove(project, "data/digits", ".dvc/cache")
     before = visible(project)
@@ -439,6 +451,9 @@ def test_data_of_ones_own_that_are_gone_from_the_cache_are_not_made_up(project):
     with pytest.raises(
         PedigreeError, match=r"^data/xrays is missing, and DVC's cache does not hold what data\.dvc pins"
     ):
+        project_data.bring(project, XRAYS, accept=False)
+    dvc(project, "remote", "add", "-d", "shelf", str(project.parent / "shelf"))
+    with pytest.raises(PedigreeError, match=r"^DVC's remote lacks 1 of the files of data .* run `dvc push` in a"):
         project_data.bring(project, XRAYS, accept=False)
     with pytest.raises(PedigreeError, match=r"^there is no data/xrays to pin: put the files there first"):
         project_data.bring(project, XRAYS, accept=True)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from itertools import product
 
 import pytest
 
@@ -81,8 +82,9 @@ def project(template, tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """Somebody's raw files."""
-    (tmp_path / "raw" / "train" / "lung").mkdir(parents=True)
-    (tmp_path / "raw" / "train" / "lung" / "1.png").write_bytes(b"one")
+    for split, name in product(("train", "test"), ("lung", "skin")):
+        (tmp_path / "raw" / split / name).mkdir(parents=True)
+        (tmp_path / "raw" / split / name / "1.png").write_bytes(b"one")
     return tmp_path / "raw"
 
 
@@ -224,6 +226,26 @@ def test_a_folder_without_files_and_data_that_are_there_or_pinned_are_rejected(p
     (project / "data.dvc").write_text(f"outs:\n- md5: {PIN}\n  nfiles: 1\n  path: data/xrays\n")
     with pytest.raises(PedigreeError, match=r"^data\.dvc already pins data/xrays: choose another name$"):
         new_model.plan(project, "xrays", "digits", folder, None)
+
+
+def test_data_that_the_task_cannot_read_and_sources_that_do_not_exist_are_rejected_before_anything_is_written(
+    project, folder
+):
+    (project / "profiles" / "tuned.yaml").write_text("task: image_classification\ntrain: {init: {from: a.pth}}\n")
+    before = visible(project)
+    for data, profile, said in (
+        (
+            folder,
+            "tuned",
+            r"train\.init\.from names a\.pth, which does not exist: get it first \(docs/tutorial\.md",
+        ),
+        (folder / "train" / "lung", None, "there are no images: "),
+    ):
+        with pytest.raises(PedigreeError, match=f"^xrays was not added, as it could not be trained: .*{said}"):
+            new_model.plan(project, "xrays", "digits", data, profile)
+    assert visible(project) == before
+    (project / "a.pth").write_bytes(b"weights")
+    assert new_model.plan(project, "xrays", "digits", folder, "tuned").name == "xrays"
 
 
 def test_a_folder_with_links_out_of_it_is_rejected_before_it_is_copied(project, folder):

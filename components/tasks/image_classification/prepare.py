@@ -69,7 +69,7 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
         rejected=rejected,
         ignored=raw_files.about(raw),
         facts=facts.model_dump(),
-        drawn=survey.drawn,
+        drawn=ingest.drawn(survey.drawn, sum(survey.counts["test"].values()), parts["test"]),
         note="; ".join(filter(None, (survey.note, *_shared(raw, out, survey)))),
     )
 

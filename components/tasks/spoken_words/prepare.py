@@ -62,7 +62,7 @@ def prepare(raw: Path, out: Path, params: SpeechParams) -> Manifest:
         rejected=rejected,
         ignored=raw_files.about(raw),
         facts=facts.model_dump(),
-        drawn=found.drawn,
+        drawn=ingest.drawn(found.drawn, len(found.parts["test"]), parts["test"]),
         note="; ".join([*_notes(raw, found), *_shared(raw, speakers)]),
     )
 

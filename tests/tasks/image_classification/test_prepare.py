@@ -349,6 +349,12 @@ def test_class_folders_without_splits_are_divided_alike_in_each_class(unsplit, r
     assert manifest.rejected == []
 
 
+def test_of_drawn_images_that_cannot_be_used_it_is_said_how_many_remain(unsplit, run, out):
+    run()
+    (unsplit / file_names(out, "test")[0]).write_text("no image")
+    assert run().drawn == "4 of 20 images, the same share of each class, of which 3 can be used,"
+
+
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"resplit": 1}, {"resplit": 2}])
 def test_another_seed_or_draw_takes_other_images_for_testing(unsplit, run, out, changes):
     run()

@@ -243,6 +243,8 @@ def test_clips_that_are_split_anew_ignore_the_lists_and_each_number_draws_other_
         assert manifest.drawn == "8 of 40 clips, by 2 of 10 speakers"
         draws.append(tuple(files["test"]))
     assert len(set(draws)) == 3
+    (raw / files["test"][0]).write_text("no sound")
+    assert run("resplit=3").drawn == "8 of 40 clips, by 2 of 10 speakers, of which 7 can be used,"
 
 
 def test_speakers_that_names_do_not_tell_are_noted_when_lists_are_ignored(raw, run):
