@@ -52,7 +52,7 @@ def rows(file):
         return list(csv.DictReader(text))
 
 
-def test_perfect_predictions_score_one_with_an_interval_of_no_width(tmp_path, monkeypatch):
+def test_perfect_predictions_score_one(tmp_path, monkeypatch):
     draw_only(monkeypatch)
     labels = [0, 1, 2, 0, 1, 2]
     metrics, out = run(tmp_path, sure_of(labels, 3, 50.0), labels, ["a", "b", "c"])
@@ -63,7 +63,7 @@ def test_perfect_predictions_score_one_with_an_interval_of_no_width(tmp_path, mo
     assert json.loads((out / "examples/mistakes.json").read_text()) == []
 
 
-def test_predictions_that_are_all_wrong_score_zero_with_an_interval_of_no_width():
+def test_predictions_that_are_all_wrong_score_zero():
     metrics = measured(sure_of([1, 0, 1], 2), [0, 1, 0], ["a", "b"])
     assert [metrics[name] for name in ("accuracy", "macro_f1")] == [0.0] * 2
 
