@@ -264,6 +264,20 @@ def test_a_figure_is_saved_as_the_same_bytes_each_time(tmp_path):
         assert "Software" not in picture.info
 
 
+def test_a_long_note_above_a_figure_ends_within_it(tmp_path):
+    note = "groups that file names tell are too uneven to draw whole: a group may be in two splits; " * 2
+    drawn = {
+        "matrix": figures.confusion_matrix(np.eye(3, dtype=np.int64), "abc"),
+        "none": figures.gallery([], "", "none"),
+    }
+    for name, figure in drawn.items():
+        figures.save(figure, tmp_path / f"{name}.png", note)
+        headline = figure._suptitle.get_window_extent()
+        assert headline.x0 > 0
+        assert headline.x1 < figure.bbox.width
+    assert not headline.overlaps(figure.texts[0].get_window_extent()), "of the figure without a picture"
+
+
 @pytest.mark.parametrize("count", [2, 10, 200])
 def test_figures_stay_of_a_readable_size_with_any_number_of_classes(tmp_path, count):
     counts, scores = np.eye(count, dtype=np.int64), {"F1": np.linspace(0, 1, count)}
