@@ -170,7 +170,7 @@ def diff(root: Path, old: str, new: str) -> None:
         f"Difference in {result.score} on the same test samples: {result.difference.value:+.4g} "
         f"[{low:+.4g}, {high:+.4g}] (95 % interval)\n"
     )
-    _disputes(names, result.disputes)
+    _disputes([f"{result.score} of {name}" for name in names], result.disputes)
 
 
 def _disputes(names: Sequence[str], disputes: Sequence[compare.Dispute]) -> None:
