@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 READABLE = 30
 """Maximum number of classes that a figure names individually."""
 DPI = 120
+LETTERS = 13
+"""Letters of a sentence at `NOTE_SIZE` that fit into an inch."""
+NOTE_SIZE = 10
+"""Size of a note's letters, in points."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> 
     """Draw a grid of pictures with captions and notes, or the text `empty` if there are none."""
     if not tiles:
         figure = blank(6, 1.2)
-        figure.text(0.5, 0.5, empty, ha="center", va="center", fontsize=12)
+        figure.text(0.5, 0.3, empty, ha="center", va="center", fontsize=12)  # below a note
         return figure
     captions = [_wrapped(tile.caption) for tile in tiles]
     columns = min(columns, len(tiles))
@@ -191,7 +195,9 @@ def save(figure: "Figure", path: Path, note: str = "") -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if note:
-        figure.suptitle("\n".join(filter(None, [note, figure.get_suptitle()])), parse_math=False)
+        lines = wrap(note, int(LETTERS * figure.get_figwidth()))
+        headline = "\n".join(filter(None, [*lines, figure.get_suptitle()]))
+        figure.suptitle(headline, fontsize=NOTE_SIZE, parse_math=False)
     figure.set_dpi(DPI)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")

@@ -227,7 +227,9 @@ class GateParams(Section):
     )
     pinned: bool = Field(description="Require data that data.dvc pinned when they were prepared or trained on")
     megabytes: float = Field(gt=0, description="Maximum size of the weights, in 10^6 bytes")
-    milliseconds: float = Field(gt=0, description="Maximum median latency of one prediction on this machine")
+    milliseconds: float = Field(
+        gt=0, description="Maximum time of the fastest of several predictions on this machine"
+    )
 
 
 class RegisterParams(Section):

@@ -107,12 +107,10 @@ def _acquire(client: "SyncPrefectClient", root: Path) -> UUID:
                 raise
         if free_dead(root):
             continue
-        holders = " and ".join(str(each) for each in _slots(root))
-        text = (
-            f"which {holders} holds" if holders else f"which is free in {LEASE_SECONDS} s if its holder was killed"
-        )
+        holders = " or ".join(str(each) for each in _slots(root))
+        text = f"{holders} to end" if holders else f"another training, for {LEASE_SECONDS} s if it was killed"
         if text != said:
-            log.info("waiting for the accelerator, %s", text)
+            log.info("waiting for %s", text)
             said = text
         time.sleep(POLL_SECONDS)
 

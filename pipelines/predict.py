@@ -57,7 +57,7 @@ def predict(
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
     with version_process.answering(version, settings, debug) as model:
-        inputs = predictions.files(names, here)
+        inputs = predictions.files(names, here, model.file)
         rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
         total = None if model.file and model.file.lines else len(inputs)
         with _bar(form) as bar:

@@ -66,7 +66,8 @@ def served_by(root: Path, address: str) -> Process | None:
 def start(children: Children, address: str, listening: socket.socket) -> None:
     """Start the MLflow UI as one of these children, on a socket that listens at its address."""
     # One process, which answers in threads: MLflow's default of four takes 6 s and 750 MB more.
-    pages = ["-m", "components.adapters.mlflow_app"]
+    quiet = ["-W", "ignore:starlette.middleware.wsgi is deprecated"]  # MLflow's matter, not the user's
+    pages = [*quiet, "-m", "components.adapters.mlflow_app"]
     children.start("the MLflow UI", pages, f"{address}/health", listening=listening)
 
 

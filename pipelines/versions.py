@@ -178,7 +178,7 @@ def diff(root: Path, old: str, new: str) -> None:
         f"Difference in {result.score} on the same test samples: {result.difference.value:+.4g} "
         f"[{low:+.4g}, {high:+.4g}] (95 % interval)\n"
     )
-    _disputes(names, result.disputes)
+    _disputes([f"{result.score} of {name}" for name in names], result.disputes)
 
 
 def _disputes(names: Sequence[str], disputes: Sequence[compare.Dispute]) -> None:
@@ -210,7 +210,7 @@ def power(root: Path, name: str) -> None:
     count = f"{found.earlier} {'challenger was' if found.earlier == 1 else 'challengers were'}"
     _console.print(f"{count} compared on this test split; the next one needs p <= {found.most:.2g}.")
     if found.difference is None:
-        _console.print(f"No gain can promote it: at least {gate.FEWEST_SOURCES} sources are needed.")
+        _console.print(f"No gain promotes it with probability {gate.POWER:.0%}: {found.why_not}.")
     else:
         better = "higher" if found.score.better == "more" else "lower"
         _console.print(
@@ -218,14 +218,17 @@ def power(root: Path, name: str) -> None:
             f"{found.difference:.3g} {better}."
         )
     if found.judged_by:
-        _console.print(f"What chance makes is estimated from {found.judged_by}, tested on the same split.")
+        _console.print(
+            f"What chance makes is estimated from {found.judged_by}, tested on the same split; where both have the "
+            "same outcomes, errors are assumed to be independent."
+        )
     else:
         _console.print("No other version was tested on this split: their errors are assumed to be independent.")
     if found.groups:
         _console.print(f"It is rejected with probability {gate.POWER:.0%} if a group truly loses:")
         table = Table("kind", "group", "samples", "loss", box=SIMPLE, pad_edge=False)
         for each in found.groups:
-            loss = "too few samples" if each.loss is None else f"{each.loss:.3g}"
+            loss = each.why_not if each.loss is None else f"{each.loss:.3g}"
             table.add_row(each.kind, each.name, f"{each.samples}", loss)
         _console.print(table)
 

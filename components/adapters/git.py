@@ -1,5 +1,6 @@
 """The interface to git: the commit of a checkout, its uncommitted changes, and worktrees."""
 
+import getpass
 import logging
 import os
 import re
@@ -232,7 +233,15 @@ def user(root: Path) -> str:
     # Needs no repository, so one that git refuses to read is no hindrance.
     asked = [_run(root, ("config", f"user.{what}")) for what in ("name", "email")]
     name, address = (os.fsdecode(done.stdout).strip() if done else "" for done in asked)
-    return f"{name} <{address}>" if name else os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+    return f"{name} <{address}>" if name else _account()
+
+
+def _account() -> str:
+    """Return the name of the operating system's account, or its number if it has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # KeyError until Python 3.12
+        return f"uid {os.getuid()}"
 
 
 def _git_or_raise(

@@ -4,7 +4,8 @@ They are those of `mlflow ui --no-serve-artifacts`, which listens at a port by i
 
 MLflow 3.17 shows agent pages first, and neither a setting nor an experiment's tag changes that: the browser stores
 which pages its user chose last (WorkflowTypeContext in MLflow's JavaScript). This app adds a script that stores the
-choice of training pages in a browser that has no choice yet.
+choice of training pages in a browser that has no choice yet, and that MLflow's assistant was opened already: it
+otherwise opens by itself on the first visit, and takes a third of the page.
 
 MLflow's `basic-auth` app would require a login, too, but keeps users and permissions in a database of its own, and
 needs packages that are not installed with it. It trusts the pages of every port of this machine, as MLflow does.
@@ -31,8 +32,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from components.runtime import login
 
-_KEY, _TRAINING = "mlflow.workflowType_v1", '"machine_learning"'
-_SCRIPT = f"<script>localStorage.getItem('{_KEY}') ?? localStorage.setItem('{_KEY}', '{_TRAINING}')</script>"
+_CHOICES = {
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+}
+_STORE = "".join(
+    f"localStorage.getItem('{key}') ?? localStorage.setItem('{key}', '{value}');" for key, value in _CHOICES.items()
+)
+_SCRIPT = f"<script>{_STORE}</script>"
 _OPEN = ("/health",)
 """Paths that need no login."""
 
@@ -43,7 +50,7 @@ def main(descriptor: int) -> None:
     pages.after_request(_with_choice)
     _use_store()
     with socket.socket(fileno=descriptor) as listening:
-        uvicorn.Server(uvicorn.Config(_guarded(app, its_login))).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(_guarded(app, its_login), access_log=False)).run(sockets=[listening])
 
 
 def _use_store() -> None:

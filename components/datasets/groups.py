@@ -51,7 +51,9 @@ def summary(files: Sequence[str], groups: Mapping[str, str], group: str, sample:
     fewest, most = min(sizes.values()), max(sizes.values())
     each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
     example = next(iter(groups))
-    without = f"; without a {group}: {len(files) - len(groups):,}" if len(groups) < len(files) else ""
+    others = len(files) - len(groups)
+    count = f"counts as a {group}" if others == 1 else f"count as one {group} each"
+    without = f"; {others:,} without a {group} {count}" if others else ""
     return (
         f"{len(sizes):,} {group}s, {each} {sample if most == 1 else f'{sample}s'} each, such as "
         f"'{groups[example]}' of {example}{without}"

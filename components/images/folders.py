@@ -222,11 +222,11 @@ def _with_drawn(found: Survey, options: FilesPrepareParams) -> Survey:
         how = f"by {some:,} of {every:,} groups that file names tell"
     else:
         if several:
-            summary = groups.summary(images, group_of, "group", "image")
             note = "groups that file names tell are too uneven to draw whole: a group may be in two splits"
+            example = next(iter(group_of.values()))
             log.warning(
-                f"{raw}: {summary}, too uneven to draw them whole: images are drawn one by one: put the images for "
-                f"testing into {raw}/test/<class>/ if images of a group are alike"
+                f"{raw.name}: {note}: if images of a group, such as '{example}', are alike, put those for testing "
+                "into test/<class>/"
             )
         test = groups.draw_each(pool, options.test_share, keep, *draw)
         chosen, how = {"test": test}, "the same share of each class"

@@ -1,5 +1,7 @@
 """Files -> a registered version's predictions. A file that cannot be used is rejected with a reason."""
 
+import logging
+import mimetypes
 import os
 import sys
 from collections import deque
@@ -12,8 +14,11 @@ from typing import IO, Any
 from components.adapters.version_process import Answering, FileColumn
 from components.contracts import NOTE, Rejected, RejectedFile, Row
 from components.datasets.ingest import Unusable
-from components.datasets.raw_files import shown
+from components.datasets.raw_files import listed, shown
+from components.display import printable_name
 from components.errors import PedigreeError
+
+_log = logging.getLogger("pedigree.predict")
 
 STDIN = "-"
 LARGEST = 2**27
@@ -43,15 +48,16 @@ class _Read:
     """Number of the line, counted from 1; 0 for an entire file."""
 
 
-def files(names: Iterable[str], here: Path) -> list[str | RejectedFile]:
+def files(names: Iterable[str], here: Path, column: FileColumn | None) -> list[str | RejectedFile]:
     """Return the named files, and all files below the named folders.
 
     Paths are relative to `here`. In folders, hidden files and links to folders, which could form cycles, are
-    skipped. An unreadable or empty folder gives a rejection.
+    skipped, and so are files with names of texts, such as README.txt, if the column takes other files; these are
+    logged. An unreadable or empty folder gives a rejection.
     """
     paths: list[str | RejectedFile] = []
     for name in names:
-        paths += _below(name, here) if name != STDIN and _is_folder(here / name) else [name]
+        paths += _below(name, here, column) if name != STDIN and _is_folder(here / name) else [name]
     return paths
 
 
@@ -62,7 +68,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _below(folder: str, here: Path) -> list[str | RejectedFile]:
+def _below(folder: str, here: Path, column: FileColumn | None) -> list[str | RejectedFile]:
     paths: list[str] = []
     rejected: list[str | RejectedFile] = []
 
@@ -73,9 +79,16 @@ def _below(folder: str, here: Path) -> list[str | RejectedFile]:
         folders[:] = [name for name in folders if shown(name)]
         inside = Path(where).relative_to(here / folder)
         paths += [str(Path(folder) / inside / name) for name in names if shown(name)]
+    if column and column.binary and (texts := sorted(filter(_is_text, paths))):
+        _log.info("ignored %s", listed([printable_name(each) for each in texts]))
+        paths = [each for each in paths if not _is_text(each)]
     if not paths and not rejected:
-        return [_rejection(folder, "no visible file is in this folder; name another")]
+        return [_rejection(folder, "no visible file to answer is in this folder; name another")]
     return [*sorted(paths), *rejected]
+
+
+def _is_text(name: str) -> bool:
+    return (mimetypes.guess_type(name)[0] or "").startswith("text/")
 
 
 def answers(model: Answering, paths: Iterable[str | RejectedFile], here: Path) -> Iterator[Answer | RejectedFile]:

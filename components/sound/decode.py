@@ -62,6 +62,12 @@ def decode(data: bytes, rate: int, seconds: float, max_seconds: float, max_clipp
     return clip
 
 
+def seconds_of(data: bytes) -> float:
+    """Return the length of a file that `decode` accepts."""
+    with soundfile.SoundFile(io.BytesIO(wav.repaired(data))) as file:
+        return float(file.frames / file.samplerate)
+
+
 def convert(wave: Wave, source: int, rate: int, seconds: float) -> Samples:
     """Convert float samples on the scale -1..1 from rate `source` to int16 at `rate`, padded or cut at the end.
 

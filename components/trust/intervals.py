@@ -1,9 +1,10 @@
 """Confidence intervals of a score and of a difference in scores, from outcomes per test sample.
 
-All of them are t intervals of a jackknife: the score is computed again with each cluster left out in turn, and the
-spread of these values gives the standard error (Tukey 1958; Efron and Tibshirani 1993, "An Introduction to the
-Bootstrap", chapter 11). It works for any score that is a smooth function of weighted rows, and unlike a percentile
-bootstrap it keeps its level with few clusters: docs/gate.md.
+All of them come from a jackknife: the score is computed again with each cluster left out in turn, and the spread of
+these values gives the standard error (Tukey 1958; Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
+chapter 11). It works for any score that is a smooth function of weighted rows, and unlike a percentile bootstrap it
+keeps its level with few clusters: docs/gate.md. The intervals are t intervals, and Wilson's for a score that is a
+share.
 """
 
 import math
@@ -60,13 +61,41 @@ def value(outcomes: Outcomes, score: Score) -> float:
     return score.of(outcomes.columns, np.ones(len(outcomes.row_samples)))
 
 
+def estimate(outcomes: Outcomes, score: Score) -> Estimate:
+    """Estimate the score."""
+    return jackknife(outcomes, lambda weights: score.of(outcomes.columns, weights(outcomes)))
+
+
 def interval(outcomes: Outcomes, score: Score) -> Interval:
-    """Return the 95 % interval of the score; the score itself at both ends if there is one sample."""
-    found = jackknife(outcomes, lambda weights: score.of(outcomes.columns, weights(outcomes)))
-    low, high = found.interval
+    """Return the 95 % interval of the score.
+
+    From a single cluster or sample it is all that a share can be, and for any other score the score at both ends.
+    """
+    found = estimate(outcomes, score)
+    if score.share:
+        return _of_share(found, len(np.unique(outcomes.row_samples)))
+    return (found.value, found.value) if math.isnan(found.error) else found.interval
+
+
+def _of_share(found: Estimate, samples: int) -> Interval:
+    """Return Wilson's interval of a share, which has a width even where all outcomes are equal.
+
+    The number of samples is the effective one, with which independent samples would have the same standard error
+    (Wilson 1927, JASA 22; Korn and Graubard 1998, Survey Methodology 24; Franco et al. 2019, Journal of Survey
+    Statistics and Methodology 7). It is at most the actual number, also where the jackknife shows no error.
+    """
+    if math.isnan(found.value):
+        return math.nan, math.nan
     if math.isnan(found.error):
-        low = high = found.value
-    return (max(low, 0.0), min(high, 1.0)) if score.share else (low, high)
+        return 0.0, 1.0
+    variance = found.value * (1 - found.value)
+    count = min(samples, variance / found.error**2) if found.error else samples
+    t = quantile(1 - (1 - LEVEL) / 2, found.freedom)
+    shrunk = 1 + t**2 / count
+    middle = (found.value + t**2 / (2 * count)) / shrunk
+    half = t / shrunk * math.sqrt(max(variance, 0.0) / count + (t / (2 * count)) ** 2)
+    # Rounding must not put the ends beyond the score.
+    return max(0.0, min(middle - half, found.value)), min(1.0, max(middle + half, found.value))
 
 
 def difference(old: Outcomes, new: Outcomes, score: Score) -> Estimate:

@@ -1,5 +1,7 @@
 """What a checkout is made of, with real repositories."""
 
+import os
+import pwd
 import shutil
 import subprocess
 
@@ -309,8 +311,20 @@ def test_who_acts_is_whom_git_knows_or_the_account(repository, tmp_path, monkeyp
     assert git.user(repository) == "Ann Author <ann@example.org>"
     for name in ("HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert git.user(tmp_path) == pwd.getpwuid(os.getuid()).pw_name
     monkeypatch.setenv("USER", "bob")
     assert git.user(tmp_path) == "bob"
+
+
+def test_an_account_without_a_name_acts_under_its_number(tmp_path, monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert git.user(tmp_path) == f"uid {os.getuid()}"
 
 
 def test_a_worktree_has_the_commit_and_what_was_in_none_and_is_gone_afterwards(repository, tmp_path):

@@ -52,7 +52,7 @@ def rows(file):
         return list(csv.DictReader(text))
 
 
-def test_perfect_predictions_score_one_with_an_interval_of_no_width(tmp_path, monkeypatch):
+def test_perfect_predictions_score_one(tmp_path, monkeypatch):
     draw_only(monkeypatch)
     labels = [0, 1, 2, 0, 1, 2]
     metrics, out = run(tmp_path, sure_of(labels, 3, 50.0), labels, ["a", "b", "c"])
@@ -63,7 +63,7 @@ def test_perfect_predictions_score_one_with_an_interval_of_no_width(tmp_path, mo
     assert json.loads((out / "examples/mistakes.json").read_text()) == []
 
 
-def test_predictions_that_are_all_wrong_score_zero_with_an_interval_of_no_width():
+def test_predictions_that_are_all_wrong_score_zero():
     metrics = measured(sure_of([1, 0, 1], 2), [0, 1, 0], ["a", "b"])
     assert [metrics[name] for name in ("accuracy", "macro_f1")] == [0.0] * 2
 
@@ -262,6 +262,20 @@ def test_a_figure_is_saved_as_the_same_bytes_each_time(tmp_path):
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with Image.open(tmp_path / "one.png") as picture:
         assert "Software" not in picture.info
+
+
+def test_a_long_note_above_a_figure_ends_within_it(tmp_path):
+    note = "groups that file names tell are too uneven to draw whole: a group may be in two splits; " * 2
+    drawn = {
+        "matrix": figures.confusion_matrix(np.eye(3, dtype=np.int64), "abc"),
+        "none": figures.gallery([], "", "none"),
+    }
+    for name, figure in drawn.items():
+        figures.save(figure, tmp_path / f"{name}.png", note)
+        headline = figure._suptitle.get_window_extent()
+        assert headline.x0 > 0
+        assert headline.x1 < figure.bbox.width
+    assert not headline.overlaps(figure.texts[0].get_window_extent()), "of the figure without a picture"
 
 
 @pytest.mark.parametrize("count", [2, 10, 200])

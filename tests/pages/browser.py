@@ -24,11 +24,9 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 SEEN_BEFORE = """
-localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
-localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
 localStorage.setItem("_mlflow_model_registry_promo_modal_dismissed_v1", "true");
 """
-"""What MLflow stores in the browser of a person who has closed its assistant, and chosen nothing."""
+"""What MLflow stores in the browser of a person who has closed its advertisement, and chosen nothing."""
 
 
 @contextmanager

@@ -51,6 +51,12 @@ def test_an_experiments_address_opens_its_training_runs_with_the_score_as_first_
     )
 
 
+def test_mlflows_assistant_stays_closed_on_the_first_visit(address, three, page):
+    opened(page, address, mlflow_pages.experiment_url(three.experiment_id))
+    expect_training_pages(page)
+    assert page.evaluate("localStorage.getItem('mlflow.assistant.panelOpen_v1')") != "true"
+
+
 def test_who_comes_by_mlflows_own_links_comes_to_training_runs(address, three, page):
     page.goto(f"{address}/#/experiments")
     page.get_by_role("link", name="three", exact=True).click()

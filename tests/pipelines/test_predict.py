@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 import struct
 import subprocess
@@ -81,7 +82,7 @@ def write_bad(folder: Path, name: str) -> dict[str, str]:
     os.mkfifo(folder / "pipe")
     said = {
         "nosuch": "there is no such file; check its name",
-        "hollow": "no visible file is in this folder; name another",
+        "hollow": "no visible file to answer is in this folder; name another",
         "pipe": "not a file; name a file or a folder",
         "x" * 300: "unreadable (File name too long); check its permissions and its disk",
     }
@@ -317,7 +318,7 @@ def test_the_rejected_files_of_a_request_stand_among_the_answers_to_the_others(t
     for number in range(version_process.TOGETHER):
         (tmp_path / f"{number:02d}").write_bytes(b"bad" if number in (3, 11) else b"%d" % number)
     model = Fake()
-    found = list(predictions.answers(model, predictions.files(["."], tmp_path), tmp_path))
+    found = list(predictions.answers(model, predictions.files(["."], tmp_path, Fake.file), tmp_path))
     assert [each.file for each in found] == [f"{number:02d}" for number in range(version_process.TOGETHER)]
     assert [each.file for each in found if isinstance(each, RejectedFile)] == ["03", "11"]
     assert found[3] == RejectedFile(file="03", reason="it is bad; send another")
@@ -330,7 +331,7 @@ def test_of_a_request_that_has_no_answer_each_file_has_the_reason(tmp_path):
         (tmp_path / name).write_bytes(b"bad")
     model = Fake()
     rejected = [RejectedFile(file=name, reason="it is bad; send another") for name in ("a", "b", "c")]
-    assert list(predictions.answers(model, predictions.files(["."], tmp_path), tmp_path)) == rejected
+    assert list(predictions.answers(model, predictions.files(["."], tmp_path, Fake.file), tmp_path)) == rejected
 
 
 OLDER = """
@@ -373,7 +374,7 @@ def test_large_files_are_not_asked_about_together(tmp_path, monkeypatch):
     for number, size in enumerate((6, 4, 1, 30, 2)):
         (tmp_path / str(number)).write_bytes(b"x" * size)
     model = Fake()
-    assert len(list(predictions.answers(model, predictions.files(["."], tmp_path), tmp_path))) == 5
+    assert len(list(predictions.answers(model, predictions.files(["."], tmp_path, Fake.file), tmp_path))) == 5
     assert [[len(each) for each in request] for request in model.requests] == [[6, 4], [1], [30], [2]]
 
 
@@ -400,13 +401,24 @@ def test_folders_give_their_visible_files_in_order_and_links_to_folders_do_not_g
         (tmp_path / file).write_text("")
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     (tmp_path / "b" / "3").symlink_to(tmp_path / "c")
-    assert predictions.files(["c", "b/", "-"], tmp_path) == ["c", "b/1", "b/2", "b/3", "b/a/z", "-"]
+    assert predictions.files(["c", "b/", "-"], tmp_path, Fake.file) == ["c", "b/1", "b/2", "b/3", "b/a/z", "-"]
+
+
+def test_texts_beside_images_in_a_folder_are_passed_over_and_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "pedigree.predict")
+    for file in ("a/1.png", "a/where from.txt", "a/2"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("")
+    assert predictions.files(["a"], tmp_path, Fake.file) == ["a/1.png", "a/2"]
+    assert predictions.files(["a/where from.txt"], tmp_path, Fake.file) == ["a/where from.txt"], "it is asked for"
+    assert predictions.files(["a"], tmp_path, Echo.file) == ["a/1.png", "a/2", "a/where from.txt"]
+    assert caplog.messages == ["ignored a/where from.txt"]
 
 
 def test_a_name_that_is_not_utf8_is_shown_with_backslashes(tmp_path):
     name = os.fsdecode(b"n\xe9")
     (tmp_path / name).write_bytes(b"x")
-    (answer,) = predictions.answers(Fake(), predictions.files([name], tmp_path), tmp_path)
+    (answer,) = predictions.answers(Fake(), predictions.files([name], tmp_path, Fake.file), tmp_path)
     assert answer == predictions.Answer("n\\udce9", {"answer": "x"})
 
 

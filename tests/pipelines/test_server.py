@@ -230,7 +230,8 @@ def test_a_flow_that_waits_for_the_accelerator_says_for_whom_and_has_its_slot_on
     command = [sys.executable, "-c", HOLD, f"{backend}/api"]
     with subprocess.Popen(command, cwd=tmp_path, env=env, **pipes) as holder:
         assert holder.stdout.readline() == "held\n"
-        text = f"the training of digits in the flow run quick-otter (pid {holder.pid} on {platform.node()}) holds"
+        holding = f"the training of digits in the flow run quick-otter (pid {holder.pid} on {platform.node()})"
+        text = f"waiting for {holding} to end"
 
         said: list[bool] = []
 

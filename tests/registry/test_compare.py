@@ -4,11 +4,13 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from components import params
-from components.adapters import mlflow_store
+from components.adapters import mlflow_store, mlflow_versions
 from components.errors import PedigreeError
+from components.registry import compare as compare_module
 from components.registry.compare import compare
 from components.registry.power import power
 from components.runtime import files
@@ -88,7 +90,24 @@ def test_the_power_of_a_test_split_follows_from_its_samples_where_no_other_versi
     assert alone.most == pytest.approx(0.025)
     assert 0 < alone.difference < 1
     assert {(each.kind, each.name, each.samples) for each in alone.groups} == {("class", c, 13) for c in "0123"}
-    assert all(each.loss >= GATE.margins["class"] for each in alone.groups)
+    for each in alone.groups:
+        assert each.why_not == "more than it can lose" if each.loss is None else GATE.margins["class"] <= each.loss
+
+
+def test_a_test_split_whose_answers_are_all_right_promises_neither_a_better_version_nor_a_sure_small_loss(
+    chain, other, monkeypatch, capsys
+):
+    side = compare_module.side_of(mlflow_versions.find(other[0]))
+    right = np.ones_like(side.outcomes.columns["correct"])
+    perfect = replace(side, outcomes=replace(side.outcomes, columns={"correct": right}))
+    monkeypatch.setattr(compare_module, "side_of", lambda version: perfect)
+    found = power("compared", GATE)
+    assert found.difference is None
+    assert re.fullmatch(r"0\.\d+ is needed, and the champion's accuracy of 1 leaves 0", found.why_not)
+    assert all(0.3 < each.loss < 1 for each in found.groups)
+    versions.power(chain.root, "digits")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No gain promotes it with probability 80%: 0." in said
 
 
 def test_the_power_of_a_test_split_is_printed_with_what_it_is_estimated_from(chain, capsys):

@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from functools import cache
+from unittest.mock import MagicMock
 
 import pytest
 from mlflow import MlflowClient
@@ -213,3 +214,30 @@ def test_a_champion_that_does_not_know_a_new_class_is_compared(register_as, tmp_
     second, _ = register_as("five", *[4] * 5, epochs=1, digits=tmp_path / "five")
     (found,) = (rule["found"] for rule in second.verdict if rule["rule"] == BETTER)
     assert "against version 1, re-evaluated on samples that it may have been trained on, p " in found
+
+
+class Clock:
+    """A task whose answers take seconds that are given, in place of a version that answers."""
+
+    def __init__(self, monkeypatch, seconds):
+        self.now, self.answers, self.seconds = 0.0, 0, seconds
+        monkeypatch.setattr(register.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(register.model_files, "load_saved", MagicMock())
+        monkeypatch.setattr(register.model_files, "load_predict", lambda task, folder: self.predict)
+
+    def predict(self, rows, params):
+        self.now += self.seconds[min(self.answers, len(self.seconds) - 1)]
+        self.answers += 1
+        return rows
+
+
+def test_the_latency_is_that_of_the_fastest_answer_which_other_programs_did_not_slow_down(monkeypatch, tmp_path):
+    clock = Clock(monkeypatch, [0.5, 0.04, 0.03, 0.9])
+    assert register._milliseconds(MagicMock(), tmp_path) == pytest.approx(30)
+    assert sum(clock.seconds[:3]) < clock.now < register.PREDICTING_SECONDS + 1
+
+
+def test_slow_answers_are_measured_a_few_times(monkeypatch, tmp_path):
+    clock = Clock(monkeypatch, [4.5])
+    assert register._milliseconds(MagicMock(), tmp_path) == pytest.approx(4500)
+    assert clock.answers == 3

@@ -45,14 +45,40 @@ def test_with_a_mean_of_few_samples_the_interval_is_students():
     assert interval(of(values), MEAN) == pytest.approx((low, high))
 
 
-def test_the_interval_of_a_share_ends_at_0_and_1():
-    share = scores.ratio("accuracy", "more", "sum", share=True)
-    assert interval(of([1.0, 1.0, 0.0]), share)[1] == 1
-    assert interval(of([0.0, 0.0, 1.0]), share)[0] == 0
+SHARE = scores.ratio("accuracy", "more", "sum", share=True)
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    t = stats.t.ppf(0.975, 35)
+    assert interval(of(np.ones(36)), SHARE) == pytest.approx((36 / (36 + t**2), 1))
+    assert interval(of(np.zeros(36)), SHARE) == pytest.approx((0, t**2 / (36 + t**2)))
+    exact = stats.binomtest(900, 1000).proportion_ci(method="wilson")
+    found = interval(of(np.r_[np.ones(900), np.zeros(100)]), SHARE)
+    assert found == pytest.approx((exact.low, exact.high), abs=0.001)
+
+
+def test_a_share_that_is_higher_has_a_higher_interval_up_to_the_last_sample():
+    ends = [interval(of(np.r_[np.ones(right), np.zeros(36 - right)]), SHARE) for right in range(37)]
+    assert ends == sorted(ends)
+    assert [high for _, high in ends] == sorted(high for _, high in ends)
+
+
+def test_the_interval_of_a_share_covers_it_as_often_as_stated():
+    ends = [interval(of(np.r_[np.ones(right), np.zeros(36 - right)]), SHARE) for right in range(37)]
+    for share in (0.5, 0.8, 0.9, 0.95, 0.98):
+        chance = stats.binom.pmf(np.arange(37), 36, share)
+        covered = sum(p for p, (low, high) in zip(chance, ends, strict=True) if low <= share <= high)
+        assert covered > 0.94, share
+
+
+def test_clusters_that_differ_make_the_interval_of_a_share_wider():
+    right, speakers = np.r_[np.ones(180), np.zeros(20)], [f"speaker {i // 20}" for i in range(200)]
+    assert np.ptp(interval(of(right, clusters=speakers), SHARE)) > 2 * np.ptp(interval(of(right), SHARE))
 
 
 def test_a_single_sample_has_an_interval_too():
     assert interval(of([1.0]), MEAN) == (1.0, 1.0)
+    assert interval(of([1.0]), SHARE) == (0.0, 1.0)
 
 
 def test_samples_of_one_cluster_count_together_so_that_copies_make_nothing_surer():

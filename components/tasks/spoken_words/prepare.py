@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.contracts import Manifest, RejectedFile
 from components.datasets import arrays, groups, ingest, raw_files
 from components.datasets.splits import Columns
-from components.sound.decode import decode
+from components.sound.decode import decode, seconds_of
 from components.tasks.spoken_words.params import SpeechParams, SpeechPrepareParams
 from components.tasks.spoken_words.words import LISTS, SYNTHETIC, Survey, speakers_of, survey
 
@@ -63,7 +63,7 @@ def prepare(raw: Path, out: Path, params: SpeechParams) -> Manifest:
         ignored=raw_files.about(raw),
         facts=facts.model_dump(),
         drawn=ingest.drawn(found.drawn, len(found.parts["test"]), parts["test"]),
-        note="; ".join([*_notes(raw, found), *_shared(raw, speakers)]),
+        note="; ".join([*_notes(raw, found), *_shared(raw, speakers), *_cut(raw, parts, options)]),
     )
 
 
@@ -83,6 +83,17 @@ def _shared(raw: Path, speakers: Mapping[str, Sequence[str]]) -> list[str]:
             notes.append(note)
             log.warning(f"{raw}: {note}: results say little of other people's voices")
     return notes
+
+
+def _cut(raw: Path, parts: Mapping[str, ingest.Part], options: SpeechPrepareParams) -> list[str]:
+    """Return a note if clips are longer than `prepare.seconds`, and so are cut; warn of them."""
+    cut = sum(int(part.sums[0]) for part in parts.values() if part.sums is not None)
+    if not cut:
+        return []
+    clips = sum(part.rows for part in parts.values())
+    note = f"{cut:,} of {clips:,} clips are longer than prepare.seconds ({options.seconds:g}), and cut at the end"
+    log.warning(f"{raw.name}: {note}: set it to the length of most clips")
+    return [note]
 
 
 def load_split(prepared: Path, split: str) -> Columns:
@@ -119,4 +130,5 @@ def _write(
 def _read(raw: Path, options: SpeechPrepareParams, file: str) -> ingest.Sample:
     data = ingest.contents(raw, file, "audio")
     clip = decode(data, options.rate, options.seconds, options.max_seconds, options.max_clipped)
-    return ingest.Sample({"clips": clip}, ingest.digest(clip))
+    is_cut = seconds_of(data) > options.seconds
+    return ingest.Sample({"clips": clip}, ingest.digest(clip), np.array([is_cut], np.uint64))

@@ -346,7 +346,8 @@ def test_what_is_taken_for_speakers_is_reported_with_counts(raw, run, caplog):
     with caplog.at_level(logging.INFO, "pedigree.prepare"):
         run()
     assert re.fullmatch(
-        r".*raw: 10 speakers, 3 to 4 clips each, such as 's\d' of no/s\d_nohash_\d\.wav; without a speaker: 1",
+        r".*raw: 10 speakers, 3 to 4 clips each, such as 's\d' of no/s\d_nohash_\d\.wav; "
+        "1 without a speaker counts as a speaker",
         caplog.messages[0],
     )
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -402,6 +403,15 @@ def test_clips_that_no_person_spoke_are_called_synthetic(raw, run):
     assert run().note == ""
     (raw / "SYNTHETIC.txt").write_text("No person spoke these clips.")
     assert run().note == "synthetic speech"
+
+
+def test_clips_that_are_cut_are_counted_and_noted(raw, run, caplog):
+    assert "cut" not in run().note
+    for take, seconds in enumerate((0.25, 0.26, 2)):
+        sound(raw / "yes" / f"s{take}_nohash_0.wav", 800 + take, seconds)
+    note = "2 of 40 clips are longer than prepare.seconds (0.25), and cut at the end"
+    assert run().note == note
+    assert f"raw: {note}: set it to the length of most clips" in caplog.messages
 
 
 def test_files_that_cannot_be_used_are_left_out_with_the_reason(raw, run):
