@@ -83,6 +83,8 @@ def power(name: str, rules: GateParams) -> Power:
     why_not = ""
     if 1 < sources < gate.FEWEST_SOURCES or math.isnan(estimate.error):
         why_not = f"at least {gate.FEWEST_SOURCES} sources are needed"
+    elif not estimate.error:
+        why_not = "all outcomes are equal, which tells nothing of chance"
     elif needed > left:
         why_not = f"{needed:.3g} is needed, and the champion's {score.name} of {value:.4g} leaves {left:.3g}"
     return Power(

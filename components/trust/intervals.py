@@ -88,12 +88,12 @@ def _of_share(found: Estimate, samples: int) -> Interval:
         return math.nan, math.nan
     if math.isnan(found.error):
         return 0.0, 1.0
-    variance = found.value * (1 - found.value)
-    count = min(samples, variance / found.error**2) if found.error else samples
+    variance = max(found.value * (1 - found.value), 0.0)
+    count = min(samples, variance / found.error**2) if variance and found.error else samples
     t = quantile(1 - (1 - LEVEL) / 2, found.freedom)
     shrunk = 1 + t**2 / count
     middle = (found.value + t**2 / (2 * count)) / shrunk
-    half = t / shrunk * math.sqrt(max(variance, 0.0) / count + (t / (2 * count)) ** 2)
+    half = t / shrunk * math.sqrt(variance / count + (t / (2 * count)) ** 2)
     # Rounding must not put the ends beyond the score.
     return max(0.0, min(middle - half, found.value)), min(1.0, max(middle + half, found.value))
 

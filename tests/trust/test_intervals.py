@@ -71,6 +71,12 @@ def test_the_interval_of_a_share_covers_it_as_often_as_stated():
         assert covered > 0.94, share
 
 
+def test_a_share_that_is_no_mean_may_be_1_and_lower_without_some_sample():
+    lowest = Score("lowest", "more", lambda columns, weights: 1.0 if weights.all() else 0.5, share=True)
+    low, high = interval(of(np.ones(9)), lowest)
+    assert 0 < low < high == 1
+
+
 def test_clusters_that_differ_make_the_interval_of_a_share_wider():
     right, speakers = np.r_[np.ones(180), np.zeros(20)], [f"speaker {i // 20}" for i in range(200)]
     assert np.ptp(interval(of(right, clusters=speakers), SHARE)) > 2 * np.ptp(interval(of(right), SHARE))
