@@ -22,8 +22,7 @@ ACCELERATOR = Path("build", ".accelerator.lock")
 def of_training(model: Model) -> Iterator[Sequence[str]]:
     """Wait for what a model's training computes on, a GPU for each worker or else the CPU, and hold it.
 
-    Yields:
-        The names of the GPUs, as in `device.gpus`; none on the CPU, or if Ray divides them.
+    The block gets the names of the GPUs, as in `device.gpus`; none on the CPU, or if Ray divides them.
 
     Raises:
         PedigreeError: there are fewer GPUs than workers, but there is one.

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T], name: str, daemon: bool = True) -> Future[T]:
-    """Start a call in a thread, for which the end of the process waits unless it is a daemon; return its result."""
+    """Start a call in a thread; return a future of its result. The process ends without a daemon's."""
     outcome: Future[T] = Future()
 
     def work() -> None:

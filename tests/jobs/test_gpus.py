@@ -124,7 +124,8 @@ def out_of_memory(text: str, worker: Worker) -> None:
         ("", "the GPU has too little memory (torch gives no figures)"),
     ],
 )
-def test_a_lack_of_memory_is_one_sentence_with_torchs_figures_and_the_remedy(text, said, tmp_path):
+def test_a_lack_of_memory_is_one_sentence_with_torchs_figures_and_the_remedy(text, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # else the GPU is named
     with pytest.raises(PedigreeError) as raised:
         launch.run(partial(out_of_memory, text), 0, tmp_path, print, "here", ())
     assert str(raised.value) == f"{said}: lower train.batch_size (now 64)"
