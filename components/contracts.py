@@ -179,7 +179,10 @@ class Split(Protocol):
 
 
 class Batches(Protocol):
-    """Batches by their index in the epoch, so that training can resume at any batch."""
+    """Batches by their index in the epoch, so that training can resume at any batch.
+
+    On a GPU, a thread may gather the next one during an update: they must not use torch's global random generator.
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Batch: ...

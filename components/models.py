@@ -227,6 +227,14 @@ def profile(root: Path, name: str) -> Profile:
     return Profile(name, str(task), values)
 
 
+def with_settings(over: Profile | None, task: str, settings: Iterable[str]) -> Profile | None:
+    """Return a profile with single parameters that override its own, or None if there is neither."""
+    for setting in settings:
+        values = params.assignment(setting, ())
+        over = Profile(over.name if over else setting, task, values.over(over.values) if over else values)
+    return over
+
+
 def load(root: Path, name: str, over: Profile | None = None, settings: Iterable[str] = ()) -> Model:
     """Return a model with validated parameters.
 

@@ -102,11 +102,14 @@ def new(
     like: Annotated[str, typer.Option(metavar="MODEL", help="Model whose task and parameters to reuse.")],
     folder: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Folder of raw files to copy.")],
     profile: Annotated[str | None, typer.Option(help="Override parameters with profiles/PROFILE.yaml.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Set a parameter: prepare.seconds=2. Can be repeated.")
+    ] = None,
 ) -> None:
     """Add a model to params.yaml with another model's parameters; copy its data to data/NAME and pin them."""
     from pipelines import new as command
 
-    command.add(Path.cwd(), name, like, context.obj / folder, profile)
+    command.add(Path.cwd(), name, like, context.obj / folder, profile, settings or [])
 
 
 @app.command("list")
@@ -220,7 +223,6 @@ def diff(
 @app.command()
 def gate(
     model: Annotated[str, typer.Argument(help="Model in params.yaml.")],
-    _power: Annotated[bool, typer.Option("--power", help="The only report, which is the default.")] = True,
 ) -> None:
     """Report which difference from a model's champion its test split can detect."""
     from pipelines import versions as command

@@ -37,14 +37,16 @@ warnings.filterwarnings("ignore", message='Field name "register" .* shadows an a
 log = logging.getLogger("pedigree.flow")
 
 
-def _says_more(record: logging.LogRecord) -> bool:
-    """Return whether a record is not the traceback of an error that the run's last state tells in a sentence."""
-    error = record.exc_info[1] if record.exc_info else None
-    return error is None or sentence(error) is None or bool(os.environ.get(DEBUG))
+def _shortened(record: logging.LogRecord) -> bool:
+    """Replace the traceback of an error that is told in a sentence by the sentence."""
+    text = sentence(record.exc_info[1]) if record.exc_info and record.exc_info[1] else None
+    if text is not None and not os.environ.get(DEBUG):
+        record.msg, record.args, record.exc_info = text, (), None
+    return True
 
 
 for _logger in output.RUNS:  # Prefect logs a failure three times with a traceback
-    logging.getLogger(_logger).addFilter(_says_more)
+    logging.getLogger(_logger).addFilter(_shortened)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`pedigree new`: adds a model with its own data set."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from components import models
@@ -7,13 +8,13 @@ from components.project import new_model
 from pipelines import output, prefect_yaml
 
 
-def add(root: Path, name: str, like: str, folder: Path, profile: str | None) -> None:
+def add(root: Path, name: str, like: str, folder: Path, profile: str | None, settings: Sequence[str]) -> None:
     """Add a model, and print the next steps.
 
     Raises:
         PedigreeError: it cannot be added; nothing has changed.
     """
-    plan = new_model.plan(root, name, like, folder, profile)
+    plan = new_model.plan(root, name, like, folder, profile, settings)
     new_model.add(plan, {prefect_yaml.FILE: prefect_yaml.text(root, plan.listed)})
     output.echo(
         f"added {name} to params.yaml and prefect.yaml, and pinned data/{name} in data.dvc: commit these files"

@@ -11,11 +11,13 @@ from pathlib import Path
 from components.errors import PedigreeError
 from components.jobs import launch
 from components.models import Model
-from components.runtime import locks
+from components.runtime import locks, presence
 from components.training import device
 
 ACCELERATOR = Path("build", ".accelerator.lock")
-"""Below the project's folder. A training on the CPU holds it; with GPUs, whoever waits for some of them does."""
+"""Below the project's folder. A training on the CPU holds it."""
+TURN = Path("build", ".gpus.lock")
+"""Below the project's folder. The first of those who wait for GPUs holds it."""
 
 
 @contextmanager
@@ -32,14 +34,14 @@ def of_training(model: Model) -> Iterator[Sequence[str]]:
         with locks.alone(model.root / ACCELERATOR, doing):
             yield ()
     else:
-        with _held(model.root, workers, doing) as names:
+        with some(model.root, workers, doing) as names:
             yield names
 
 
 @contextmanager
 def of_evaluation(model: Model) -> Iterator[Sequence[str]]:
     """Do the same for an evaluation, of which any number run on the CPU at a time."""
-    with _held(model.root, model.params.evaluate.workers, f"the evaluation of {model.name}") as names:
+    with some(model.root, model.params.evaluate.workers, f"the evaluation of {model.name}") as names:
         yield names
 
 
@@ -47,12 +49,19 @@ def busy(model: Model) -> bool:
     """Return whether a model's training would have to wait for what it computes on."""
     workers = model.params.train.workers
     present = _present(model.root, workers)
+    if not present:
+        return locks.held(model.root / ACCELERATOR)
     free = [name for name, lock in present.items() if not locks.held(lock)]
-    return locks.held(model.root / ACCELERATOR) or (bool(present) and len(free) < max(workers, 1))
+    return locks.held(model.root / TURN) or len(free) < max(workers, 1)
 
 
 @contextmanager
-def _held(root: Path, workers: int, doing: str) -> Iterator[Sequence[str]]:
+def some(root: Path, workers: int, doing: str) -> Iterator[Sequence[str]]:
+    """Wait for a GPU for each worker, and hold them; the block gets their names, none if the machine has no GPU.
+
+    Raises:
+        PedigreeError: there are fewer GPUs than workers, but there is one.
+    """
     present, needed = _present(root, workers), max(workers, 1)
     if not present:
         yield ()
@@ -62,7 +71,8 @@ def _held(root: Path, workers: int, doing: str) -> Iterator[Sequence[str]]:
             f"{needed} workers need a GPU each, and this process has {len(present)}: use fewer workers, or set "
             f"{device.VISIBLE} to an empty text to compute on the CPU"
         )
-    with locks.some(present, needed, root / ACCELERATOR, doing) as names:
+    with locks.some(present, needed, root / TURN, doing) as names:
+        presence.end_orphans(root)  # the workers of a process that was killed may still fill a GPU's memory
         yield names
 
 

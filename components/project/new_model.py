@@ -37,7 +37,7 @@ class Plan:
     """All models, including the new one."""
 
 
-def plan(root: Path, name: str, like: str, folder: Path, profile: str | None) -> Plan:
+def plan(root: Path, name: str, like: str, folder: Path, profile: str | None, settings: Sequence[str] = ()) -> Plan:
     """Check everything that can be checked, and write nothing.
 
     Args:
@@ -46,6 +46,7 @@ def plan(root: Path, name: str, like: str, folder: Path, profile: str | None) ->
         like: The model whose task and parameters to reuse.
         folder: The raw files.
         profile: Profile that overrides parameters.
+        settings: Single parameters that override those, such as `prepare.seconds=2`.
 
     Raises:
         PedigreeError: the name is taken or invalid, the model, the folder or the profile cannot be used, or the new
@@ -59,7 +60,8 @@ def plan(root: Path, name: str, like: str, folder: Path, profile: str | None) ->
             f"{values.location((MODELS, name))}: the model {name} already exists: choose another name"
         )
     over = models.profile(root, profile) if profile else None
-    usual = models.from_values(values, root, like, over)
+    usual = models.from_values(values, root, like, over, settings)
+    over = models.with_settings(over, usual.task.name, settings)
     if (root / models.DATA / name).exists():
         raise PedigreeError(f"{models.DATA}/{name} already exists: choose another name, or move it away")
     if dvc_data.pinned(root, name):

@@ -5,8 +5,8 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,13 @@ from components.adapters import git, mlflow_store, mlflow_versions
 from components.adapters.mlflow_versions import Version, VersionFiles
 from components.datasets import raw_files
 from components.errors import PedigreeError
-from components.jobs import sources
+from components.jobs import gpus, sources
 from components.params import FILE
 from components.project import data
 from components.registry import trace
 from components.runtime import files
 from components.stages import evaluate
+from components.training.device import VISIBLE
 from components.trust import lineage, old_versions
 from components.trust.lineage import NONE, Change, Lineage
 
@@ -84,7 +85,8 @@ def reproduce(address: str, root: Path, here: bool) -> Reproduction:
             files.write_json(workspace / FILE, old_versions.params_file(ancestry, params))
             old_versions.link_checkpoint(ancestry, root, workspace)
             for stage in STAGES:
-                _run(old_versions.section(ancestry), stage, workspace, source)
+                with _gpus(root, f"the reproduction of {version.name}", params[stage]) as names:
+                    _run(old_versions.section(ancestry), stage, workspace, source, names)
         build = workspace / "build" / old_versions.section(ancestry)
         again, after = lineage.read(build / "model"), evaluate.read_metrics(build / "evaluation" / evaluate.METRICS)
         # These differ only in where the sources were copied to.
@@ -154,11 +156,17 @@ def _with_sources(ancestry: Lineage, root: Path, workspace: Path) -> dict[str, A
     return params
 
 
-def _run(name: str, stage: str, workspace: Path, source: Path) -> None:
+def _gpus(root: Path, doing: str, params: Mapping[str, Any]) -> AbstractContextManager[Sequence[str]]:
+    """Hold GPUs of the checkout for the workers of a stage, if it has any: the workspace has locks of its own."""
+    return gpus.some(root, params["workers"], doing) if "workers" in params else nullcontext(())
+
+
+def _run(name: str, stage: str, workspace: Path, source: Path, names: Sequence[str]) -> None:
     log.info("reproducing %s %s …", name, stage)
     environment = os.environ | {
         "PYTHONPATH": str(source),
         "MLFLOW_TRACKING_URI": mlflow_store.store_beside(workspace),
+        **({VISIBLE: ",".join(names)} if names else {}),
     }
     command = [sys.executable, "-m", "components", name, stage]
     process = subprocess.run(command, cwd=workspace, env=environment, stdin=subprocess.DEVNULL, check=False)

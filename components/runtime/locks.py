@@ -58,14 +58,14 @@ def alone_if_free(file: Path, doing: str) -> Iterator[bool]:
 
 
 @contextmanager
-def some(files: Mapping[str, Path], number: int, turn: Path, doing: str) -> Iterator[Sequence[str]]:
+def some(named: Mapping[str, Path], number: int, turn: Path, doing: str) -> Iterator[Sequence[str]]:
     """Wait for `number` of several locks and hold them while the block runs, as `alone` does; yield their names.
 
-    Whoever waits holds the lock `turn`: the first to come has the first that are free, however many it wants, and
-    no two can wait for each other.
+    Whoever waits holds the lock `turn`: it has the first that are free, however many it wants, and no two can wait
+    for each other. Those who wait for their turn are in no order.
 
     Args:
-        files: Lock files by name.
+        named: Lock files by name.
         number: How many of them to hold, at most all.
         turn: Another lock file.
         doing: What the block does, for the message of those who wait.
@@ -75,18 +75,18 @@ def some(files: Mapping[str, Path], number: int, turn: Path, doing: str) -> Iter
         with alone(turn, doing):
             said = ""
             while True:
-                for name, file in files.items():
+                for name, file in named.items():
                     wanted = len(mine) < number and name not in mine and not held(file)
                     if wanted and stack.enter_context(alone_if_free(file, doing)):
                         mine.add(name)
                 if len(mine) == number:
                     break
-                text = " or ".join(sorted({holder(file) for name, file in files.items() if name not in mine}))
+                text = " or ".join(sorted({holder(file) for name, file in named.items() if name not in mine}))
                 if text != said:
                     log.info("waiting for %s", text)
                     said = text
                 time.sleep(POLL_SECONDS)
-        yield [name for name in files if name in mine]
+        yield [name for name in named if name in mine]
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _copies(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], torch.cuda.E
 
 
 def _write_best(file: Path, model: nn.Module) -> Best:
-    model_files.save_weights(file, model)
+    model_files.save_weights(file, model.cpu())  # the copy leaves the memory of a GPU first
     return Best(file=file.name, sha256=files.sha256(file))
 
 

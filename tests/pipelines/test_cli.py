@@ -489,7 +489,6 @@ def test_a_version_is_traced_and_its_lines_are_read_off_the_terminal(inside):
         (("promote", "digits", "--why", "x"), "name the version, too, such as digits/3", 2),
         (("promote", "digits", "1"), "Missing option '--why'", 2),
         (("gate", "digist"), "error: there is no model 'digist'; did you mean digits?", 1),
-        (("gate", "--power", "digist"), "error: there is no model 'digist'; did you mean digits?", 1),
         (("rollback", "digits", "--why", "x"), "error: digits had no champion before version", 1),
         (("rollback", "digist", "--why", "x"), "error: there is no digist@champion: the registered models are", 1),
     ],

@@ -131,6 +131,16 @@ def test_what_a_profile_changes_is_written_out_and_the_rest_is_inherited(project
     assert not [line for line in lines if "register" in line or "evaluate" in line]
 
 
+def test_single_parameters_are_written_out_over_those_of_the_profile(project, folder):
+    settings = ["train.epochs=7", "train.optimizer.name=sgd"]
+    text = new_model.plan(project, "xrays", "digits", folder, "big", settings).text
+    (project / "params.yaml").write_text(text)
+    profile = models.profile(project, "big")
+    assert models.load(project, "xrays").params == models.load(project, "digits", profile, settings).params
+    with pytest.raises(PedigreeError, match=r"a run cannot change a model's data: add a model instead"):
+        new_model.plan(project, "others", "digits", folder, None, ["data=digits"])
+
+
 def test_a_third_model_is_like_the_second_one(project, folder):
     for name, like in (("a", "digits"), ("b", "a"), ("c", "a")):
         write_section(project, name, like, folder)

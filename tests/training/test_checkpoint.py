@@ -11,11 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 
 from components.contracts import Task
 from components.errors import DamagedError
-from components.training import checkpoint
+from components.runtime import files
+from components.training import checkpoint, model_files
 from tests.training.test_loop import fit, step, toy
 
 EVERY_UPDATE = 1e-9
@@ -144,6 +146,28 @@ def test_training_goes_on_while_a_checkpoint_of_what_it_was_is_written(tmp_path,
     state, tensors = checkpoint.load(tmp_path, checkpoint.latest(tmp_path))
     assert state == STARTED
     assert torch.equal(tensors["weights"], torch.zeros(3))
+
+
+def test_training_goes_on_while_the_best_weights_of_what_it_was_are_written(tmp_path, monkeypatch):
+    disk, save_weights, model = threading.Event(), model_files.save_weights, nn.Linear(2, 1)
+    before = model.weight.detach().clone()
+    monkeypatch.setattr(model_files, "save_weights", lambda *what: disk.wait(30) and save_weights(*what))
+    with checkpoint.CheckpointWriter(tmp_path) as writer:
+        writer.save_best(7, model)
+        nn.init.zeros_(model.weight)
+        disk.set()
+        writer.wait()
+    assert writer.best == checkpoint.Best(file=writer.best.file, sha256=files.sha256(tmp_path / writer.best.file))
+    assert torch.equal(load_file(tmp_path / writer.best.file)["weight"], before)
+
+
+def test_best_weights_that_could_not_be_written_end_the_training_in_which_they_are_the_last(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(model_files, "save_weights", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path, task(), validation={"every": 2, "samples": 0}, patience=1, optimizer={"lr": 1e-30})
 
 
 def test_a_checkpoint_that_could_not_be_written_ends_the_training_at_the_next_one(tmp_path, monkeypatch):
