@@ -18,8 +18,8 @@ from components.params import TaskParams
 from components.training.device import allow_tf32, to_device
 from components.training.inference import copied
 
-SETTLED = 100
-"""Updates after which a running average with torch's momentum of 0.1 holds 0.003 % of its first values."""
+SETTLED = 50
+"""Updates after which a running average with torch's momentum of 0.1 holds 0.5 % of its first values."""
 BATCHES, SAMPLES = 2, 16
 """Training batches from which the statistics are computed, and the samples of each. 64 or 512 samples in all scored
 no better (ResNet-18 of a quarter of the width, 129 photographs, three seeds), and took longer than validation."""
