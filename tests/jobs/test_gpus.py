@@ -1,6 +1,7 @@
 """A training has GPUs of its own, or the CPU to itself. No test here needs a GPU: only their names are made up."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 from components.contracts import Worker
 from components.errors import PedigreeError
 from components.jobs import gpus, launch
+from components.registry import reproduce
 from components.runtime import locks
 from components.stages import evaluate
 from components.training import device
@@ -129,3 +131,20 @@ def test_a_lack_of_memory_is_one_sentence_with_torchs_figures_and_the_remedy(tex
     with pytest.raises(PedigreeError) as raised:
         launch.run(partial(out_of_memory, text), 0, tmp_path, print, "here", ())
     assert str(raised.value) == f"{said}: lower train.batch_size (now 64)"
+
+
+def test_a_stage_of_a_reproduction_holds_gpus_of_the_checkout(two, tmp_path):
+    with reproduce._gpus(tmp_path, "the reproduction of digits", {"workers": 1}) as names:
+        assert list(names) == ["0"]
+        assert locks.held(tmp_path / "build" / ".gpu-0.lock")
+    with reproduce._gpus(tmp_path, "the reproduction of digits", {"val_share": 0.1}) as names:
+        assert list(names) == []
+
+
+def test_a_training_on_the_cpu_does_not_keep_others_from_the_gpus(two, tmp_path):
+    def take() -> list[str]:
+        with gpus.some(tmp_path, 1, "another") as names:
+            return list(names)
+
+    with ThreadPoolExecutor() as another, locks.alone(tmp_path / gpus.ACCELERATOR, "a training on the CPU"):
+        assert another.submit(take).result(20) == ["0"]

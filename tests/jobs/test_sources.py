@@ -340,7 +340,7 @@ def test_a_version_is_trained_again_from_a_copy_of_the_very_start_it_had(chain, 
     """Only what is asked before anything is trained, for that takes seconds."""
     seen = []
 
-    def look(name: str, stage: str, workspace: Path, source: Path) -> None:
+    def look(name: str, stage: str, workspace: Path, source: Path, names: object) -> None:
         named = json.loads((workspace / params.FILE).read_text())["models"][name]["train"]["init"]["from"]
         assert not Path(named).is_absolute()
         start = workspace / named

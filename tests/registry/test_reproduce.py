@@ -86,7 +86,7 @@ def test_data_that_were_changed_since_come_from_dvcs_cache(moved, monkeypatch):
     """Only what is asked before anything is trained, for that takes seconds."""
     seen = {}
 
-    def look(name, stage, workspace, source):
+    def look(name, stage, workspace, source, names):
         raw = workspace / "data" / name
         seen.update({str(path.relative_to(raw)): path.read_bytes() for path in raw.rglob("*") if path.is_file()})
         raise PedigreeError("seen enough")
