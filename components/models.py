@@ -228,9 +228,15 @@ def profile(root: Path, name: str) -> Profile:
 
 
 def with_settings(over: Profile | None, task: str, settings: Iterable[str]) -> Profile | None:
-    """Return a profile with single parameters that override its own, or None if there is neither."""
+    """Return a profile with single parameters that override its own, or None if there is neither.
+
+    Raises:
+        PedigreeError: a setting is malformed, or names the task or the data.
+    """
     for setting in settings:
         values = params.assignment(setting, ())
+        if own := [key for key in params.OWN if key in values.tree]:
+            raise PedigreeError(f"--set {setting}: a run cannot change a model's {own[0]}: add a model instead")
         over = Profile(over.name if over else setting, task, values.over(over.values) if over else values)
     return over
 
@@ -262,11 +268,7 @@ def from_values(
                 f"profiles/{over.name}.yaml is for the task {over.task}, but {name} has the task {base.task}: "
                 "choose a model of the profile's task"
             )
+    if over := with_settings(over, base.task, settings):
         values = over.values.below(path).over(values)
-    for setting in settings:
-        changed = params.assignment(setting, path)
-        if own := [key for key in params.OWN if key in (changed.section(path) or {})]:
-            raise PedigreeError(f"--set {setting}: a run cannot change a model's {own[0]}: add a model instead")
-        values = changed.over(values)
     task = tasks.load(base.task)
     return Model(name, task, params.validate(task.params, values, path), base.data, root)
