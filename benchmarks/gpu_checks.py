@@ -139,8 +139,8 @@ def waits(given: Given) -> str:
     for task in cases.KINDS:
         (few, once), (many, twice) = (_waits(given, task, size) for size in (32, 16))
         assert many > few
-        grown = {place: (twice[place] - once[place]) / (many - few) for place in twice}
-        often = {place: round(each, 2) for place, each in grown.items() if each > 0.1}
+        grown = {line: (twice[line] - once[line]) / (many - few) for line in twice}
+        often = {line: round(each, 2) for line, each in grown.items() if each > 0.1}
         said.append(f"{task}: {sum(once.values())} waits in {few} updates, {sum(twice.values())} in {many}")
         assert not often, f"{said[-1]}, of which for each update {often}"
     return "; ".join(said)

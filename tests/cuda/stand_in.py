@@ -257,7 +257,7 @@ def _look_for_waits(func: OpOverload, args: tuple, kwargs: dict) -> None:
 
 
 _pinned: dict[int, torch.UntypedStorage] = {}
-"""Pinned memory of the CPU by its address, and kept, so that the address is not used again."""
+"""Pinned memory of the CPU by its address; a reference to it, so that the address is not used again."""
 _under_way: list[tuple[Tensor, Tensor]] = []
 """Copies to the CPU that are complete once one has waited for them: the targets, and what they will hold."""
 

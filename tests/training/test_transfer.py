@@ -19,11 +19,11 @@ class Sized(Columns):
 
     def __init__(self, size: int, device: torch.device = CPU) -> None:
         super().__init__({"x": torch.zeros(size, dtype=torch.uint8, device="meta")})
-        object.__setattr__(self, "place", device)
+        object.__setattr__(self, "where", device)
 
     @property
     def device(self) -> torch.device:
-        return self.place
+        return self.where
 
     def to(self, device: torch.device, /) -> Columns:
         return Sized(self.nbytes, device)
