@@ -262,12 +262,11 @@ def from_values(
     """Return a model as `load` does, from a params.yaml that is already read."""
     (base,) = chosen(values, [name])
     path = (MODELS, name)
-    if over:
-        if over.task != base.task:
-            raise PedigreeError(
-                f"profiles/{over.name}.yaml is for the task {over.task}, but {name} has the task {base.task}: "
-                "choose a model of the profile's task"
-            )
+    if over and over.task != base.task:
+        raise PedigreeError(
+            f"profiles/{over.name}.yaml is for the task {over.task}, but {name} has the task {base.task}: "
+            "choose a model of the profile's task"
+        )
     if over := with_settings(over, base.task, settings):
         values = over.values.below(path).over(values)
     task = tasks.load(base.task)
