@@ -7,7 +7,7 @@ missing: only `workers` needs them.
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from components.runtime import files
 from components.stages import prepare
 from components.training import device, loop, model_files, transfer
 
-RECURRENT = ("language_model", "spoken_words")
 SMALL = {"image_classification": ("train.model.width=0.25",)}
 """Settings, besides those of `cases`, for networks that also train on a CPU."""
 FREE = 4 * 2**30
@@ -65,6 +64,14 @@ class Given:
     def model(self, task: str, *settings: str) -> Model:
         """Return a task's model with a small network."""
         return cases.model_of(task, 0, *SMALL.get(task, ()), *settings)
+
+    def recurrent(self) -> list[str]:
+        """Return the tasks whose networks have recurrent layers of torch's."""
+        return [task for task in cases.KINDS if any(isinstance(part, nn.RNNBase) for part in self._parts(task))]
+
+    def _parts(self, task: str) -> Iterator[nn.Module]:
+        model = self.model(task)
+        return model.task.build_model(model.params, self.prepared(task).manifest).modules()
 
     def prepared(self, task: str) -> Prepared:
         """Return a task's prepared data."""
@@ -105,7 +112,7 @@ def apart(one: float, other: float) -> float:
 def recurrent_weights(given: Given) -> str:
     """Train recurrent networks whose weights are not averaged, and load what was saved."""
     said = []
-    for task in RECURRENT:
+    for task in given.recurrent():
         row = given.fit(task, task, "train.epochs=1", "train.average.name=none")
         tensors = load_file(given.scratch / task / model_files.WEIGHTS)
         assert all(bool(each.isfinite().all()) for each in tensors.values()), f"{task}: weights are not finite"
@@ -116,7 +123,7 @@ def recurrent_weights(given: Given) -> str:
 def recurrent_precision(given: Given) -> str:
     """Compare the losses of recurrent networks in bf16 and fp32, and look at the types of their outputs."""
     said = []
-    for task in RECURRENT:
+    for task in given.recurrent():
         types = set[str]()
 
         def look(module: nn.Module, arguments: Any, output: Any, types: set[str] = types) -> None:
