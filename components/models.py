@@ -46,7 +46,7 @@ class Model:
     task: Task[Any, Any]
     params: TaskParams
     data: str
-    """Name of its data set, which models of the same task can share."""
+    """Name of its data set, which several models can share."""
     root: Path
     """The project's folder."""
 
@@ -115,23 +115,13 @@ def listed(values: Values) -> list[Listed]:
     """Return all models in a params.yaml, in its order.
 
     Raises:
-        PedigreeError: there is none, a name or a task is invalid, or models of two tasks share a data set.
+        PedigreeError: there is none, or a name or a task is invalid.
     """
     params.expect_current(values, ())
     section = values.section((MODELS,))
     if not section:
         raise PedigreeError(f"{FILE}: there is no `{MODELS}:` section with at least one model: add one")
-    all_models = [_listed(values, name) for name in section]
-    first: dict[str, Listed] = {}
-    for each in all_models:
-        other = first.setdefault(each.data, each)
-        if other.task != each.task:
-            raise PedigreeError(
-                f"{values.location((MODELS, each.name, 'data'))}: {each.name} (task {each.task}) has the data set "
-                f"{each.data} of {other.name} (task {other.task}), but only models of the same task can share one: "
-                "name another data set"
-            )
-    return all_models
+    return [_listed(values, name) for name in section]
 
 
 def _listed(values: Values, name: str) -> Listed:

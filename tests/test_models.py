@@ -46,14 +46,6 @@ def test_two_models_share_a_data_set_and_one_without_a_name_has_its_models(tmp_p
             "a: 1\ntasks:\n  vision: {}\n",
             r"params\.yaml:2: tasks is called `models` now, and each model names its `task`: rename it",
         ),
-        (
-            "models:\n  a: {task: image_classification, data: d}\n  b: {task: spoken_words, data: d}\n",
-            r"params\.yaml:3: b \(task spoken_words\) has the data set d of a \(task image_classification\)",
-        ),
-        (
-            "models:\n  x: {task: image_classification}\n  y:\n    task: spoken_words\n    data: x\n",
-            r"params\.yaml:5: y \(task spoken_words\) has the data set x of x \(task image_classification\)",
-        ),
     ],
 )
 def test_a_list_of_models_that_is_wrong_is_one_sentence_with_its_line(tmp_path, text, said):

@@ -18,7 +18,7 @@ from components.datasets.ingest import Unusable
 from components.images import jpeg
 from components.images.formats import unread
 
-__all__ = ["Unusable", "decode", "peek"]
+__all__ = ["Unusable", "decode", "native", "peek"]
 
 AVIF = ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", *AVIF)
@@ -62,9 +62,7 @@ def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDAr
             `max_megapixels` million pixels, are nearly black or white (`LEVELS`), or become pixels of one single
             colour. Damage inside the data of a JPEG is found by the length of the data, so not always.
     """
-    if not data:
-        raise Unusable("zero bytes")
-    with _opened(io.BytesIO(data), max_megapixels) as image:
+    with _opened(_nonempty(data), max_megapixels) as image:
         # JPEG can skip detail that the resize would average away, which decodes large photos several times faster.
         image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
         _load(image, data)
@@ -74,11 +72,44 @@ def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDAr
         # Colours are converted first, as Pillow resizes 1-bit and palette images by nearest neighbour.
         resized = colours.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
         pixels = np.array(resized)  # (H, W) or (H, W, C)
-        if _one_colour(pixels):
-            raise Unusable(_why_one_colour(whole, square, colours, size))
-        if pixels.max() < LEVELS or pixels.min() >= 256 - LEVELS:
-            _check_levels(whole, colours)
+        _expect_content(pixels, whole, square, colours)
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))  # (C, H, W)
+
+
+def native(
+    data: bytes, channels: int, max_megapixels: float, annotated: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Return the first image in a file's bytes as pixels (C, H, W) at its own size.
+
+    It is turned and converted as in `decode`. Annotations may refer to the image as stored or as it is shown:
+    `annotated`, the width and height that they give, decides whether an EXIF orientation is applied. Without them
+    it is.
+
+    Raises:
+        Unusable: as in `decode`, or the image has another size than `annotated`.
+    """
+    with _opened(_nonempty(data), max_megapixels) as image:
+        _load(image, data)
+        inks = _inks(image)
+        turned = _upright(inks)
+        if annotated and turned.size != annotated:
+            if image.size != annotated:
+                raise Unusable(
+                    f"it has {turned.width} x {turned.height} pixels, but its annotation says "
+                    f"{annotated[0]} x {annotated[1]}"
+                )
+            turned = inks
+        whole = _meant_alpha(_full_scale(turned, image))
+        colours = _mode(_opaque(whole), "L" if channels == 1 else "RGB")
+        pixels = np.array(colours)
+        _expect_content(pixels, whole, whole, colours)
+    return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
+
+
+def _nonempty(data: bytes) -> IO[bytes]:
+    if not data:
+        raise Unusable("zero bytes")
+    return io.BytesIO(data)
 
 
 def peek(path: Path, max_megapixels: float) -> tuple[bool, int]:
@@ -205,6 +236,16 @@ def _meant_alpha(image: Image.Image) -> Image.Image:
 def _one_colour(pixels: NDArray[Any]) -> bool:
     """Whether all pixels (H, W) or (H, W, C) are equal; the first row tells of nearly all images that not."""
     return bool((pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all())
+
+
+def _expect_content(
+    pixels: NDArray[np.uint8], whole: Image.Image, square: Image.Image, colours: Image.Image
+) -> None:
+    """Reject pixels (H, W) or (H, W, C) that show nothing, given the images from which they were made, in turn."""
+    if _one_colour(pixels):
+        raise Unusable(_why_one_colour(whole, square, colours, pixels.shape[0]))
+    if pixels.max() < LEVELS or pixels.min() >= 256 - LEVELS:
+        _check_levels(whole, colours)
 
 
 def _why_one_colour(whole: Image.Image, square: Image.Image, colours: Image.Image, size: int) -> str:

@@ -1,12 +1,17 @@
 """Weights in the form in which torchvision publishes them, `resnet18-….pth` or `mobilenet_v2-….pth`."""
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from components import weights
 from components.errors import PedigreeError
+from components.images.normalize import Normalize
+from components.images.resnet import ResNet
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Statistics of ImageNet's pixels by channel, on the scale 0..1, with which these weights were trained."""
@@ -17,19 +22,77 @@ class _Names(NamedTuple):
     """Name of the first convolution's filters, (filters, 3, kernel, kernel)."""
     head: str
     """Beginning of the names of the last layer, whose outputs are ImageNet's 1,000 classes."""
+    before_head: str = "none"
+    """Beginning of the names of a layer that serves the head alone, which an encoder does not have."""
 
 
 NAMES = {
     "resnet18": _Names("conv1.weight", "fc."),
     "resnet34": _Names("conv1.weight", "fc."),
-    "mobilenet_v2": _Names("features.0.0.weight", "classifier."),
+    "mobilenet_v2": _Names("features.0.0.weight", "classifier.", "features.18."),
 }
 """The networks that can start from such weights."""
+_FLAT = re.compile(r"(features\.(\d+)\.conv\.)(\d)(\..+)")
+"""A name in a block of MobileNetV2 as torchvision had it before version 0.4: the layers have one number each."""
 
 
 def is_published(names: Collection[str]) -> bool:
     """Return whether tensors with these names are those of an image network in torchvision's form."""
     return "layer1.0.conv1.weight" in names or "features.0.0.weight" in names
+
+
+def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of a MobileNetV2 with torchvision's current names; all others as they are.
+
+    Until version 0.3, convolution, batch norm and activation of a block were numbered through: 0, 1, 2, 3, 4, ….
+    Each such triple is a module of its own now, except for the last convolution and batch norm.
+    """
+    if "features.2.conv.7.weight" not in tensors:  # now, a block's last module is number 3
+        return dict(tensors)
+    return {_current(name): tensor for name, tensor in tensors.items()}
+
+
+def _current(name: str) -> str:
+    found = _FLAT.fullmatch(name)
+    if found is None:
+        return name
+    prefix, block, layer, rest = found[1], int(found[2]), int(found[3]), found[4]
+    last = 3 if block == 1 else 6  # the first block does not expand its channels
+    return (
+        f"{prefix}{layer // 3}.{layer % 3}{rest}" if layer < last else f"{prefix}{layer - last + last // 3}{rest}"
+    )
+
+
+def start(model: nn.Module, name: str, file: Path) -> set[str]:
+    """Load weights from a file or folder into a model with the submodules `normalize` and `network`.
+
+    torchvision's weights initialise the backbone, and images are then normalised with ImageNet's statistics. Other
+    weights, such as those of a registered version, initialise all tensors with the same name and shape.
+
+    Args:
+        model: The model; its submodule `normalize` is a `Normalize`, and `network` is the classifier or encoder.
+        name: The network's name in `NAMES`, or another, which has no published weights.
+        file: The weights.
+
+    Returns:
+        The names of the parameters that were loaded.
+
+    Raises:
+        PedigreeError: the weights are missing, unreadable, unsafe or do not fit.
+    """
+    tensors = weights.read(file)
+    if name not in NAMES or not is_published(tensors):
+        return weights.start_from(model, file)
+    network, normalize = model.get_submodule("network"), model.get_submodule("normalize")
+    if isinstance(network, ResNet) and network.stem != "imagenet":
+        raise PedigreeError(f"{file}: torchvision's weights do not fit the small stem: set stem: imagenet")
+    loaded = {f"network.{key}": each for key, each in load_backbone(network, name, file, tensors).items()}
+    assert isinstance(normalize, Normalize)
+    for buffer, values in ((normalize.mean, MEAN), (normalize.std, STD)):
+        channels = torch.tensor(values).view(-1, 1, 1)
+        buffer.copy_(channels if len(buffer) == 3 else channels.mean())  # a grey image has the mean's
+    weights.report(model, loaded, file)
+    return weights.parameters_among(model, loaded)
 
 
 def load_backbone(network: nn.Module, name: str, file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,9 +113,13 @@ def load_backbone(network: nn.Module, name: str, file: Path, tensors: Mapping[st
     Raises:
         PedigreeError: a tensor is missing, unexpected or of another shape.
     """
-    first, head = NAMES[name]
-    own = network.state_dict()
-    backbone = {key: tensor for key, tensor in tensors.items() if not key.startswith(head)}
+    first, head, before_head = NAMES[name]
+    own, named = network.state_dict(), current_names(tensors)
+    backbone = {
+        key: tensor
+        for key, tensor in named.items()
+        if not key.startswith(head) and (key in own or not key.startswith(before_head))
+    }
     filters = backbone.get(first)
     if own[first].shape[1] == 1 and filters is not None and filters.ndim == 4:
         backbone[first] = filters.sum(1, keepdim=True)
@@ -61,7 +128,7 @@ def load_backbone(network: nn.Module, name: str, file: Path, tensors: Mapping[st
         more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
         raise PedigreeError(
             f"{file} does not fit {name}: {', '.join(misfits[:3])}{more}: use torchvision's weights of "
-            f"{name}{_hint(tensors, name)}"
+            f"{name}{_hint(named, name)}"
         )
     network.load_state_dict(backbone, strict=False)
     return backbone

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,22 @@ _log = logging.getLogger("pedigree.data")
 
 @dataclass(frozen=True)
 class DataSet:
-    """A folder of data/, with the task of the models that read it."""
+    """A folder of data/, with the models that read it."""
 
     name: str
     task: Task[Any, Any]
-    model: str
-    """One of those models, by which commands name the data set."""
+    """The task of the first of these models, or else of the first that can write the data set."""
+    models: tuple[str, ...]
+    """The first model of each task."""
+
+    @property
+    def model(self) -> str:
+        """One of the models, by which commands name the data set."""
+        return self.models[0]
 
     @property
     def embedded(self) -> bool:
-        """Whether its task can write it."""
+        """Whether a task can write it."""
         return self.name == self.task.embedded
 
     @property
@@ -49,10 +55,16 @@ class DataSet:
 
 def of_models(listed: Iterable[Listed]) -> list[DataSet]:
     """Return the data sets of models without duplicates."""
-    first: dict[str, Listed] = {}
+    readers: dict[str, dict[str, str]] = {}
     for each in listed:
-        first.setdefault(each.data, each)
-    return [DataSet(name, tasks.load(each.task), each.name) for name, each in first.items()]
+        readers.setdefault(each.data, {}).setdefault(each.task, each.name)
+    return [_data_set(name, by_task) for name, by_task in readers.items()]
+
+
+def _data_set(name: str, models_by_task: Mapping[str, str]) -> DataSet:
+    their_tasks = [tasks.load(task) for task in models_by_task]
+    writer = next((task for task in their_tasks if task.embedded == name), their_tasks[0])
+    return DataSet(name, writer, tuple(models_by_task.values()))
 
 
 def bring_all(root: Path, wanted: Sequence[str], accept: bool, everything: bool = False) -> Iterator[str]:
@@ -122,12 +134,14 @@ def bring(root: Path, data: DataSet, accept: bool) -> str:
 
 def warn_of_rejection(root: Path, data: DataSet) -> None:
     """Warn if the files of a data set are in no layout that preparation takes; no sample is read for it."""
-    if data.task.survey is None:
-        return
-    try:
-        data.task.survey(root / data.path, models.load(root, data.model).params.prepare)
-    except PedigreeError as error:
-        _log.warning("`pedigree run %s` will fail: %s", data.model, error)
+    for name in data.models:
+        model = models.load(root, name)
+        if model.task.survey is None:
+            continue
+        try:
+            model.task.survey(root / data.path, model.params.prepare)
+        except PedigreeError as error:
+            _log.warning("`pedigree run %s` will fail: %s", name, error)
 
 
 def fetch(root: Path, data: DataSet, name: str, cache: Path) -> str:

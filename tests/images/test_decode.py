@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageChops, features
 
 from components.images import jpeg
-from components.images.decode import Unusable, decode, peek
+from components.images.decode import Unusable, decode, native, peek
 
 SIZE = 32
 
@@ -95,6 +95,38 @@ def test_an_image_is_turned_as_its_exif_tag_says(format_, orientation):
     # Exif 2.32, table 6: which sides of the picture are the stored rows and columns that come first.
     turned = ["RGBK", "GRKB", "KBGR", "BKRG", "RBGK", "BRKG", "KGBR", "GKRB"]
     assert "".join(seen) == turned[orientation - 1]
+
+
+@pytest.mark.parametrize("format_", LOSSLESS)
+def test_an_image_at_its_own_size_keeps_every_pixel(format_):
+    image = Image.fromarray(np.random.default_rng(0).integers(256, size=(7, 50, 3), dtype=np.uint8))
+    pixels = native(encoded(image, format_, **LOSSLESS[format_]), 3, 64)
+    assert pixels.flags.c_contiguous
+    assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
+    assert native(encoded(image, format_, **LOSSLESS[format_]), 1, 64).shape == (1, 7, 50)
+
+
+@pytest.mark.parametrize(
+    ("annotated", "size"), [(None, (48, 96)), ((48, 96), (48, 96)), ((96, 48), (96, 48))], ids=str
+)
+def test_the_size_in_an_annotation_tells_whether_an_image_is_turned_by_its_exif_tag(annotated, size):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.random.default_rng(0).integers(256, size=(48, 96, 3), dtype=np.uint8))  # 96 wide
+    assert native(encoded(stored, "PNG", exif=exif), 3, 64, annotated).shape == (3, size[1], size[0])
+
+
+def test_an_image_of_another_size_than_in_its_annotation_is_rejected():
+    stored = Image.fromarray(np.random.default_rng(0).integers(256, size=(48, 96, 3), dtype=np.uint8))
+    with pytest.raises(Unusable, match="it has 96 x 48 pixels, but its annotation says 95 x 48"):
+        native(encoded(stored, "PNG"), 3, 64, (95, 48))
+
+
+def test_an_image_of_one_colour_is_rejected_at_its_own_size_too():
+    with pytest.raises(Unusable, match=r"^all pixels have one colour$"):
+        native(encoded(Image.new("RGB", (30, 40), (9, 9, 99)), "PNG"), 3, 64)
+    with pytest.raises(Unusable, match="zero bytes"):
+        native(b"", 3, 64)
 
 
 ORIENTATION = (0x0112, 3, 1, struct.pack("<HH", 6, 0))

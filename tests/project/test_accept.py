@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from components import tasks
+from components import models, tasks
 from components.project import data as project_data
 from tests import dvc_program
 from tests.conftest import MODELS, PARAMS, TASK_OF, tiny
@@ -18,7 +18,7 @@ def root(tmp_path):
 
 
 def data_set(name):
-    return project_data.DataSet(name, tasks.load(TASK_OF[name]), name)
+    return project_data.DataSet(name, tasks.load(TASK_OF[name]), (name,))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,27 @@ def test_files_that_can_be_prepared_are_not_warned_of(root, caplog, name):
     tiny(name).write(root / "data" / name)
     project_data.warn_of_rejection(root, data_set(name))
     assert not [record for record in caplog.records if "will fail" in record.message]
+
+
+def test_files_that_only_one_of_two_tasks_can_prepare_are_warned_of(root, caplog):
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("data: words", "data: digits"))
+    (root / "data" / "digits").mkdir(parents=True)
+    tiny("digits").write(root / "data" / "digits")
+    (data,) = (each for each in project_data.of_models(models.listed(models.read(root))) if each.name == "digits")
+    assert data.models == ("digits", "words")
+    project_data.warn_of_rejection(root, data)
+    (warning,) = [record.message for record in caplog.records if "will fail" in record.message]
+    assert warning.startswith("`pedigree run words` will fail: ")
+
+
+def test_a_data_set_of_several_tasks_is_written_by_the_one_that_embeds_it(root):
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("data: digits", "data: words"))
+    (data,) = (each for each in project_data.of_models(models.listed(models.read(root))) if each.name == "words")
+    assert data.models == ("digits", "words")
+    assert data.embedded
+    assert data.task.name == "spoken_words"
 
 
 @pytest.mark.long

@@ -61,8 +61,8 @@ models:
   words: {task: spoken_words, data: words}
   xrays: {task: image_classification, data: xrays}
 """
-SET, XRAYS = project_data.DataSet("digits", VISION, "digits"), project_data.DataSet("xrays", VISION, "xrays")
-OTHER = project_data.DataSet("digits", CHANGED, "digits")
+SET, XRAYS = project_data.DataSet("digits", VISION, ("digits",)), project_data.DataSet("xrays", VISION, ("xrays",))
+OTHER = project_data.DataSet("digits", CHANGED, ("digits",))
 
 
 @pytest.fixture(scope="module", autouse=True)

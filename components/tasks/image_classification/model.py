@@ -1,15 +1,11 @@
 """Networks for image classification: ResNet-18 and 34, MobileNetV2, and the small whitened network."""
 
 from collections import OrderedDict
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from components import weights
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.errors import PedigreeError
 from components.images import published
 from components.images.mobilenet import mobilenet_v2
 from components.images.normalize import Normalize
@@ -60,10 +56,8 @@ def _network(params: VisionParams, facts: VisionFacts) -> nn.Module:
 def initialise(model: nn.Module, split: Columns, params: VisionParams, sources: Sources) -> set[str]:
     """Set the initial weights of a network from `build_model`.
 
-    The first layer of `whitened` is set to whiten patches of the training images. Weights that torchvision
-    publishes initialise the backbone, but not the head (`published.load_backbone`), and images are then normalised
-    with ImageNet's statistics. Other weights, such as those of a registered version, initialise all tensors with
-    the same name and shape.
+    The first layer of `whitened` is set to whiten patches of the training images; for given weights, see
+    `published.start`.
 
     Returns:
         The names of the parameters that come from the weights.
@@ -74,23 +68,4 @@ def initialise(model: nn.Module, split: Columns, params: VisionParams, sources: 
     network = model.get_submodule("network")
     if isinstance(network, Whitened):
         whiten(network.whiten, split["image"], model.get_submodule("normalize"))
-    if INIT not in sources:
-        return set()
-    file = sources[INIT]
-    tensors = weights.read(file)
-    if params.train.model.network in published.NAMES and published.is_published(tensors):
-        return _start_from_published(model, params.train.model.network, file, tensors)
-    return weights.start_from(model, file)
-
-
-def _start_from_published(model: nn.Module, name: str, file: Path, tensors: dict[str, Tensor]) -> set[str]:
-    network, normalize = model.get_submodule("network"), model.get_submodule("normalize")
-    if isinstance(network, ResNet) and network.stem != "imagenet":
-        raise PedigreeError(f"{file}: torchvision's weights do not fit the small stem: set stem: imagenet")
-    loaded = {f"network.{key}": each for key, each in published.load_backbone(network, name, file, tensors).items()}
-    assert isinstance(normalize, Normalize)
-    for buffer, values in ((normalize.mean, published.MEAN), (normalize.std, published.STD)):
-        channels = torch.tensor(values).view(-1, 1, 1)
-        buffer.copy_(channels if len(buffer) == 3 else channels.mean())  # a grey image has the mean's
-    weights.report(model, loaded, file)
-    return weights.parameters_among(model, loaded)
+    return published.start(model, params.train.model.network, sources[INIT]) if INIT in sources else set()
