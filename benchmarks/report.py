@@ -28,11 +28,15 @@ def machine() -> str:
 
 def record(name: str, result: dict[str, Any]) -> None:
     """Record the result of a benchmark in place of an earlier one, and write the page."""
+    files.write_json(RECORDS, recorded() | {name: result | context()})
+    write()
+
+
+def context() -> dict[str, str]:
+    """Return the machine and the date, for a record."""
     import torch
 
-    context = {"machine": f"{machine()}, torch {torch.__version__}", "date": datetime.now(UTC).date().isoformat()}
-    files.write_json(RECORDS, recorded() | {name: result | context})
-    write()
+    return {"machine": f"{machine()}, torch {torch.__version__}", "date": datetime.now(UTC).date().isoformat()}
 
 
 def recorded() -> dict[str, Any]:
@@ -44,8 +48,8 @@ INTRODUCTION = """# How fast it is
 
 Each figure was measured by the command next to it, on the machine named. Each ratio comes from one run in which the
 contenders took turns (A B C A B C ...); figures are given as median [lowest, highest]. `make bench` measures them
-again and writes this page, except for the results of profiles, which are measured one at a time, and for what is
-measured on a GPU by `make bench-gpu`. [Where the time goes](profile.md) explains why a figure misses its
+again and writes this page, except for what is measured on a GPU by `make bench-gpu`. [Results](results.md) says how
+good the models are and how long they train. [Where the time goes](profile.md) explains why a figure misses its
 target.
 """
 ON_THROUGHPUT = """## Training throughput
@@ -92,7 +96,6 @@ def write() -> None:
     if "inference" in found:
         lines += [*_inference(found["inference"]), ""]
     lines += _large({name.removeprefix(LARGE): each for name, each in found.items() if name.startswith(LARGE)})
-    lines += _results({name.removeprefix(RESULT): each for name, each in found.items() if name.startswith(RESULT)})
     if "scaling" in found:
         lines += [*_scaling(found["scaling"]), ""]
     lines += _gpu(found.get(GPU))
@@ -101,7 +104,6 @@ def write() -> None:
 
 THROUGHPUT = "throughput of "
 LARGE = "large set of "
-RESULT = "result of "
 GPU = "gpu"
 
 
@@ -263,53 +265,6 @@ def _large(found: dict[str, dict[str, Any]]) -> list[str]:
             lines.append(f"| train | {samples:,} | {spread(rates[size], ',.0f')} | {over} | {target} | {memory} |")
         lines.append("")
     return lines
-
-
-ON_RESULTS = """## Time to a result
-
-`python -m benchmarks.result PROFILE DATA`: a profile through the product, one seed at a time. `test` is the mean ±
-standard deviation over n seeds; `minutes` is the time spent updating the weights (`speed/seconds_of_training`),
-including compilation with `train.compile`.
-
-| profile | device, precision | test | n | minutes | samples/s, of text tokens/s | share of peak | target |
-|---|---|---|---|---|---|---|---|
-"""
-METRICS = {"shakespeare": "loss"}
-"""Metrics that the table shows instead of the task's score: nats per character."""
-AIMS = {
-    "cifar10-fast": "0.935 in 25 min, in bf16",
-    "shakespeare": "1.44 in 3 min, then 1.42",
-    "fsdd": "0.9967 in 94 s",
-}
-GPU_AIMS = {"cifar10-fast": "0.94 in 2.6 s on an A100", "cifar10": "0.96 in 7 min on an A100"}
-MARKS = {"cifar10-fast": (0.94,), "cifar10": (0.94, 0.96)}
-"""Accuracies for which the page reports the time to reach them."""
-
-
-def _results(found: dict[str, dict[str, Any]]) -> list[str]:
-    if not found:
-        return []
-    rows, marks = [], list[str]()
-    for key, each in found.items():
-        profile = each["profile"]
-        scores, minutes = ([run[what] for run in each["runs"]] for what in ("score", "minutes"))
-        deviation = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
-        test = f"{each['metric']} {statistics.mean(scores):.4f}{deviation}"
-        machine = f"{each['device']} ({each['machine']}, {each['date']})"
-        rates = spread([run["rate"] for run in each["runs"]], ",.0f")
-        shares = spread([run["share_of_peak"] for run in each["runs"]])
-        aim = (GPU_AIMS if each["gpu"] else AIMS).get(profile, "")
-        name = " ".join([profile, *(f"`--set {setting}`" for setting in each["settings"])])
-        cells = [name, machine, test, f"{len(scores)}", spread(minutes, ".1f"), rates, shares, aim]
-        rows.append(f"| {' | '.join(cells)} |")
-        for mark in MARKS.get(profile, ()):
-            reached = [next((m for m, score in run["validation"] if score >= mark), None) for run in each["runs"]]
-            known = [each for each in reached if each is not None]
-            seconds = spread([60 * each for each in known], ".1f") if known else ""
-            runs = f"{len(known)} of {len(reached)} runs" if known else "no run"
-            when = f" after {seconds} s" if known else ""
-            marks.append(f"{key}: {runs} reached {100 * mark:.0f} % validation accuracy{when}.")
-    return [ON_RESULTS + "\n".join(rows), "", *marks, ""]
 
 
 NO_GPU = """## On a GPU

@@ -1,16 +1,18 @@
-"""python -m benchmarks.result PROFILE DATA: the score of a profile on a raw folder, and the time to train it.
+"""python -m benchmarks.result PROFILE DATA: the metrics of a profile on a raw folder, and the time to train it.
 
-The data are prepared once, then trained on and evaluated by the product's stages with each seed.
+The data are prepared once, then trained on and evaluated by the product's stages with each seed. In place of a
+profile, a model of params.yaml can be named.
 """
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import report
+from benchmarks import results
 from benchmarks.cases import MODELS, ROOT
 from components import models
 from components.adapters import mlflow_store
@@ -19,8 +21,16 @@ from components.models import Model
 from components.stages import evaluate, prepare, train
 
 
-def run(model: Model, prepared: Prepared, scratch: Path, metric: str) -> dict[str, Any]:
-    """Train and evaluate; return the metric on the test split, and the device, duration and speed of training."""
+def model_of(name: str, settings: Sequence[str]) -> Model:
+    """Return a model of params.yaml by its name, or the one of a profile's task with that profile."""
+    if name in models.names(ROOT):
+        return models.load(ROOT, name, settings=settings)
+    profile = models.profile(ROOT, name)
+    return models.load(ROOT, MODELS[profile.task], profile, settings)
+
+
+def run(model: Model, prepared: Prepared, scratch: Path) -> dict[str, Any]:
+    """Train and evaluate; return the metrics of the test split, and the device, duration and speed of training."""
     result: dict[str, Any] = {"validation": []}
 
     def listen(event: Event) -> None:
@@ -36,14 +46,13 @@ def run(model: Model, prepared: Prepared, scratch: Path, metric: str) -> dict[st
 
     mlflow_store.connect(scratch)
     trained = train.train(model, prepared, scratch / "model", listeners=[listen])
-    found = evaluate.evaluate(model, prepared, trained, scratch / "evaluation")
-    return result | {"score": found.metrics[metric]}
+    return result | {"metrics": evaluate.evaluate(model, prepared, trained, scratch / "evaluation").metrics}
 
 
 def main() -> None:
-    """Measure and print the result of each seed, and record the results so far for docs/performance.md."""
+    """Measure and print the result of each seed, and record the results so far for docs/results.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("profile", help="name of a profile in profiles/")
+    parser.add_argument("profile", help="name of a profile in profiles/, or of a model in params.yaml")
     parser.add_argument("data", type=Path, help="the raw folder")
     parser.add_argument("--seeds", type=int, default=3, help="number of trainings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one parameter")
@@ -51,29 +60,18 @@ def main() -> None:
     options = parser.parse_args()
     if options.gpu and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here: run this on a machine with a GPU, or omit --gpu")
-    profile, runs = models.profile(ROOT, options.profile), []
+    runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
-            settings = (*options.set, f"train.seed={seed}")
-            model = models.load(ROOT, MODELS[profile.task], profile, settings)
+            model = model_of(options.profile, (*options.set, f"train.seed={seed}"))
             folder = Path(scratch, "prepared")
-            prepared = prepare.load(folder) if seed else prepare.prepare(model, options.data, folder)
-            metric = report.METRICS.get(options.profile, model.task.score(prepared.manifest).name)
+            prepared = prepare.load(folder) if seed else prepare.prepare(model, options.data.resolve(), folder)
             own = Path(scratch, str(seed))
             own.mkdir()
-            runs.append(run(model, prepared, own, metric))
+            runs.append(run(model, prepared, own))
             print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
             on_gpu = not runs[-1]["device"].startswith("cpu")
-            found = {
-                "profile": options.profile,
-                "settings": options.set,
-                "metric": metric,
-                "device": runs[-1]["device"],
-                "gpu": on_gpu,
-                "runs": runs,
-            }
-            # Results with other settings or on a GPU have rows of their own.
-            report.record(report.RESULT + ", ".join([options.profile, *options.set, *["GPU"] * on_gpu]), found)
+            results.record(options.profile, options.set, on_gpu, runs)
 
 
 if __name__ == "__main__":

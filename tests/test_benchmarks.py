@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from benchmarks import gate, gpu, report
+from benchmarks import gate, gpu, report, results
 from components.training import device
 from components.trust.gate import POWER
 from tests.conftest import ROOT
@@ -20,6 +20,19 @@ def test_the_page_of_figures_says_what_was_measured_and_nothing_else(tmp_path, m
     report.write()
     assert (tmp_path / "performance.md").read_text() == (ROOT / "docs" / "performance.md").read_text()
     assert (tmp_path / "images" / "throughput.png").stat().st_size > 10_000
+
+
+def test_the_page_of_results_says_what_was_measured_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "DOCS", tmp_path)
+    results.write()
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text()
+
+
+def test_the_result_of_one_seed_has_its_interval_over_test_samples_and_that_of_several_their_spread():
+    first, second = ({"accuracy": value, "accuracy_low": 0.8, "accuracy_high": 0.95} for value in (0.9, 0.92))
+    assert results._result("accuracy", [first]) == "accuracy 0.9000 [0.8000, 0.9500]"
+    assert results._result("accuracy", [first, second]) == "accuracy 0.9100 ± 0.0141"
+    assert results._target(results.Aim("loss", "less", (1.44, 1.42))) == "loss ≤ 1.44 (≤ 1.42)"
 
 
 def test_without_a_gpu_what_needs_one_ends_with_a_sentence(monkeypatch):

@@ -1,0 +1,130 @@
+"""The results of trainings on real and embedded data, and docs/results.md, which compares them with the targets."""
+
+import json
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.report import DOCS, context, spread
+from components.contracts import Better
+from components.runtime import files
+
+RECORDS = DOCS / "results.json"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A target for one metric of the test split."""
+
+    metric: str
+    better: Better
+    bounds: tuple[float, ...]
+    """The target, and a second one for the time after it; none if the metric only stands beside the others."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is aimed at in one row of the page."""
+
+    aims: tuple[Aim, ...]
+    minutes: float
+    """Longest training of one seed on two cores with bf16 instructions; without them, twice that is allowed."""
+    source: str
+    """Where the public has the data, and how they were divided."""
+
+
+def _accuracy(*bounds: float) -> tuple[Aim, ...]:
+    return (Aim("accuracy", "more", bounds),)
+
+
+ROWS = {
+    "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
+    "shakespeare": Row(
+        (Aim("loss", "less", (1.44, 1.42)),),
+        3,
+        "tiny Shakespeare, github.com/karpathy/char-rnn; last tenth; nats per character",
+    ),
+    "fsdd": Row(_accuracy(0.9967), 94 / 60, "github.com/Jakobovski/free-spoken-digit-dataset; official test split"),
+}
+"""By profile, or by model of params.yaml for embedded data."""
+GPU_ROWS = {
+    "cifar10-fast": Row(_accuracy(0.94), 2.6 / 60, "CIFAR-10 on an A100"),
+    "cifar10": Row(_accuracy(0.96), 7, "CIFAR-10 on an A100"),
+}
+INTRODUCTION = """# Results
+
+Each row is one command, `python -m benchmarks.result PROFILE DATA --seeds N`, with the profile or model of the
+first column: the raw folder is prepared, and the product trains and evaluates once with each seed. Hyperparameters,
+thresholds and checkpoints are chosen on a part of the training split; the test split is used once per seed, at the
+end. A result is the mean ± standard deviation over n seeds, or, of one seed, the value with its 95 % interval over
+test samples where evaluation gives one. `minutes` is the time spent updating the weights, with the limit for two
+cores that have bf16 instructions; without them, twice the limit is allowed. A target in brackets is the one after
+the first. [How fast it is](performance.md) has the speed of training.
+
+| profile or model | target | result | n | minutes | device | data |
+|---|---|---|---|---|---|---|
+"""
+
+
+def recorded() -> dict[str, Any]:
+    """Return the recorded results by row."""
+    return dict(json.loads(RECORDS.read_text(encoding="utf-8"))) if RECORDS.exists() else {}
+
+
+def record(profile: str, settings: list[str], gpu: bool, runs: list[dict[str, Any]]) -> None:
+    """Record the results of a row in place of earlier ones, and write the page.
+
+    Results with other settings or on a GPU have rows of their own.
+    """
+    key = ", ".join([profile, *settings, *["GPU"] * gpu])
+    found = {"profile": profile, "settings": settings, "gpu": gpu, "runs": runs}
+    files.write_json(RECORDS, recorded() | {key: found | context()})
+    write()
+
+
+def aims(profile: str, gpu: bool) -> Row | None:
+    """Return what is aimed at, if anything."""
+    return (GPU_ROWS if gpu else ROWS).get(profile)
+
+
+def write() -> None:
+    """Write the page from the recorded results."""
+    lines = [_row(each) for each in recorded().values()]
+    files.write_text(DOCS / "results.md", INTRODUCTION + "\n".join(lines) + "\n")
+
+
+def _row(found: dict[str, Any]) -> str:
+    row = aims(found["profile"], found["gpu"])
+    runs = found["runs"]
+    wanted = row.aims if row else tuple(Aim(name, "more", ()) for name in _scores(runs[0]["metrics"]))
+    name = " ".join([f"`{found['profile']}`", *(f"`--set {setting}`" for setting in found["settings"])])
+    minutes = spread([run["minutes"] for run in runs], ".1f") + (f" of {row.minutes:.3g}" if row else "")
+    cells = [
+        name,
+        "<br>".join(filter(None, map(_target, wanted))),
+        "<br>".join(_result(each.metric, [run["metrics"] for run in runs]) for each in wanted),
+        str(len(runs)),
+        minutes,
+        f"{runs[0]['device']} ({found['machine']}, {found['date']})",
+        row.source if row else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _scores(metrics: dict[str, float]) -> list[str]:
+    return [name for name in metrics if f"{name}_low" in metrics] or list(metrics)[:1]
+
+
+def _target(aim: Aim) -> str:
+    sign = "≥" if aim.better == "more" else "≤"
+    first, *then = [f"{sign} {bound:g}" for bound in aim.bounds] or [""]
+    return " ".join([aim.metric, first, *(f"({each})" for each in then)]) if first else ""
+
+
+def _result(metric: str, runs: list[dict[str, float]]) -> str:
+    values = [run[metric] for run in runs]
+    mean = f"{metric} {statistics.mean(values):.4f}"
+    if len(values) > 1:
+        return f"{mean} ± {statistics.stdev(values):.4f}"
+    low, high = (runs[0].get(f"{metric}_{end}") for end in ("low", "high"))
+    return mean if low is None or high is None else f"{mean} [{low:.4f}, {high:.4f}]"
