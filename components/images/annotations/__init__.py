@@ -1,0 +1,1 @@
+"""Readers of annotated images: COCO JSON, Pascal VOC and YOLO, as people have them."""
