@@ -349,5 +349,7 @@ class Task(Generic[P, S]):
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""
+    draw: Callable[[Row, Row], bytes] | None = None
+    """Draws an answer on its row of a request, as a PNG. None: answers have no picture."""
     unit: str = "samples"
     """What `StepOutput.count` counts, in the plural: the unit of the speed that lines and metrics show."""

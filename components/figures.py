@@ -65,7 +65,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figu
 def _name_cells(
     axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.float64], classes: Sequence[str]
 ) -> None:
-    names = [_drawable(name, 20) for name in classes]
+    names = [drawable(name, 20) for name in classes]
     upright = len(names) * max(map(len, names)) <= 40
     turn: dict[str, Any] = {} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), labels=names, parse_math=False, **turn)
@@ -125,7 +125,7 @@ def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str])
     axes.hlines(rows, spread.min(0), spread.max(0), color="lightgrey", linewidth=3, zorder=1)
     for (name, values), marker in zip(scores.items(), "<>osD", strict=False):
         axes.scatter(values[order], rows, marker=marker, label=name, zorder=2, clip_on=False)
-    axes.set_yticks(rows, labels=[_drawable(classes[index], 30) for index in order], parse_math=False)
+    axes.set_yticks(rows, labels=[drawable(classes[index], 30) for index in order], parse_math=False)
     axes.set(xlim=(min(np.floor(spread.min() * 10) / 10 - 0.02, 0.9), 1), ylim=(len(order) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.4)
     shown = "" if len(order) == len(classes) else f": the lowest {len(order)} of {len(classes)}"
@@ -151,13 +151,13 @@ def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> 
         bounds = (0, 255) if tile.image.dtype == np.uint8 else (None, None)
         axes.imshow(tile.image, cmap="gray", vmin=bounds[0], vmax=bounds[1])
         axes.set_title(caption, fontsize=9, parse_math=False)
-        axes.set_xlabel(_drawable(tile.note[::-1], 34)[::-1], fontsize=6, color="dimgrey", parse_math=False)
+        axes.set_xlabel(drawable(tile.note[::-1], 34)[::-1], fontsize=6, color="dimgrey", parse_math=False)
     return figure
 
 
 def _wrapped(caption: str) -> str:
     """Wrap each line of a caption into at most two lines that fit above a tile."""
-    lines = (wrap(_drawable(line, 64), 32, max_lines=2, placeholder="…") for line in caption.split("\n"))
+    lines = (wrap(drawable(line, 64), 32, max_lines=2, placeholder="…") for line in caption.split("\n"))
     return "\n".join(chain(*lines))
 
 
@@ -212,7 +212,7 @@ def blank(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _drawable(text: str, longest: int) -> str:
+def drawable(text: str, longest: int) -> str:
     """Return at most `longest` characters of `text`, with unprintable ones such as line ends replaced by `?`."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= longest else text[: longest - 1] + "…"

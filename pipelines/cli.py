@@ -275,6 +275,10 @@ def predict(
         Literal["json", "table"] | None,
         typer.Option("--format", help="Output format (default: table in a terminal, otherwise JSON lines)."),
     ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option("--draw", metavar="FOLDER", help="Also draw each answer on its file, as FOLDER/NAME.png."),
+    ] = None,
 ) -> None:
     """Print a registered model's predictions for files; exits with 1 if any file is rejected."""
     from pipelines import predict as command
@@ -286,7 +290,9 @@ def predict(
     except PedigreeError as error:
         raise typer.BadParameter(str(error)) from None
     form = form or ("table" if sys.stdout.isatty() else "json")
-    good = command.predict(Path.cwd(), context.obj, model, files, params, form, bool(os.environ.get(DEBUG)))
+    pictures = context.obj / draw if draw else None
+    debug = bool(os.environ.get(DEBUG))
+    good = command.predict(Path.cwd(), context.obj, model, files, params, form, debug, pictures)
     if not good:
         raise typer.Exit(1)
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -47,16 +48,27 @@ def given(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def predict(
-    root: Path, here: Path, address: str, names: Sequence[str], settings: Mapping[str, Any], form: Form, debug: bool
+    root: Path,
+    here: Path,
+    address: str,
+    names: Sequence[str],
+    settings: Mapping[str, Any],
+    form: Form,
+    debug: bool,
+    pictures: Path | None = None,
 ) -> bool:
     """Print a version's predictions for files, whose paths start at `here`; return whether none was rejected.
 
+    With a folder for pictures, each answer is also drawn and written there as a PNG with the file's name.
+
     Raises:
-        PedigreeError: there is no such version, it cannot be loaded, or it rejects the settings.
+        PedigreeError: there is no such version, it cannot be loaded, rejects the settings or draws no pictures, or
+            the folder cannot be written to.
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
-    with version_process.answering(version, settings, debug) as model:
+    drawn = Drawn(pictures) if pictures else None
+    with version_process.answering(version, settings, debug, draw=drawn is not None) as model:
         inputs = predictions.files(names, here, model.file)
         rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
         total = None if model.file and model.file.lines else len(inputs)
@@ -67,6 +79,8 @@ def predict(
                     rejected += 1
                     bar.console.print(f"{printable_name(each.file)}: {each.reason}", soft_wrap=True)
                     continue
+                if drawn and each.drawn:
+                    drawn.add(each.file, each.drawn)
                 if each.note:
                     notes += 1
                     if notes <= SHOWN:
@@ -80,6 +94,32 @@ def predict(
         if table.rows:
             terminal.console().print(table)
     return not rejected
+
+
+class Drawn:
+    """Writes pictures of answers into a folder; a second file of the same name gets a number."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: Counter[str] = Counter()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PedigreeError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
+
+    def add(self, file: str, picture: bytes) -> None:
+        """Write the picture of the answer to a file.
+
+        Raises:
+            PedigreeError: it cannot be written.
+        """
+        stem = Path(file).stem or "picture"
+        self._names[stem] += 1
+        path = self._folder / (f"{stem}.png" if self._names[stem] == 1 else f"{stem}-{self._names[stem]}.png")
+        try:
+            path.write_bytes(picture)
+        except OSError as error:
+            raise PedigreeError(f"{path} cannot be written ({error.strerror}): name another folder") from None
 
 
 def _place(answer: Answer) -> str:

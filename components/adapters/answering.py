@@ -4,7 +4,8 @@ A version contains the source of `components` at its registration, and MLflow pu
 nothing here may import `components`, as this checkout's code would then answer instead.
 
 A request is a line of JSON on standard input, the answer a line on standard output: `{"answers": [...]}`, or
-`{"rejected": reason}` if all rows are rejected. The first line of output says whether the model was loaded.
+`{"rejected": reason}` if all rows are rejected. The first line of output says whether the model was loaded. With
+`draw` in a request, each answer has a picture in the column `drawn`.
 """
 
 import base64
@@ -39,6 +40,9 @@ def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
     columns |= {name: [base64.b64decode(each) for each in columns[name]] for name in request["binary"]}
     # Without a type, pandas would make strings of another kind than those for which MLflow checks.
     table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    draw = getattr(model.unwrap_python_model(), "draw", None) if request["draw"] else None
+    if request["draw"] and draw is None:
+        return {"rejected": "it draws no pictures of its answers"}
     try:
         answers = pd.DataFrame(model.predict(table, params=request["params"]))
     except Exception as error:  # as above
@@ -49,7 +53,12 @@ def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
         # Older versions reject an entire request because of one row.
         alone = [_answer(model, {**request, "rows": [row]}) for row in rows]
         return {"answers": [row for each in alone for row in each["answers"]]}
-    return {"answers": answers.to_dict("records")}
+    found = answers.to_dict("records")
+    if draw is not None:
+        for row, answer in zip(table.to_dict("records"), found, strict=True):
+            if not answer.get("error"):
+                answer["drawn"] = draw(row, answer)
+    return {"answers": found}
 
 
 def _reason(error: Exception) -> str:

@@ -38,6 +38,8 @@ class ServedModel(PythonModel):
         described = model_files.load_saved(folder)
         task = tasks.load(described.task)
         self._predict = model_files.load_predict(task, folder)
+        self.draw = task.draw
+        """Draws an answer on its row, as a PNG; None if the task's answers have no picture."""
         served = task.served(described.manifest, task.params.model_validate(described.params))
         self._rows = partial(requests.unfolded, inputs=served.inputs)
 

@@ -26,6 +26,8 @@ from components.runtime import processes
 
 ERROR = "error"
 """Column of an answer with the reason why its row was rejected."""
+DRAWN = "drawn"
+"""Column of an answer with a picture of it, if pictures were asked for."""
 TOGETHER, SIZE = 16, 2**25
 """Most rows of a request, and most bytes or characters of their values together, unless a single row has more."""
 _SCRIPT = Path(__file__).with_name("answering.py")
@@ -56,6 +58,8 @@ class Answering:
     bytes_columns: frozenset[str]
     """The columns of an answer that contain bytes."""
     process: subprocess.Popen[str]
+    draw: bool = False
+    """Whether each answer should have a picture in the column `DRAWN`."""
 
     def ask(self, rows: Sequence[Row]) -> list[Row | Rejected] | str:
         """Return an answer or a rejection for each row, or the reason why the params are rejected.
@@ -70,6 +74,7 @@ class Answering:
             "rows": [{name: _sent(value) for name, value in row.items()} for row in rows],
             "binary": sorted({name for row in rows for name, value in row.items() if isinstance(value, bytes)}),
             "params": dict(self.params),
+            "draw": self.draw,
         }
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # `listen` raises instead
@@ -120,7 +125,7 @@ class Answering:
         if reason := answer.get(ERROR):
             return Rejected(re.sub(r"^row \d+: ", "", str(reason)))
         return {
-            name: base64.b64decode(value) if name in self.bytes_columns else value
+            name: base64.b64decode(value) if name in self.bytes_columns or name == DRAWN else value
             for name, value in answer.items()
             if name != ERROR
         }
@@ -132,7 +137,11 @@ def _sent(value: Any) -> Any:
 
 @contextmanager
 def answering(
-    version: Version, params: Mapping[str, Any], debug: bool = False, only_known: bool = False
+    version: Version,
+    params: Mapping[str, Any],
+    debug: bool = False,
+    only_known: bool = False,
+    draw: bool = False,
 ) -> Iterator[Answering]:
     """Load a version in a process that lives as long as the block.
 
@@ -141,9 +150,11 @@ def answering(
         params: The params of every request.
         debug: Show its output.
         only_known: Leave out params that it does not take, as an older version may not.
+        draw: Have a picture of each answer drawn.
 
     Raises:
-        PedigreeError: the version's files are missing, it does not take these params, or it does not load.
+        PedigreeError: the version's files are missing, it does not take these params, draws no pictures, or does
+            not load.
     """
     name = f"{version.name} version {version.version}"
     with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch:
@@ -167,6 +178,7 @@ def answering(
                 params,
                 _bytes_columns(described),
                 process,
+                draw,
             )
             if isinstance(problem := model.listen(), str):
                 raise PedigreeError(

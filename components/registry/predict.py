@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
-from components.adapters.version_process import Answering, FileColumn
+from components.adapters.version_process import DRAWN, Answering, FileColumn
 from components.contracts import NOTE, Rejected, RejectedFile, Row
 from components.datasets.ingest import Unusable
 from components.datasets.raw_files import listed, shown
@@ -33,6 +33,8 @@ class Answer:
     file: str
     columns: dict[str, Any]
     """Those of the answer; for a line, its number in the column `line` before them."""
+    drawn: bytes | None = None
+    """A picture of the answer, as a PNG, if one was asked for."""
 
     @property
     def note(self) -> str:
@@ -124,7 +126,8 @@ def _answered(model: Answering, column: FileColumn, reads: Iterable[_Read]) -> I
         if isinstance(answer, Rejected):
             yield _rejection(f"{file}:{line}" if line else file, answer.reason)
         else:
-            yield Answer(file, {"line": line, **answer} if line else answer)
+            drawn = answer.pop(DRAWN, None)
+            yield Answer(file, {"line": line, **answer} if line else answer, drawn)
 
 
 def _reads(path: str | RejectedFile, here: Path, column: FileColumn) -> Iterator[_Read | RejectedFile]:

@@ -1,4 +1,4 @@
-"""COCO's JSON files of instances (https://cocodataset.org/#format-data), one for all images or one for each split."""
+"""COCO's JSON files of instances (https://cocodataset.org/#format-data): one for all images, or one a split."""
 
 import json
 import logging
@@ -162,7 +162,7 @@ def _box(each: Mapping[str, Any], label_of: Mapping[int, int]) -> Box:
     """Return a box from an annotation, whose `bbox` has the left and top edge, the width and the height."""
     where = f"annotation {each.get('id')}"
     category = each.get("category_id")
-    if category not in label_of:
+    if not isinstance(category, int) or category not in label_of:
         raise Unusable(f"{where} has the category {category}, which the training file does not list")
     try:
         left, top, width, height = map(float, each["bbox"])

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -57,7 +57,7 @@ class Files:
         return self._only(found, beside, f"no image is named {name}")
 
     def with_stem(self, stem: str, beside: str) -> str:
-        """Return the image that has the name of the annotation file `beside` but for the suffix; raises likewise."""
+        """Return the image with the name of the annotation file `beside` but for the suffix; raises likewise."""
         return self._only(self._by_stem.get(stem, ()), beside, f"no image is named {stem}")
 
     def _only(self, found: Sequence[str], beside: str, missing: str) -> str:
@@ -65,18 +65,19 @@ class Files:
         if not found:
             raise Unusable(missing)
         folder, split = str(PurePosixPath(beside).parent), split_in(beside)
-        for is_near in (
-            lambda path: str(PurePosixPath(path).parent) == folder,
-            lambda path: split is not None and split_in(path) == split,
-            lambda path: any(part.casefold() in PREFERRED for part in PurePosixPath(path).parts[:-1]),
-        ):
-            found = [path for path in found if is_near(path)] or found
+        found = [path for path in found if str(PurePosixPath(path).parent) == folder] or found
+        found = [path for path in found if split is not None and split_in(path) == split] or found
+        found = [path for path in found if _in_images(path)] or found
         if len(found) > 1:
             raise Unusable(f"several images have its name: {listed(found)}")
         return found[0]
 
 
-def _grouped(paths: Sequence[str], key) -> Mapping[str, Sequence[str]]:  # type: ignore[no-untyped-def]
+def _in_images(path: str) -> bool:
+    return any(folder.casefold() in PREFERRED for folder in PurePosixPath(path).parts[:-1])
+
+
+def _grouped(paths: Sequence[str], key: Callable[[PurePosixPath], str]) -> Mapping[str, Sequence[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         groups[key(PurePosixPath(path))].append(path)

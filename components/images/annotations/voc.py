@@ -1,4 +1,4 @@
-"""Pascal VOC's XML files, one for each image (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html)."""
+"""Pascal VOC's XML files, one for each image (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +68,7 @@ def read(files: Files, origin: Origin) -> Annotations:
 
 
 def _read(files: Files, path: str, lists: Mapping[str, str], counts: Counter[str]) -> _Described:
-    parser = XMLParser(target=_WithoutDoctype())
+    parser = XMLParser(target=_WithoutDoctype())  # noqa: S314 (it declares no entities)
     try:
         parser.feed(contents(files.raw, path, "an annotation"))
         root: Element = parser.close()
@@ -99,10 +99,12 @@ def _size(root: Element) -> tuple[int, int] | None:
 def _box(each: Element, where: str) -> Box:
     """Return a box with coordinates as in the file; some programs write fractions."""
     try:
-        sides = [float(each.findtext(f"bndbox/{name}") or "") for name in ("xmin", "ymin", "xmax", "ymax")]
+        left, top, right, bottom = (
+            float(each.findtext(f"bndbox/{name}") or "") for name in ("xmin", "ymin", "xmax", "ymax")
+        )
     except ValueError:
         raise Unusable(f"{where} has no <bndbox> of four numbers") from None
-    return Box(*sides, 0, False, where)  # type: ignore[call-arg]  # sides are four
+    return Box(left, top, right, bottom, 0, False, where)
 
 
 def _lists(files: Files) -> dict[str, str]:
@@ -162,8 +164,8 @@ def _origin(files: Files, pictures: Sequence[Picture]) -> int:
     if low == float("inf"):
         return 0
     raise PedigreeError(
-        f"{files.raw}: the boxes do not tell whether the XML files count pixels from 1, as Pascal VOC does, or from "
-        "0: set prepare.box_origin to 1 or 0"
+        f"{files.raw}: the boxes do not tell whether the XML files count pixels from 1, as Pascal VOC does, or "
+        "from 0: set prepare.box_origin to 1 or 0"
     )
 
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from components.datasets.ingest import Unusable, contents
 from components.errors import PedigreeError
@@ -35,16 +36,19 @@ def read(files: Files, empty_ok: bool) -> Annotations:
         path = _label_file(file)
         used.add(path)
         split = split_in(_folder(file)) if divided else "train"
+        if split is None:
+            rejected[file] = "it is in no folder of a split, though others are"
+            continue
+        if path not in labels and not empty_ok:
+            rejected[file] = f"there is no {path}: write an empty file if nothing is on it, or set prepare.empty_ok"
+            continue
         try:
-            if split is None:
-                raise Unusable("it is in no folder of a split, though others are")
-            if path not in labels and not empty_ok:
-                raise Unusable(f"there is no {path}: write an empty file if nothing is on it, or set prepare.empty_ok")
             boxes = _boxes(files, path, len(classes), counts) if path in labels else []
-            counts["images without a text file, which count as empty"] += path not in labels
-            splits.setdefault(split, []).append(Picture(file, path, None, boxes, relative=True))
         except Unusable as reason:
             rejected[file] = str(reason)
+            continue
+        counts["images without a text file, which count as empty"] += path not in labels
+        splits.setdefault(split, []).append(Picture(file, path, None, boxes, relative=True))
     for path in sorted(labels - used):
         rejected[path] = "it has no image"
     if not splits.get("train"):
@@ -59,7 +63,9 @@ def data_file(files: Files) -> str | None:
     """Return data.yaml, or the only other YAML file at the top of the folder."""
     found = [path for path in files.of(".yaml", ".yml") if "/" not in path]
     named = [path for path in found if PurePosixPath(path).stem.casefold() == "data"]
-    return (named or found or [None])[0] if len(named) == 1 or len(found) <= 1 else None
+    if len(named) == 1:
+        return named[0]
+    return found[0] if len(found) == 1 else None
 
 
 def _names(files: Files) -> list[str]:
@@ -70,8 +76,8 @@ def _names(files: Files) -> list[str]:
         )
     file: Path = files.raw / path
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        document = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
         raise PedigreeError(f"{file} is not YAML: {' '.join(str(error).split())}: correct it") from None
     names = document.get("names") if isinstance(document, dict) else None
     if isinstance(names, dict) and sorted(names) == [*range(len(names))]:
@@ -110,7 +116,9 @@ def _boxes(files: Files, path: str, classes: int, counts: Counter[str]) -> list[
         except ValueError:
             raise Unusable(f"{where} of {path} has something else than numbers") from None
         if not first.is_integer() or not 0 <= first < classes:
-            raise Unusable(f"{where} of {path} has the class {first:g}, but data.yaml names {classes} classes, from 0")
+            raise Unusable(
+                f"{where} of {path} has the class {first:g}, but data.yaml names {classes} classes, from 0"
+            )
         if len(numbers) == 4:
             x, y, width, height = numbers
             sides = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
@@ -118,6 +126,8 @@ def _boxes(files: Files, path: str, classes: int, counts: Counter[str]) -> list[
             counts["polygons, of which the box was taken"] += 1
             sides = (min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2]))
         else:
-            raise Unusable(f"{where} of {path} has {1 + len(numbers)} numbers instead of 5, or 7 or more for a polygon")
+            raise Unusable(
+                f"{where} of {path} has {1 + len(numbers)} numbers instead of 5, or 7 or more for a polygon"
+            )
         boxes.append(Box(*sides, int(first), False, where))
     return boxes
