@@ -290,9 +290,8 @@ def predict(
     except PedigreeError as error:
         raise typer.BadParameter(str(error)) from None
     form = form or ("table" if sys.stdout.isatty() else "json")
-    pictures = context.obj / draw if draw else None
-    debug = bool(os.environ.get(DEBUG))
-    good = command.predict(Path.cwd(), context.obj, model, files, params, form, debug, pictures)
+    output = command.Output(form, context.obj / draw if draw else None)
+    good = command.predict(Path.cwd(), context.obj, model, files, params, output, bool(os.environ.get(DEBUG)))
     if not good:
         raise typer.Exit(1)
 

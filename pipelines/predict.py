@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,16 @@ NARROWEST = 16
 """Fewest characters of a path that a narrow table shows."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """What becomes of the answers."""
+
+    form: Form
+    """How they are printed."""
+    draw: Path | None = None
+    """A folder into which each is also drawn, as a PNG with the file's name."""
+
+
 def given(settings: Iterable[str]) -> dict[str, Any]:
     """Parse request parameters such as `temperature=0.8`.
 
@@ -53,13 +64,10 @@ def predict(
     address: str,
     names: Sequence[str],
     settings: Mapping[str, Any],
-    form: Form,
+    output: Output,
     debug: bool,
-    pictures: Path | None = None,
 ) -> bool:
     """Print a version's predictions for files, whose paths start at `here`; return whether none was rejected.
-
-    With a folder for pictures, each answer is also drawn and written there as a PNG with the file's name.
 
     Raises:
         PedigreeError: there is no such version, it cannot be loaded, rejects the settings or draws no pictures, or
@@ -67,7 +75,7 @@ def predict(
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
-    drawn = Drawn(pictures) if pictures else None
+    form, drawn = output.form, Drawn(output.draw) if output.draw else None
     with version_process.answering(version, settings, debug, draw=drawn is not None) as model:
         inputs = predictions.files(names, here, model.file)
         rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)

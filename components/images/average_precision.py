@@ -137,8 +137,7 @@ def curve(columns: Columns, weights: Floats, label: float) -> Floats | None:
     precision = np.maximum.accumulate(precision[::-1], 0)[::-1]
     result = np.zeros((len(RECALLS), right.shape[1]))
     for column in range(right.shape[1]):
-        # Sums of weights are rounded: a recall that is reached but for that counts as reached.
-        places = np.searchsorted(recall[:, column] + 1e-12, RECALLS, side="left")
+        places = np.searchsorted(recall[:, column], RECALLS, side="left")
         reached = places < len(precision)
         result[reached, column] = precision[places[reached], column]
     return result

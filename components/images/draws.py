@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +53,11 @@ def divide(raw: Path, given: Mapping[str, Sequence[str]], options: FilesPrepareP
     pool = found["train"]
     if len(pool) <= len(missing):
         raise PedigreeError(
-            f"{raw}: {len(pool)} images are too few to draw {' and '.join(missing)} from, and leave some to train on"
+            f"{raw}: {len(pool)} images are too few to draw {' and '.join(missing)} from, and to train on"
         )
     if "test" not in missing:
-        taken = set() if not missing else groups.draw_each({"": pool}, options.val_share, 1, *_draw(options))
-        return Drawn(found | _parts(pool, {"val": taken} if missing else {}))
+        val = {"val": groups.draw_each({"": pool}, options.val_share, 1, *_draw(options))} if missing else {}
+        return Drawn(found | _parts(pool, val))
     return _drawn(raw, found, missing, options)
 
 
@@ -66,7 +67,7 @@ def _drawn(
     """Draw test, and val if it is missing, too."""
     pool, note, group = found["train"], "", ""
     group_of = groups.found(pool, GROUP, "group")
-    several = len(set(group_of.values())) > 1
+    several = 1 < len(set(group_of.values())) < len(group_of)
     keep, draw = len(missing), _draw(options)
     chosen: dict[str, frozenset[str]] = {}
     if several and (test := groups.draw({"": pool}, group_of, options.test_share, keep, *draw)):
@@ -95,7 +96,7 @@ def _draw(options: FilesPrepareParams) -> tuple[int, int]:
     return options.seed, options.resplit
 
 
-def _parts(pool: Sequence[str], chosen: Mapping[str, frozenset[str] | set[str]]) -> dict[str, list[str]]:
+def _parts(pool: Sequence[str], chosen: Mapping[str, AbstractSet[str]]) -> dict[str, list[str]]:
     """Return the files of the splits that were chosen from a pool, and those of train, which are left."""
     parts = {split: [file for file in pool if file in files] for split, files in chosen.items()}
     parts["train"] = [file for file in pool if not any(file in files for files in chosen.values())]

@@ -234,7 +234,7 @@ def test_all_files_good_is_exit_code_0_and_nothing_but_answers(moved_on):
 def test_what_no_file_could_fix_is_one_sentence_for_all_of_them(chain_of, model, settings, said):
     root = chain_of(model if model in MODELS else "digits").root
     with pytest.raises(PedigreeError, match=said):
-        predict.predict(root, root, model, ["params.yaml"], settings, "json", debug=False)
+        predict.predict(root, root, model, ["params.yaml"], settings, predict.Output("json"), debug=False)
 
 
 @pytest.mark.long
@@ -248,7 +248,9 @@ def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypat
     with pytest.raises(
         PedigreeError, match=r"not say which .* takes a file: send requests to `pedigree serve digits/1`"
     ):
-        predict.predict(chain.root, chain.root, "digits/1", ["params.yaml"], {}, "json", debug=False)
+        predict.predict(
+            chain.root, chain.root, "digits/1", ["params.yaml"], {}, predict.Output("json"), debug=False
+        )
 
 
 class Pickled(PythonModel):
@@ -441,7 +443,7 @@ def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, m
     for name in ("good", "bad", "[better]"):
         (tmp_path / name).write_text(name)
     names = ["good", "bad", "[better]"]
-    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "table", debug=False)
+    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, predict.Output("table"), debug=False)
     printed = capsys.readouterr()
     assert [line.split() for line in printed.out.splitlines() if line.strip(" ─")] == [
         ["file", "answer"],
@@ -471,7 +473,9 @@ class FakeText(Fake):
 def test_each_line_of_a_file_is_scored_and_named_by_its_number(chain, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeText()))
     (tmp_path / "lines.txt").write_bytes("one\r\n\nbad\nя\n".encode())
-    assert not predict.predict(chain.root, tmp_path, "digits", ["lines.txt"], {}, "json", debug=False)
+    assert not predict.predict(
+        chain.root, tmp_path, "digits", ["lines.txt"], {}, predict.Output("json"), debug=False
+    )
     printed = capsys.readouterr()
     answers = [json.loads(line) for line in printed.out.splitlines()]
     assert [(each["file"], each["line"], each["log_probability"]) for each in answers] == [
@@ -490,7 +494,7 @@ def test_a_few_notes_are_printed_and_the_others_counted_and_none_is_a_column_of_
 ):
     monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeText()))
     (tmp_path / "lines.txt").write_text("я\n" * 9)
-    assert predict.predict(chain.root, tmp_path, "digits", ["lines.txt"], {}, "table", debug=False)
+    assert predict.predict(chain.root, tmp_path, "digits", ["lines.txt"], {}, predict.Output("table"), debug=False)
     printed = capsys.readouterr()
     assert printed.out.split()[:3] == ["file", "line", "log_probability"]
     assert [line.split(": ")[1] for line in printed.err.splitlines()] == [
@@ -510,7 +514,7 @@ def test_paths_of_a_narrow_table_are_shortened_from_the_left_and_stay_different(
     names = [f"sounds/{'no_03401e93_' * 5}nohash_{number}_日本.wav" for number in range(3)]
     for name in names:
         (tmp_path / name).write_text("x")
-    assert predict.predict(chain.root, tmp_path, "digits", ["sounds"], {}, "table", debug=False)
+    assert predict.predict(chain.root, tmp_path, "digits", ["sounds"], {}, predict.Output("table"), debug=False)
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if ".wav" in line]
     assert [name.endswith(text.lstrip("…")) for name, text in zip(names, shown, strict=True)] == [True] * 3
     assert all(text.startswith("…") for text in shown)
@@ -524,21 +528,21 @@ def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_sta
     names = ["\x1b[2J\n.png", "bad\x1b[2J"]
     (tmp_path / names[0]).write_text("\u202ea :cat: [red]")
     (tmp_path / names[1]).write_text("bad")
-    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "table", debug=False)
+    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, predict.Output("table"), debug=False)
     printed = capsys.readouterr()
     assert "\\x1b[2J\\n.png   \\u202ea :cat: [red] \n" in printed.out
     assert "\x1b" not in printed.out
     assert printed.err == "bad\\x1b[2J: it is bad; send another\n"
-    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, "json", debug=False)
+    assert not predict.predict(chain.root, tmp_path, "digits", names, {}, predict.Output("json"), debug=False)
     assert json.loads(capsys.readouterr().out) == {"file": names[0], "answer": "\u202ea :cat: [red]"}
 
 
 def test_bytes_of_an_answer_are_base64_in_json_and_counted_in_a_table(chain, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=bytes.upper)))
     (tmp_path / "file").write_text("abc")
-    assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, "json", debug=False)
+    assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, predict.Output("json"), debug=False)
     assert json.loads(capsys.readouterr().out) == {"file": "file", "answer": base64.b64encode(b"ABC").decode()}
-    assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, "table", debug=False)
+    assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, predict.Output("table"), debug=False)
     assert capsys.readouterr().out.split()[-3:] == ["file", "3", "bytes"]
 
 

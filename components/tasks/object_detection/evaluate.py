@@ -276,6 +276,8 @@ def _precision_figure(curves: Mapping[str, Floats]) -> "Figure":
 
 def _count_figure(tallies: counting.Counts, classes: Sequence[str]) -> "Figure":
     """Draw how many objects of each class were counted in an image against how many there are."""
+    from matplotlib.ticker import MaxNLocator
+
     order = np.argsort(-tallies.true.sum(0), kind="stable")[:6]
     figure = figures.blank(3.2 * min(len(order), 3), 3.2 * -(-len(order) // 3) + 0.3)
     figure.suptitle("Objects in a test image: counted and true", fontsize=11)
@@ -286,9 +288,11 @@ def _count_figure(tallies: counting.Counts, classes: Sequence[str]) -> "Figure":
         limit = max(true.max(), counted.max(), 1) + 0.5
         axes.plot([0, limit], [0, limit], "--", color="grey", linewidth=1)
         pairs, often = np.unique(np.stack([true, counted]), axis=1, return_counts=True)
-        axes.scatter(pairs[0], pairs[1], s=6 + 60 * np.sqrt(often / often.max()), alpha=0.5)
+        axes.scatter(pairs[0], pairs[1], s=8 + 150 * np.sqrt(often / often.max()), alpha=0.5)
         axes.set(xlim=(-0.5, limit), ylim=(-0.5, limit))
         axes.set_title(figures.drawable(classes[label], 24), fontsize=9, parse_math=False)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -356,7 +360,7 @@ def _gallery(
     write_json(folder / "mistakes.json", rows)
     tiles = [_tile(each, split, classes, files) for each in (*missed[:SHOWN], *false[:SHOWN])]
     title = (
-        f"{len(missed):,} objects missed, the largest first, and {len(false):,} false detections, the surest first\n"
+        f"{len(missed):,} objects missed, largest first, and {len(false):,} false detections, surest first\n"
         f"at IoU .5 and a score of {threshold:g}; green: missed, red: false"
     )
     empty = f"No test object is missed and no detection is false at IoU .5 and a score of {threshold:g}."
