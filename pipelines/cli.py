@@ -265,7 +265,10 @@ def predict(
     model: Annotated[str, typer.Argument(help=VERSION)],
     files: Annotated[
         list[str],
-        typer.Argument(help="Files, folders (all files in them), or - for standard input."),
+        typer.Argument(
+            help="Files, folders (all files in them), or - for standard input. Of a model that takes no files, "
+            "tables of rows: .jsonl or .csv."
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -274,6 +277,10 @@ def predict(
     form: Annotated[
         Literal["json", "table"] | None,
         typer.Option("--format", help="Output format (default: table in a terminal, otherwise JSON lines)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write images, sound and other files of the answers here, and print their paths."),
     ] = None,
 ) -> None:
     """Print a registered model's predictions for files; exits with 1 if any file is rejected."""
@@ -286,7 +293,7 @@ def predict(
     except PedigreeError as error:
         raise typer.BadParameter(str(error)) from None
     form = form or ("table" if sys.stdout.isatty() else "json")
-    good = command.predict(Path.cwd(), context.obj, model, files, params, form, bool(os.environ.get(DEBUG)))
+    good = command.predict(Path.cwd(), context.obj, model, files, params, form, bool(os.environ.get(DEBUG)), out)
     if not good:
         raise typer.Exit(1)
 

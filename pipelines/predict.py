@@ -46,23 +46,38 @@ def given(settings: Iterable[str]) -> dict[str, Any]:
     return chosen
 
 
-def predict(
-    root: Path, here: Path, address: str, names: Sequence[str], settings: Mapping[str, Any], form: Form, debug: bool
+def predict(  # noqa: PLR0913 - one for each option of the command
+    root: Path,
+    here: Path,
+    address: str,
+    names: Sequence[str],
+    settings: Mapping[str, Any],
+    form: Form,
+    debug: bool,
+    out: Path | None = None,
 ) -> bool:
     """Print a version's predictions for files, whose paths start at `here`; return whether none was rejected.
 
+    With a folder `out`, files in the answers, such as images, are written there, and their paths are printed.
+
     Raises:
-        PedigreeError: there is no such version, it cannot be loaded, or it rejects the settings.
+        PedigreeError: there is no such version, it cannot be loaded, it rejects the settings, or its answers have
+            no files for `out`.
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
     with version_process.answering(version, settings, debug) as model:
+        if out and not model.media:
+            raise PedigreeError(f"{model.name} answers with no files that could be written: leave out --out")
         inputs = predictions.files(names, here, model.file)
         rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
-        total = None if model.file and model.file.lines else len(inputs)
+        total = len(inputs) if model.file and not model.file.lines else None
         with _bar(form) as bar:
             name = escape(printable_name(version.name))
-            for each in bar.track(predictions.answers(model, inputs, here), total=total, description=name):
+            found = predictions.answers(model, inputs, here)
+            if out:
+                found = predictions.written(found, out, model.media)
+            for each in bar.track(found, total=total, description=name):
                 if isinstance(each, RejectedFile):
                     rejected += 1
                     bar.console.print(f"{printable_name(each.file)}: {each.reason}", soft_wrap=True)
