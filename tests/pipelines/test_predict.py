@@ -29,9 +29,13 @@ from components.errors import PedigreeError
 from components.registry import predict as predictions
 from components.registry.predict import Answer
 from pipelines import cli, predict
-from tests.conftest import EACH, MODELS, Chain, tiny, with_broken_code
+from tests.conftest import MODELS, Chain, tiny, with_broken_code
 from tests.running import PEDIGREE, pedigree
 
+ROWS = "made-digits"
+"""A model that takes rows of a table instead of files."""
+OF_FILES = [MODELS[0], *(pytest.param(each, marks=pytest.mark.long) for each in MODELS[1:] if each != ROWS)]
+"""The other models."""
 MEASURED = """
 import pathlib, resource, subprocess, sys
 done = subprocess.run(sys.argv[2:])
@@ -120,7 +124,7 @@ class Asked:
     """Of the largest process, at most."""
 
 
-@pytest.fixture(scope="module", params=EACH)
+@pytest.fixture(scope="module", params=OF_FILES)
 def asked(request, chain_of, moved_on) -> Asked:
     """The whole test split from a folder, but for its first file from standard input, and bad files between."""
     name, chain = request.param, chain_of(request.param)
@@ -169,6 +173,21 @@ def test_each_bad_file_is_one_line_with_the_reason_and_the_exit_code_is_1(asked)
 
 def test_files_of_any_size_take_bounded_memory(asked):
     assert asked.kilobytes < 2 * 2**20
+
+
+@pytest.mark.long
+def test_each_row_of_a_table_is_answered_as_evaluation_did_and_its_images_are_written(chain_of, moved_on):
+    project, evaluation = moved_on(ROWS), chain_of(ROWS).evaluated.folder
+    rows, _ = tiny(ROWS).requests(project, evaluation)
+    (project / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"class": "none"}')
+    done = pedigree(project, "predict", ROWS, "rows.jsonl", "--out", "out")
+    assert done.returncode == 1
+    place = f"rows.jsonl:{len(rows) + 1}"
+    assert done.stderr.startswith(f"{place}: the request cannot be used: there is no class 'none'; the classes are")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers[1] == {"file": "rows.jsonl", "line": 2, "images": ["out/rows-2-1.png"]}
+    images = [[(project / path).read_bytes() for path in answer["images"]] for answer in answers]
+    tiny(ROWS).check([{"images": each} for each in images], evaluation)
 
 
 @pytest.mark.long
@@ -424,11 +443,11 @@ def test_a_version_whose_process_dies_is_a_sentence():
         stdout=subprocess.PIPE,
         text=True,
     )
+    model = Answering("digits version 1", ["image"], ["image"], None, {}, frozenset(), {}, process)
     with (
         process,
         pytest.raises(PedigreeError, match="digits version 1 ended with exit code -9: check whether memory"),
     ):
-        model = Answering("digits version 1", ["image"], ["image"], None, {}, frozenset(), {}, process)
         model.ask([{"image": b"x"}])
 
 
@@ -496,11 +515,11 @@ def test_files_for_a_version_that_takes_none_are_tables_whose_rows_are_named_by_
     ]
     assert [(each.file, each.reason) for each in found if isinstance(each, RejectedFile)] == [
         ("rows.jsonl:4", "a list; write a row as an object on one line"),
-        ("rows.jsonl:5", "unknown column 'clas'; did you mean class?; the columns are class and count"),
+        ("rows.jsonl:5", "unknown column 'clas'; did you mean class?; the columns are class, count"),
         (
             "rows.jsonl:6",
-            "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); write a row as an "
-            "object on one line",
+            "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); write a row "
+            "as an object on one line",
         ),
         ("rows.csv:3", "no class; send one"),
         ("rows.csv:6", "more values than columns; quote values that have commas"),
@@ -530,7 +549,7 @@ def test_files_of_answers_are_written_below_a_folder_and_their_paths_stand_in_th
             chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=tmp_path / "in" / "a.jsonl"
         )
     monkeypatch.setattr(FakeRows, "media", {})
-    with pytest.raises(PedigreeError, match="stand-in version 1 answers with no files .*: leave out --out"):
+    with pytest.raises(PedigreeError, match=r"stand-in version 1 answers with no files .*: leave out --out"):
         predict.predict(chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=out)
 
 
