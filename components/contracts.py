@@ -234,9 +234,9 @@ class StepOutput:
     """Detached state, such as a recurrent network's, that is added to the epoch's next batch."""
 
 
-Kind = Literal["binary", "string", "long", "double", "strings", "doubles", "map", "records"]
-"""Type of a served model's column. `strings` and `doubles` are lists, a `map` is from names to numbers, `records`
-is a list of flat objects."""
+Kind = Literal["binary", "string", "long", "double", "binaries", "strings", "doubles", "map", "records"]
+"""Type of a served model's column. `binaries`, `strings` and `doubles` are lists, a `map` is from names to
+numbers, `records` is a list of flat objects."""
 Row = dict[str, Any]
 """A row of a request or a response: values by column."""
 NOTE = "note"
@@ -260,11 +260,12 @@ class Served:
     params: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Parameters that a request can set for all its rows, with their defaults."""
     file: str | None = None
-    """The binary or string input that `pedigree predict` fills with a file's content, if there is one."""
+    """The binary or string input that `pedigree predict` fills with a file's content. None: its files are tables of
+    rows."""
     lines: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Params with which `pedigree predict` makes each line of a file a row of its own; empty: never."""
     media: Mapping[str, str] = field(default_factory=dict)
-    """Media types of binary outputs, such as {"mask": "image/png"}."""
+    """Media types of outputs that are binary, or lists of it, such as {"mask": "image/png"}."""
 
 
 @dataclass(frozen=True)
@@ -351,5 +352,10 @@ class Task(Generic[P, S]):
     count."""
     draw: Callable[[Row, Row], bytes] | None = None
     """Draws an answer on its row of a request, as a PNG. None: answers have no picture."""
+    snapshot: Callable[[nn.Module, Manifest, P, Path], None] | None = None
+    """Writes a PNG of what the network makes, such as samples, after each validation. None: there are none."""
+    tags: Callable[[Prepared], Mapping[str, str]] | None = None
+    """Returns tags of the run and the version, such as the hash of a network by which the score is measured. None:
+    there are none."""
     unit: str = "samples"
     """What `StepOutput.count` counts, in the plural: the unit of the speed that lines and metrics show."""

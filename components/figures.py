@@ -155,6 +155,44 @@ def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> 
     return figure
 
 
+def grid(rows: Sequence[Sequence[NDArray[Any]]], names: Sequence[str], title: str) -> "Figure":
+    """Draw rows of pictures of one size, uint8 (H, W) or (H, W, 3), each row with its name."""
+    picture = mosaic(rows)
+    height, width = picture.shape[:2]
+    scale = 7 / max(width, height)
+    figure = blank(width * scale + 1.5, height * scale + 0.6)
+    axes = figure.add_subplot(xticks=[])
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    centres = (np.arange(len(rows)) + 0.5) * height / len(rows)
+    axes.set_yticks(centres, labels=[_drawable(name, 20) for name in names], parse_math=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+GAP = 2
+"""Pixels between the pictures of a mosaic."""
+
+
+def mosaic(rows: Sequence[Sequence[NDArray[Any]]]) -> NDArray[np.uint8]:
+    """Join rows of pictures of one size, uint8 (H, W) or (H, W, 3), into one picture; rows may differ in length."""
+    height, width, *colours = np.shape(next(row[0] for row in rows if len(row)))
+    columns = max(map(len, rows))
+    shape = (len(rows) * (height + GAP), columns * (width + GAP), *colours)
+    joined = np.full(shape, 128, np.uint8)
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            top, left = row * (height + GAP) + GAP // 2, column * (width + GAP) + GAP // 2
+            joined[top : top + height, left : left + width] = picture
+    return joined
+
+
+def write_mosaic(rows: Sequence[Sequence[NDArray[Any]]], file: Path, scale: int = 2) -> None:
+    """Write `mosaic` as a PNG, each pixel as a square of `scale` pixels, without loading matplotlib."""
+    from PIL import Image
+
+    Image.fromarray(mosaic(rows).repeat(scale, 0).repeat(scale, 1)).save(file)
+
+
 def _wrapped(caption: str) -> str:
     """Wrap each line of a caption into at most two lines that fit above a tile."""
     lines = (wrap(drawable(line, 64), 32, max_lines=2, placeholder="…") for line in caption.split("\n"))

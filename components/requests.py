@@ -9,7 +9,7 @@ from components.contracts import Kind, Rejected, Row
 from components.datasets.ingest import Unusable
 
 T = TypeVar("T")
-LISTS = ("strings", "doubles", "records")
+LISTS = ("binaries", "strings", "doubles", "records")
 """Kinds whose values are lists."""
 
 

@@ -265,7 +265,10 @@ def predict(
     model: Annotated[str, typer.Argument(help=VERSION)],
     files: Annotated[
         list[str],
-        typer.Argument(help="Files, folders (all files in them), or - for standard input."),
+        typer.Argument(
+            help="Files, folders (all files in them), or - for standard input. Of a model that takes no files, "
+            "tables of rows: .jsonl or .csv."
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -275,9 +278,15 @@ def predict(
         Literal["json", "table"] | None,
         typer.Option("--format", help="Output format (default: table in a terminal, otherwise JSON lines)."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write images, sound and other files of the answers here, and print their paths."
+        ),
+    ] = None,
     draw: Annotated[
         Path | None,
-        typer.Option("--draw", metavar="FOLDER", help="Also draw each answer on its file, as FOLDER/NAME.png."),
+        typer.Option(metavar="FOLDER", help="Also draw each answer on its file, as FOLDER/NAME.png."),
     ] = None,
 ) -> None:
     """Print a registered model's predictions for files; exits with 1 if any file is rejected."""
@@ -290,7 +299,7 @@ def predict(
     except PedigreeError as error:
         raise typer.BadParameter(str(error)) from None
     form = form or ("table" if sys.stdout.isatty() else "json")
-    output = command.Output(form, context.obj / draw if draw else None)
+    output = command.Output(form, out, draw)
     good = command.predict(Path.cwd(), context.obj, model, files, params, output, bool(os.environ.get(DEBUG)))
     if not good:
         raise typer.Exit(1)

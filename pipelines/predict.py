@@ -3,7 +3,6 @@
 import base64
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +39,10 @@ class Output:
 
     form: Form
     """How they are printed."""
+    out: Path | None = None
+    """A folder into which files in the answers, such as images, are written; their paths are printed instead."""
     draw: Path | None = None
-    """A folder into which each is also drawn, as a PNG with the file's name."""
+    """A folder into which each answer is also drawn, as a PNG with the file's name."""
 
 
 def given(settings: Iterable[str]) -> dict[str, Any]:
@@ -70,25 +71,26 @@ def predict(
     """Print a version's predictions for files, whose paths start at `here`; return whether none was rejected.
 
     Raises:
-        PedigreeError: there is no such version, it cannot be loaded, rejects the settings or draws no pictures, or
-            the folder cannot be written to.
+        PedigreeError: there is no such version, it cannot be loaded, it rejects the settings, or it has no files or
+            pictures for a folder; or they cannot be written there.
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
-    form, drawn = output.form, Drawn(output.draw) if output.draw else None
-    with version_process.answering(version, settings, debug, draw=drawn is not None) as model:
+    form, folders = output.form, predictions.Folders(here, output.out, output.draw)
+    with version_process.answering(version, settings, debug, draw=output.draw is not None) as model:
+        if output.out and not model.media:
+            raise PedigreeError(f"{model.name} answers with no files that could be written: leave out --out")
         inputs = predictions.files(names, here, model.file)
         rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
-        total = None if model.file and model.file.lines else len(inputs)
+        total = len(inputs) if model.file and not model.file.lines else None
         with _bar(form) as bar:
             name = escape(printable_name(version.name))
-            for each in bar.track(predictions.answers(model, inputs, here), total=total, description=name):
+            found = predictions.written(predictions.answers(model, inputs, here), folders, model.media)
+            for each in bar.track(found, total=total, description=name):
                 if isinstance(each, RejectedFile):
                     rejected += 1
                     bar.console.print(f"{printable_name(each.file)}: {each.reason}", soft_wrap=True)
                     continue
-                if drawn and each.drawn:
-                    drawn.add(each.file, each.drawn)
                 if each.note:
                     notes += 1
                     if notes <= SHOWN:
@@ -102,32 +104,6 @@ def predict(
         if table.rows:
             terminal.console().print(table)
     return not rejected
-
-
-class Drawn:
-    """Writes pictures of answers into a folder; a second file of the same name gets a number."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._names: Counter[str] = Counter()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PedigreeError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
-
-    def add(self, file: str, picture: bytes) -> None:
-        """Write the picture of the answer to a file.
-
-        Raises:
-            PedigreeError: it cannot be written.
-        """
-        stem = Path(file).stem or "picture"
-        self._names[stem] += 1
-        path = self._folder / (f"{stem}.png" if self._names[stem] == 1 else f"{stem}-{self._names[stem]}.png")
-        try:
-            path.write_bytes(picture)
-        except OSError as error:
-            raise PedigreeError(f"{path} cannot be written ({error.strerror}): name another folder") from None
 
 
 def _place(answer: Answer) -> str:

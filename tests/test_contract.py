@@ -226,7 +226,7 @@ def test_a_request_has_one_answer_or_one_rejection_a_row(each):
     assert set(served.example) <= set(served.inputs)
     assert served.optional <= set(served.inputs)
     assert served.file is None or served.inputs[served.file] in ("binary", "string")
-    assert set(served.media) <= {name for name, kind in served.outputs.items() if kind == "binary"}
+    assert set(served.media) <= {name for name, kind in served.outputs.items() if kind in ("binary", "binaries")}
     predict = model_files.load_predict(each.task, each.trained.folder)
     (answer,) = predict([served.example], {})
     assert set(answer) == set(served.outputs) if not served.params else set(answer) <= set(served.outputs)

@@ -39,7 +39,8 @@ def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
     columns = {name: [row[name] for row in rows] for name in request["columns"]}
     columns |= {name: [base64.b64decode(each) for each in columns[name]] for name in request["binary"]}
     # Without a type, pandas would make strings of another kind than those for which MLflow checks.
-    table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+    series = {name: pd.Series(values, dtype=object) for name, values in columns.items()}
+    table = pd.DataFrame(series, index=range(len(rows)))  # of a model without columns, too
     draw = getattr(model.unwrap_python_model(), "draw", None) if request["draw"] else None
     if request["draw"] and draw is None:
         return {"rejected": "it draws no pictures of its answers"}

@@ -190,6 +190,7 @@ class _Row(NamedTuple):
     metrics: Mapping[str, float]
     step: int
     when: int
+    file: Path | None
 
 
 class Recorder:
@@ -210,10 +211,10 @@ class Recorder:
         self._thread = threading.Thread(target=self._send_all, name="send-metrics", daemon=True)
         self._thread.start()
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Queue the metrics of a step; return immediately."""
+    def log(self, metrics: Mapping[str, float], step: int, file: Path | None = None) -> None:
+        """Queue the metrics of a step, and a file that becomes an artifact in its folder; return immediately."""
         named = {metric_name(name): value for name, value in metrics.items()}
-        self._rows.put(_Row(named, step, int(time.time() * 1000)))
+        self._rows.put(_Row(named, step, int(time.time() * 1000), file))
 
     def finish(self) -> None:
         """Wait until all metrics are sent.
@@ -244,6 +245,8 @@ class Recorder:
         try:
             new = {name: value for name, value in row.metrics.items() if row.step not in self._steps(client, name)}
             self._send(client, [Metric(name, value, row.when, row.step) for name, value in new.items()])
+            if row.file:
+                client.log_artifact(self._run_id, str(row.file), row.file.parent.name)
         except Exception as error:  # no failure of the store may end the training
             self._stored.clear()  # the store may or may not have carried out the request that failed
             if not self._problem:

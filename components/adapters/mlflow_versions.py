@@ -54,6 +54,8 @@ FILE_KIND = "file_kind"
 """Metadata of a version: the kind of that column, binary or string; older versions have it in their signature."""
 LINES = "lines"
 """Metadata of a version: the params with which each line of a file is a row; older versions have none."""
+MEDIA = "media"
+"""Metadata of a version: the media types of binary outputs; older versions have none."""
 FILES, RECORDS = "files", "records"
 """Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
@@ -140,10 +142,10 @@ def register(
 
 
 def _metadata(served: Served) -> dict[str, Any] | None:
-    if served.file is None:
-        return None
     lines = {LINES: dict(served.lines)} if served.lines else {}
-    return {FILE: served.file, FILE_KIND: served.inputs[served.file], **lines}
+    media = {MEDIA: dict(served.media)} if served.media else {}
+    file = {FILE: served.file, FILE_KIND: served.inputs[served.file], **lines} if served.file else {}
+    return file | media or None
 
 
 def _sealed_source(folder: Path) -> list[Path]:
@@ -286,6 +288,7 @@ _PARAM_TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.doub
 
 def _type(kind: Kind) -> DataType | Array | Map | AnyType:
     compound: dict[str, Array | Map | AnyType] = {
+        "binaries": Array(DataType.binary),
         "strings": Array(DataType.string),
         "doubles": Array(DataType.double),
         "map": Map(DataType.double),

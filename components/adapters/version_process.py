@@ -15,7 +15,7 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.types.schema import ParamSpec
+from mlflow.types.schema import Array, DataType, ParamSpec
 
 from components.adapters import mlflow_store, mlflow_versions
 from components.adapters.mlflow_versions import Version
@@ -48,15 +48,18 @@ class Answering:
     """A version that is loaded in its process."""
 
     name: str
-    address: str
     columns: Sequence[str]
     """Columns of a request without rows."""
+    inputs: Sequence[str]
+    """All columns that a row may have."""
     file: FileColumn | None
     """None if the version does not say which column takes a file."""
     params: Mapping[str, Any]
     """The params of every request."""
     bytes_columns: frozenset[str]
-    """The columns of an answer that contain bytes."""
+    """The columns of an answer that contain bytes, or lists of them."""
+    media: Mapping[str, str]
+    """The media types of those that hold files."""
     process: subprocess.Popen[str]
     draw: bool = False
     """Whether each answer should have a picture in the column `DRAWN`."""
@@ -125,10 +128,14 @@ class Answering:
         if reason := answer.get(ERROR):
             return Rejected(re.sub(r"^row \d+: ", "", str(reason)))
         return {
-            name: base64.b64decode(value) if name in self.bytes_columns or name == DRAWN else value
+            name: _received(value) if name in self.bytes_columns or name == DRAWN else value
             for name, value in answer.items()
             if name != ERROR
         }
+
+
+def _received(value: Any) -> Any:
+    return [base64.b64decode(each) for each in value] if isinstance(value, list) else base64.b64decode(value)
 
 
 def _sent(value: Any) -> Any:
@@ -172,11 +179,12 @@ def answering(
         with _process(folder, debug) as process:
             model = Answering(
                 name,
-                f"{version.name}/{version.version}",
                 _columns(described),
+                _inputs(described),
                 _file_column(described, {key: spec.default for key, spec in known.items()} | dict(params)),
                 params,
                 _bytes_columns(described),
+                (described.metadata or {}).get(mlflow_versions.MEDIA, {}),
                 process,
                 draw,
             )
@@ -216,6 +224,11 @@ def _columns(described: Model) -> list[str]:
     return [str(name) for name in required] or ([file.name] if file else [])
 
 
+def _inputs(described: Model) -> list[str]:
+    inputs = described.get_input_schema()
+    return [str(name) for name in inputs.input_names()] if inputs is not None and inputs.has_input_names() else []
+
+
 def _file_column(described: Model, params: Mapping[str, Any]) -> FileColumn | None:
     metadata = described.metadata or {}
     column = metadata.get(mlflow_versions.FILE)
@@ -230,7 +243,10 @@ def _file_column(described: Model, params: Mapping[str, Any]) -> FileColumn | No
 def _bytes_columns(described: Model) -> frozenset[str]:
     outputs = described.get_output_schema()
     named = outputs.input_dict() if outputs is not None and outputs.has_input_names() else {}
-    return frozenset(name for name, column in named.items() if str(column.type) == "DataType.binary")
+    return frozenset(name for name, column in named.items() if column.type in _BYTES)
+
+
+_BYTES = (DataType.binary, Array(DataType.binary))
 
 
 def _params(described: Model) -> dict[str, Any]:

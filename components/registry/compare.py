@@ -146,7 +146,7 @@ def _difference(first: Side, second: Side) -> tuple[Estimate | None, str]:
     if list(first.outcomes.samples) != list(second.outcomes.samples):
         return None, "their test samples have different names"
     if first.outcomes.columns.keys() != second.outcomes.columns.keys():
-        return None, "their outcomes were recorded by different code"
+        return None, "their outcomes were recorded by different code, or measured by different networks"
     return intervals.difference(first.outcomes, second.outcomes, score_of(second)), ""
 
 

@@ -1,13 +1,16 @@
 """Files -> a registered version's predictions. A file that cannot be used is rejected with a reason."""
 
+import csv
+import json
 import logging
 import mimetypes
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import chain, count, groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +18,9 @@ from components.adapters.version_process import DRAWN, Answering, FileColumn
 from components.contracts import NOTE, Rejected, RejectedFile, Row
 from components.datasets.ingest import Unusable
 from components.datasets.raw_files import listed, shown
-from components.display import printable_name
+from components.display import brief, printable_name
 from components.errors import PedigreeError
+from components.params import nearest
 
 _log = logging.getLogger("pedigree.predict")
 
@@ -32,7 +36,7 @@ class Answer:
 
     file: str
     columns: dict[str, Any]
-    """Those of the answer; for a line, its number in the column `line` before them."""
+    """Those of the answer; for a line, or a row of a table, its number in the column `line` before them."""
     drawn: bytes | None = None
     """A picture of the answer, as a PNG, if one was asked for."""
 
@@ -45,7 +49,7 @@ class Answer:
 @dataclass(frozen=True)
 class _Read:
     file: str
-    content: bytes | str
+    row: Row
     line: int = 0
     """Number of the line, counted from 1; 0 for an entire file."""
 
@@ -96,35 +100,31 @@ def _is_text(name: str) -> bool:
 def answers(model: Answering, paths: Iterable[str | RejectedFile], here: Path) -> Iterator[Answer | RejectedFile]:
     """Yield an answer or a rejection per file or line, in order, with only a few files in memory at a time.
 
-    Raises:
-        PedigreeError: the version does not say which of its columns takes a file.
+    If none of the version's columns takes a file, each file is a table: lines of JSON objects, or CSV.
     """
-    if model.file is None:
-        raise PedigreeError(
-            f"{model.name} does not say which of its columns takes a file: send requests to "
-            f"`pedigree serve {model.address}`, or register a new version"
-        )
-    column = model.file
-    reads = (read for each in paths for read in _reads(each, here, column))
+    column, inputs = model.file, model.inputs
+    reads = chain.from_iterable(
+        _reads(each, here, column) if column else _rows(each, here, inputs) for each in paths
+    )
     for are_rejected, group in groupby(reads, lambda each: isinstance(each, RejectedFile)):
         if are_rejected:
             yield from (each for each in group if isinstance(each, RejectedFile))
         else:
-            yield from _answered(model, column, (each for each in group if isinstance(each, _Read)))
+            yield from _answered(model, (each for each in group if isinstance(each, _Read)))
 
 
-def _answered(model: Answering, column: FileColumn, reads: Iterable[_Read]) -> Iterator[Answer | RejectedFile]:
+def _answered(model: Answering, reads: Iterable[_Read]) -> Iterator[Answer | RejectedFile]:
     asked: deque[tuple[str, int]] = deque()
 
     def rows() -> Iterator[Row]:
         for each in reads:
             asked.append((each.file, each.line))
-            yield {column.name: each.content}
+            yield each.row
 
     for answer in model.answers(rows()):
         file, line = asked.popleft()
         if isinstance(answer, Rejected):
-            yield _rejection(f"{file}:{line}" if line else file, answer.reason)
+            yield _rejection(_at(file, line), answer.reason)
         else:
             drawn = answer.pop(DRAWN, None)
             yield Answer(file, {"line": line, **answer} if line else answer, drawn)
@@ -132,22 +132,149 @@ def _answered(model: Answering, column: FileColumn, reads: Iterable[_Read]) -> I
 
 def _reads(path: str | RejectedFile, here: Path, column: FileColumn) -> Iterator[_Read | RejectedFile]:
     """Yield the content of a file, or that of each of its lines."""
-    read = path if isinstance(path, RejectedFile) else _read(path, here, column.binary)
-    if isinstance(read, RejectedFile) or isinstance(read.content, bytes) or not column.lines:
-        yield read
+    content = path if isinstance(path, RejectedFile) else _read(path, here, column.binary)
+    if isinstance(content, RejectedFile):
+        yield content
+    elif isinstance(content, bytes) or not column.lines:
+        yield _Read(_encodable(str(path)), {column.name: content})
     else:
-        for number, line in enumerate(read.content.split("\n"), 1):
-            yield _Read(read.file, line.removesuffix("\r"), number)
+        for number, line in enumerate(content.split("\n"), 1):
+            yield _Read(_encodable(str(path)), {column.name: line.removesuffix("\r")}, number)
 
 
-def _read(name: str, here: Path, binary: bool) -> _Read | RejectedFile:
+TABLES = (".jsonl", ".ndjson", ".csv")
+"""Files of rows; standard input has lines of JSON."""
+
+
+def _rows(path: str | RejectedFile, here: Path, inputs: Sequence[str]) -> Iterator[_Read | RejectedFile]:
+    """Yield the rows of a table, each with all of the columns `inputs`: what it leaves out is None."""
+    if isinstance(path, RejectedFile):
+        yield path
+        return
+    kind = TABLES[0] if path == STDIN else Path(path).suffix.lower()
+    content = _read(path, here, binary=False) if kind in TABLES else _rejection(path, NO_TABLE)
+    if isinstance(content, RejectedFile):
+        yield content
+        return
+    assert isinstance(content, str), "it was read as text"
+    nothing: Row = dict.fromkeys(inputs)
+    for number, row in _csv_rows(content) if kind == ".csv" else _json_rows(content):
+        if isinstance(row, str):
+            yield _rejection(_at(path, number), row)
+        elif unknown := [name for name in row if name not in nothing]:
+            takes = f"the columns are {listed([*inputs])}" if inputs else "the model takes none"
+            reason = f"unknown column {brief(unknown[0])}{nearest(str(unknown[0]), inputs)}; {takes}"
+            yield _rejection(_at(path, number), reason)
+        else:
+            yield _Read(_encodable(path), nothing | row, number)
+
+
+NO_TABLE = f"not a table of rows; name a file that ends in {listed([*TABLES])}, or - for lines of JSON"
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Row | str]]:
+    """Yield the number of each line that is not blank, and its object or why it is none."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, f"not JSON ({error}); write a row as an object on one line"
+            else:
+                kind = type(row).__name__
+                yield number, row if isinstance(row, dict) else f"a {kind}; write a row as an object on one line"
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, Row | str]]:
+    """Yield the number of each row's line, and the row, without empty values, or what is wrong with it."""
+    table = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    try:
+        for row in table:
+            filled: Row = {name: value for name, value in row.items() if value}
+            more = "more values than columns; quote values that have commas"
+            yield table.line_num, more if None in row else filled
+    except csv.Error as error:
+        yield table.line_num, f"not CSV ({error}); quote values that have commas, quotes or line breaks"
+
+
+def _at(file: str, line: int) -> str:
+    return f"{file}:{line}" if line else file
+
+
+def _read(name: str, here: Path, binary: bool) -> bytes | str | RejectedFile:
     try:
         data = _content(name, here)
-        return _Read(_encodable(name), data if binary else _text(data))
+        return data if binary else _text(data)
     except Unusable as reason:
         return _rejection(name, str(reason))
     except OSError as error:
         return _rejection(name, _unreadable(error))
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where files of answers are written, relative to `here`; they are made if they are missing."""
+
+    here: Path
+    out: Path | None = None
+    """For files in the answers, such as images."""
+    draw: Path | None = None
+    """For pictures of the answers."""
+
+
+def written(
+    answers: Iterable[Answer | RejectedFile], folders: Folders, media: Mapping[str, str]
+) -> Iterator[Answer | RejectedFile]:
+    """Write files in answers, and pictures of answers, into folders; yield the answers with the paths of files.
+
+    They are named after the file that was answered, with the line and the position in a list, if there are such.
+
+    Args:
+        answers: Of a version, in its order.
+        folders: Files of the same names in them are replaced.
+        media: The media type of each column that holds a file, or a list of files.
+
+    Raises:
+        PedigreeError: a file cannot be written.
+    """
+    names: set[Path] = set()
+    write = partial(_write, folders.here, names)
+    for answer in answers:
+        if isinstance(answer, RejectedFile):
+            yield answer
+            continue
+        columns = dict(answer.columns)
+        for name in media.keys() & columns.keys() if folders.out else ():
+            value, ending = columns[name], media[name].rpartition("/")[2]
+            stem = _stem(answer, folders.out) + (f"-{name}" if len(media) > 1 else "")
+            if isinstance(value, list):
+                columns[name] = [write(f"{stem}-{n}", ending, each) for n, each in enumerate(value, 1)]
+            else:
+                columns[name] = write(stem, ending, value)
+        if folders.draw and answer.drawn:
+            write(_stem(answer, folders.draw), "png", answer.drawn)
+        yield Answer(answer.file, columns)
+
+
+def _stem(answer: Answer, folder: Path) -> str:
+    """Return where the files of an answer go, without an ending: below `folder` as its own file is below here."""
+    source = Path("stdin" if answer.file == STDIN else answer.file)
+    inside = [part for part in source.parent.parts if part not in (source.anchor, os.pardir)]
+    line = answer.columns.get("line")
+    return str(folder.joinpath(*inside, source.stem)) + (f"-{line}" if line else "")
+
+
+def _write(here: Path, names: set[Path], stem: str, ending: str, content: bytes) -> str:
+    """Write a file under a name that is new among `names`, as two inputs may differ in their endings only."""
+    paths = (Path(f"{stem}{again}.{ending}") for again in chain([""], (f"-{n}" for n in count(2))))
+    path = next(each for each in paths if each not in names)
+    names.add(path)
+    try:
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).write_bytes(content)
+    except OSError as error:
+        raise PedigreeError(f"{path} cannot be written ({error.strerror}): name another folder") from None
+    return str(path)
 
 
 def _content(name: str, here: Path) -> bytes:

@@ -59,6 +59,8 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
         files.write_json(new / METRICS, metrics)
         files.seal(new)
         mlflow_runs.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
+        if task.tags:
+            mlflow_runs.tag_run(trained.run_id, task.tags(prepared))
         mlflow_pages.log_score(trained.run_id, score.name, metrics[score.name])
     return Evaluated(out, metrics)
 

@@ -73,6 +73,7 @@ def _register(model: Model, prepared: Prepared, trained: Trained, evaluated: Eva
     score = mlflow_pages.score_text(score_name, evaluated.metrics[score_name])
     samples = _test_samples(prepared, evaluate.read_outcomes(evaluated.folder))
     tags = ancestry.tags() | {mlflow_versions.SCORE: score, TEST_SAMPLES: samples}
+    tags |= model.task.tags(prepared) if model.task.tags else {}
     records = {
         lineage.TAG: ancestry.model_dump_json(),
         REASON: reason,

@@ -95,11 +95,11 @@ def train(
         start: Event = {}
         with mlflow_runs.recording(run_id) as recorder, Progress(model.name, model.task.unit) as progress:
 
-            def on_validation(metrics: dict[str, float]) -> None:
+            def on_validation(metrics: dict[str, float], snapshot: str = "") -> None:
                 update = int(metrics["update"])
                 if update not in history:
                     history[update] = metrics
-                    recorder.log(_logged(metrics), update)
+                    recorder.log(_logged(metrics), update, training.folder / snapshot if snapshot else None)
 
             def on_event(event: Event) -> None:
                 if event["kind"] == "start":
@@ -108,7 +108,7 @@ def train(
                         on_validation(metrics)
                     training.started(event)
                 elif event["kind"] == "validation":
-                    on_validation(event["metrics"])
+                    on_validation(event["metrics"], event["snapshot"])
 
             local = sources.fetch(identified, root, training.folder / sources.FOLDER)
             work = partial(fit, code, model, prepared, training.folder, local)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from components.contracts import Batch, Batches, Prepared, Shard, Sources, Split, StepOutput, Task, Worker
+from components.contracts import Batch, Batches, Manifest, Prepared, Shard, Sources, Split, StepOutput, Task, Worker
 from components.datasets.batches import shuffled, spread
 from components.errors import PedigreeError
 from components.params import INIT, TaskParams, TrainParams
@@ -34,6 +34,8 @@ from components.training.sums import Sums, at_least_one, metrics_of
 from components.training.transfer import ahead, resident
 from components.weights import start_from
 
+SNAPSHOTS = "snapshots"
+"""Folder of the pictures that validations write, below the training's folder and among the run's artifacts."""
 ASK_SECONDS = 0.5
 """Approximate time between two questions of several workers to rank 0, whether a checkpoint is due."""
 
@@ -45,6 +47,7 @@ class _Run:
     task: Task[Any, Any]
     params: TaskParams
     worker: Worker
+    manifest: Manifest
     folder: Path
     """The training's folder, with checkpoints and the best weights so far."""
     model: nn.Module
@@ -238,7 +241,18 @@ def _validate(run: _Run, val: Split, batches: Batches, speed: Speed, share: floa
     if not share:
         _save(run)
         _wait_for_disk(run)  # before it is reported: a reported epoch is never recomputed
-    worker.emit({"kind": "validation", "epochs": train.epochs, "metrics": metrics})
+    picture = _snapshot(run, network)
+    worker.emit({"kind": "validation", "epochs": train.epochs, "metrics": metrics, "snapshot": picture})
+
+
+def _snapshot(run: _Run, network: nn.Module) -> str:
+    """Write a picture of what a validated network makes; return its path below the training's folder, or ""."""
+    if run.task.snapshot is None or run.worker.rank:
+        return ""
+    file = run.folder / SNAPSHOTS / f"{run.update:06d}.png"
+    file.parent.mkdir(exist_ok=True)
+    run.task.snapshot(network, run.manifest, run.params, file)
+    return file.relative_to(run.folder).as_posix()
 
 
 def _begin(
@@ -266,6 +280,7 @@ def _begin(
         task=task,
         params=params,
         worker=worker,
+        manifest=prepared.manifest,
         folder=folder,
         model=model,
         network=_network(model, params, worker),

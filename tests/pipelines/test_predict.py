@@ -8,12 +8,12 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mlflow
 import pytest
@@ -27,10 +27,15 @@ from components.adapters.version_process import Answering, FileColumn, answering
 from components.contracts import Rejected, RejectedFile
 from components.errors import PedigreeError
 from components.registry import predict as predictions
+from components.registry.predict import Answer
 from pipelines import cli, predict
-from tests.conftest import EACH, MODELS, Chain, tiny, with_broken_code
+from tests.conftest import MODELS, Chain, tiny, with_broken_code
 from tests.running import PEDIGREE, pedigree
 
+ROWS = "made-digits"
+"""A model that takes rows of a table instead of files."""
+OF_FILES = [MODELS[0], *(pytest.param(each, marks=pytest.mark.long) for each in MODELS[1:] if each != ROWS)]
+"""The other models."""
 MEASURED = """
 import pathlib, resource, subprocess, sys
 done = subprocess.run(sys.argv[2:])
@@ -119,7 +124,7 @@ class Asked:
     """Of the largest process, at most."""
 
 
-@pytest.fixture(scope="module", params=EACH)
+@pytest.fixture(scope="module", params=OF_FILES)
 def asked(request, chain_of, moved_on) -> Asked:
     """The whole test split from a folder, but for its first file from standard input, and bad files between."""
     name, chain = request.param, chain_of(request.param)
@@ -168,6 +173,21 @@ def test_each_bad_file_is_one_line_with_the_reason_and_the_exit_code_is_1(asked)
 
 def test_files_of_any_size_take_bounded_memory(asked):
     assert asked.kilobytes < 2 * 2**20
+
+
+@pytest.mark.long
+def test_each_row_of_a_table_is_answered_as_evaluation_did_and_its_images_are_written(chain_of, moved_on):
+    project, evaluation = moved_on(ROWS), chain_of(ROWS).evaluated.folder
+    rows, _ = tiny(ROWS).requests(project, evaluation)
+    (project / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"class": "none"}')
+    done = pedigree(project, "predict", ROWS, "rows.jsonl", "--out", "out")
+    assert done.returncode == 1
+    place = f"rows.jsonl:{len(rows) + 1}"
+    assert done.stderr.startswith(f"{place}: the request cannot be used: there is no class 'none'; the classes are")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers[1] == {"file": "rows.jsonl", "line": 2, "images": ["out/rows-2-1.png"]}
+    images = [[(project / path).read_bytes() for path in answer["images"]] for answer in answers]
+    tiny(ROWS).check([{"images": each} for each in images], evaluation)
 
 
 @pytest.mark.long
@@ -243,16 +263,6 @@ def test_the_gate_asks_an_older_version_only_with_the_params_that_it_knows(chain
         assert version.params == {}
 
 
-def test_a_version_that_takes_no_files_says_what_to_ask_instead(chain, monkeypatch):
-    monkeypatch.setattr(mlflow_versions, "FILE", "what it does not say")
-    with pytest.raises(
-        PedigreeError, match=r"not say which .* takes a file: send requests to `pedigree serve digits/1`"
-    ):
-        predict.predict(
-            chain.root, chain.root, "digits/1", ["params.yaml"], {}, predict.Output("json"), debug=False
-        )
-
-
 class Pickled(PythonModel):
     """What another tool may have registered: an object, which MLflow keeps as a pickle."""
 
@@ -301,6 +311,8 @@ class Fake:
     """Stands for a version: rejects every bad content, and remembers what it was asked."""
 
     file = FileColumn("image", True)
+    inputs: Sequence[str] = ("image",)
+    media: ClassVar[dict[str, str]] = {}
     name = "stand-in version 1"
     answers, _answered = Answering.answers, Answering._answered
 
@@ -361,7 +373,7 @@ def test_of_an_older_version_that_rejects_a_whole_request_for_one_row_the_others
         pip_requirements=[],
     )
     with version_process._process(tmp_path / "model", debug=False) as process:
-        model = Answering("older version 1", "older/1", ["image"], None, {}, frozenset(), process)
+        model = Answering("older version 1", ["image"], ["image"], None, {}, frozenset(), {}, process)
         assert model.listen() == []
         bad = Rejected("it is bad; send another")
         good, wrong = {"image": b"1"}, {"image": b"bad"}
@@ -431,11 +443,12 @@ def test_a_version_whose_process_dies_is_a_sentence():
         stdout=subprocess.PIPE,
         text=True,
     )
+    model = Answering("digits version 1", ["image"], ["image"], None, {}, frozenset(), {}, process)
     with (
         process,
         pytest.raises(PedigreeError, match="digits version 1 ended with exit code -9: check whether memory"),
     ):
-        Answering("digits version 1", "digits/1", ["image"], None, {}, frozenset(), process).ask([{"image": b"x"}])
+        model.ask([{"image": b"x"}])
 
 
 def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, monkeypatch, tmp_path, capsys):
@@ -468,6 +481,76 @@ class FakeText(Fake):
             }
             for row in rows
         ]
+
+
+class FakeRows(Fake):
+    """Stands for a version that draws a class some times, and takes no files."""
+
+    file = None
+    inputs = ("class", "count")
+    media: ClassVar[dict[str, str]] = {"images": "image/png"}
+
+    def ask(self, rows):
+        assert all(list(row) == ["class", "count"] for row in rows)
+        counts = [int(row["count"] or 1) for row in rows]
+        return [
+            Rejected("no class; send one")
+            if row["class"] is None
+            else {"images": [f"{row['class']}{n}".encode() for n in range(count)]}
+            for row, count in zip(rows, counts, strict=True)
+        ]
+
+
+def test_files_for_a_version_that_takes_none_are_tables_whose_rows_are_named_by_their_lines(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"class": "a"}\n\n{"class": "b", "count": 2}\n[1]\n{"clas": "a"}\n{')
+    (tmp_path / "rows.csv").write_text('class,count\na,2\n,1\n"b\nc",\nd,1,2\n')
+    (tmp_path / "rows.txt").write_text("{}")
+    names = ["rows.jsonl", "rows.csv", "rows.txt", "none.csv"]
+    found = list(predictions.answers(FakeRows(), predictions.files(names, tmp_path, None), tmp_path))
+    assert [(each.file, each.columns) for each in found if isinstance(each, Answer)] == [
+        ("rows.jsonl", {"line": 1, "images": [b"a0"]}),
+        ("rows.jsonl", {"line": 3, "images": [b"b0", b"b1"]}),
+        ("rows.csv", {"line": 2, "images": [b"a0", b"a1"]}),
+        ("rows.csv", {"line": 5, "images": [b"b\nc0"]}),
+    ]
+    assert [(each.file, each.reason) for each in found if isinstance(each, RejectedFile)] == [
+        ("rows.jsonl:4", "a list; write a row as an object on one line"),
+        ("rows.jsonl:5", "unknown column 'clas'; did you mean class?; the columns are class, count"),
+        (
+            "rows.jsonl:6",
+            "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); write a row "
+            "as an object on one line",
+        ),
+        ("rows.csv:3", "no class; send one"),
+        ("rows.csv:6", "more values than columns; quote values that have commas"),
+        ("rows.txt", predictions.NO_TABLE),
+        ("none.csv", "there is no such file; check its name"),
+    ]
+
+
+def test_files_of_answers_are_written_below_a_folder_and_their_paths_stand_in_the_answers(
+    chain, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeRows()))
+    (tmp_path / "in").mkdir()
+    for name in ("a.jsonl", "a.ndjson"):
+        (tmp_path / "in" / name).write_text('{"class": "a", "count": 2}\n{}\n')
+    out = tmp_path / "out"
+    assert not predict.predict(chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=out)
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    paths = [[f"{out}/in/a-1-1{again}.png", f"{out}/in/a-1-2{again}.png"] for again in ("", "-2")]
+    assert [each["images"] for each in answers] == paths
+    assert sorted(path.read_text() for path in out.rglob("*.png")) == ["a0", "a0", "a1", "a1"]
+    assert not predict.predict(chain.root, tmp_path, "digits", ["in/a.jsonl"], {}, "table", debug=False, out=out)
+    with pytest.raises(
+        PedigreeError, match=r"a-1-1\.png cannot be written \(Not a directory\): name another folder"
+    ):
+        predict.predict(
+            chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=tmp_path / "in" / "a.jsonl"
+        )
+    monkeypatch.setattr(FakeRows, "media", {})
+    with pytest.raises(PedigreeError, match=r"stand-in version 1 answers with no files .*: leave out --out"):
+        predict.predict(chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=out)
 
 
 def test_each_line_of_a_file_is_scored_and_named_by_its_number(chain, monkeypatch, tmp_path, capsys):

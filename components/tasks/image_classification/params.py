@@ -1,20 +1,11 @@
 """Parameters of image classification."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.params import FilesPrepareParams, LabelSmoothing, Section, TaskParams, TrainParams
-
-
-class VisionPrepareParams(FilesPrepareParams):
-    """How image files become arrays."""
-
-    size: Annotated[int, Field(ge=28, le=1024)] | Literal["auto"] = Field(
-        description="Side of the square images in pixels; auto derives it from the training files"
-    )
-    channels: Literal[1, 3, "auto"] = Field(description="1 is grey, 3 is RGB; auto is 1 if all files are grey")
-    max_megapixels: float = Field(gt=0, le=89, description="Larger files are rejected as decompression bombs")
+from components.images.params import ImagePrepareParams
+from components.params import LabelSmoothing, Section, TaskParams, TrainParams
 
 
 class ModelParams(Section):
@@ -75,5 +66,5 @@ class VisionTrainParams(TrainParams):
 class VisionParams(TaskParams):
     """The parameters of a model of image_classification in params.yaml."""
 
-    prepare: VisionPrepareParams
+    prepare: ImagePrepareParams
     train: VisionTrainParams

@@ -1,95 +1,21 @@
 """Folders of image files -> uint8 arrays, labels and file names, and the facts that the network needs."""
 
-import logging
-import statistics
-import warnings
-from contextlib import suppress
-from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-
-from components.contracts import Manifest, RejectedFile
-from components.datasets import arrays, groups, ingest, raw_files
-from components.datasets.ingest import Unusable
+from components.contracts import Manifest
+from components.datasets import arrays
 from components.datasets.splits import Columns
-from components.images import folders
-from components.images.decode import decode, peek
-from components.tasks.image_classification.params import VisionParams, VisionPrepareParams
-
-log = logging.getLogger("pedigree.prepare")
-
-PEEKED = 1000
-"""Maximum number of training files that are inspected for `auto`."""
-SMALLEST, LARGEST = 28, 224
-"""Limits of the side in pixels that `size: auto` selects."""
+from components.images import class_folders
+from components.tasks.image_classification.params import VisionParams
 
 
-class VisionFacts(BaseModel):
+class VisionFacts(class_folders.Facts):
     """Facts about the images that the network and its callers need."""
-
-    model_config = ConfigDict(frozen=True)
-
-    classes: list[str] = Field(description="Sorted; a label is an index into this list")
-    channels: int
-    size: int = Field(description="Side in pixels")
-    mean: list[float] = Field(description="Mean of each channel in the training split, pixels scaled to 0..1")
-    std: list[float] = Field(description="Standard deviation of each channel, at least one grey level")
-    counts: dict[str, dict[str, int]] = Field(description="Images by split and class")
-    group: str = Field(
-        default="",  # older manifests have none
-        description="Regular expression that finds the group in a file's name; empty if test was not drawn by it",
-    )
 
 
 def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
-    """Write each split's images (N, C, H, W), labels (N,) and file names into the empty folder `out`.
-
-    Without a folder of validation, val is a share of each class of train; likewise test, before val. Memory holds a
-    few images, the file names of one class, or of all if test is drawn, and about 150 bytes for each test and val
-    file.
-
-    Raises:
-        PedigreeError: the folders are inconsistent, or too many files cannot be used.
-    """
-    survey = folders.survey(raw, params.prepare)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings name no file; problems that matter become rejections
-        channels, size = _form(raw, survey, params.prepare)
-        parts, rejected = _write(raw, out, survey, (channels, size, size), params.prepare)
-    given = {split: survey.counts.get(split, survey.counts["train"]) for split in parts}
-    ingest.check_classes(raw, parts, survey.classes, given, "image")
-    facts = _facts(parts, survey, channels, size)
-    splits = {name: part.described() for name, part in parts.items()}
-    return Manifest(
-        task="image_classification",
-        splits=splits,
-        rejected=rejected,
-        ignored=raw_files.about(raw),
-        facts=facts.model_dump(),
-        drawn=ingest.drawn(survey.drawn, sum(survey.counts["test"].values()), parts["test"]),
-        note="; ".join(filter(None, (survey.note, *_shared(raw, out, survey)))),
-    )
-
-
-def _shared(raw: Path, out: Path, survey: folders.Survey) -> list[str]:
-    """Return a note for each split that has groups in common with val, and warn of them.
-
-    Where test was drawn by groups, val may have a folder, or no groups that can be divided.
-    """
-    if not survey.group:
-        return []
-    groups_of = {split: folders.groups_of(ingest.file_names(out, split), survey.group) for split in ingest.ORDER}
-    pairs = (("test", "val"), ("val", "train"))
-    notes = [note for pair in pairs if (note := groups.shared(groups_of, *pair, "group"))]
-    for note in notes:
-        log.warning(
-            f"{raw}: {note}: validation says little of images of other groups: put whole groups, with no image "
-            f"of theirs elsewhere, into {raw}/val/<class>/"
-        )
-    return notes
+    """Prepare images in a folder for each class; raises and writes as `class_folders.prepare` does."""
+    return class_folders.prepare("image_classification", raw, out, params.prepare)
 
 
 def load_split(prepared: Path, split: str) -> Columns:
@@ -103,84 +29,4 @@ def load_split(prepared: Path, split: str) -> Columns:
             "image": arrays.load(prepared / f"{split}.images.npy"),
             "label": arrays.load(prepared / f"{split}.labels.npy"),
         }
-    )
-
-
-def _form(raw: Path, survey: folders.Survey, options: VisionPrepareParams) -> tuple[int, int]:
-    """Return channels and size; `auto` derives them from training files spread evenly over all classes."""
-    if options.channels != "auto" and options.size != "auto":
-        return options.channels, options.size
-    greys, sides = [], []
-    files = chain.from_iterable(survey.files("train", name) for name in survey.classes)
-    for file in islice(files, 0, None, -(-sum(survey.counts["train"].values()) // PEEKED)):
-        with suppress(Unusable, OSError):  # rejected later
-            grey, side = peek(raw / file, options.max_megapixels)
-            greys.append(grey)
-            sides.append(side)
-    side = statistics.median_low(sides or [SMALLEST])
-    size = min(max(side, SMALLEST), LARGEST) if options.size == "auto" else options.size
-    if options.channels == "auto":
-        return 1 if all(greys) else 3, size
-    return options.channels, size
-
-
-def _write(
-    raw: Path, out: Path, survey: folders.Survey, shape: tuple[int, int, int], options: VisionPrepareParams
-) -> tuple[dict[str, ingest.Part], list[RejectedFile]]:
-    """Write all splits; return them by name, and the rejections sorted by file."""
-    parts: dict[str, ingest.Part] = {}
-    used: dict[str, int] = {}  # for each class of train, the number of files read for val
-    read = partial(_read, raw, shape, options.max_megapixels)
-    with ingest.split_writer("image", raw, out, read, survey.total) as writer:
-        for split in ingest.ORDER:
-            with ingest.writing(out, split, {"images": (np.uint8, shape)}) as part:
-                for label, name in enumerate(survey.classes):
-                    files, wanted = _candidates(survey, split, name, options, used)
-                    used[name] = writer.fill(part, label, files, wanted)
-            parts[split] = part
-    for file, reason in survey.strays.items():
-        writer.reject(file, reason)
-    return parts, writer.rejected(options.max_rejected)
-
-
-def _read(raw: Path, shape: tuple[int, int, int], max_megapixels: float, file: str) -> ingest.Sample:
-    """Return a file's image of `shape` (C, H, W), with the sums (2, C) of its pixels and of their squares."""
-    channels, size, _ = shape
-    pixels = decode(ingest.contents(raw, file, "an image"), size, channels, max_megapixels)
-    wide = pixels.astype(np.uint32)
-    sums = np.stack([wide.sum((1, 2)), (wide * wide).sum((1, 2))])
-    return ingest.Sample({"images": pixels}, ingest.digest(pixels), sums)
-
-
-def _candidates(
-    survey: folders.Survey, split: str, name: str, options: VisionPrepareParams, used: dict[str, int]
-) -> tuple[list[str], int]:
-    """Return the candidate files of a class for a split, and how many of them the split needs."""
-    if split == "test" or "val" in survey.counts:
-        files = survey.files(split, name)
-        return files, len(files)
-    files = ingest.shuffled(survey.files("train", name), options.seed)
-    if split == "val":
-        return files, max(1, round(options.val_share * len(files)))
-    rest = sorted(files[used[name] :])
-    return rest, len(rest)
-
-
-def _facts(parts: dict[str, ingest.Part], survey: folders.Survey, channels: int, size: int) -> VisionFacts:
-    train = parts["train"]
-    pixels = train.rows * size * size
-    assert train.sums is not None, "a training part without images"
-    mean, std = [], []
-    for total, squares in train.sums.T.tolist():  # Python integers, so that sums are exact
-        mean.append(total / pixels / 255)
-        variance = (pixels * squares - total * total) / pixels**2
-        std.append(max(variance**0.5, 1.0) / 255)
-    return VisionFacts(
-        classes=survey.classes,
-        channels=channels,
-        size=size,
-        mean=mean,
-        std=std,
-        counts=ingest.class_counts(parts, survey.classes),
-        group=survey.group,
     )
