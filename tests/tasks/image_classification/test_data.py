@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
+from components.images.digits import digits as write_digits
 from components.params import read, validate
 from components.tasks.image_classification import data
 from components.tasks.image_classification.params import VisionParams
@@ -33,7 +34,7 @@ def tree_hash(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
-    data.digits(folder)
+    write_digits(folder)
     return folder
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from components.tasks.image_classification.data import mnist
+from components.images.digits import mnist
 from tests.classifiers import compare, predictions
 
 SETTINGS = {
