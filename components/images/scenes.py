@@ -81,7 +81,7 @@ class Scene:
 def write_scenes(folder: Path, counts: Counts | None = None) -> None:
     """Write folder/{train,val,test}/: images/*.jpg, masks/*.png and a COCO file `_annotations.coco.json`.
 
-    Boxes are in whole pixels. One scene in ten is empty. The files are byte for byte the same everywhere: everything
+    Boxes are in whole pixels. One scene in ten is empty. The files are byte for byte the same everywhere: all
     is computed in integers, libjpeg-turbo (in Pillow's wheels) gives the same bytes with and without a processor's
     vector instructions, which its own tests check, and `_png` does not depend on a version of zlib.
 
