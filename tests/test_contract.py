@@ -278,10 +278,25 @@ def test_the_workers_shares_of_a_batch_make_up_the_batch_of_one(each):
     whole = batches(split, each.values, Shard())
     shares = [batches(split, each.values, Shard(rank=rank, world=2)) for rank in (0, 1)]
     assert len(whole) == len(shares[0]) == len(shares[1])
-    for name, rows in whole[len(whole) - 1].items():
-        parts = [share[len(whole) - 1][name] for share in shares]
-        assert len(parts[0]) == len(parts[1])
-        assert sorted(torch.cat(parts).tolist(), key=str) == sorted(rows.tolist(), key=str)
+    batch, *parts = (unpadded(each[len(whole) - 1]) for each in (whole, *shares))
+    for name, rows in batch.items():
+        assert len(parts[0][name]) == len(parts[1][name])
+        assert sorted(parts[0][name] + parts[1][name], key=str) == sorted(rows, key=str)
+
+
+def unpadded(batch: Batch) -> dict[str, list[Any]]:
+    """The samples of a batch without their padding, which depends on the others."""
+    return {name: [row.tolist() for row in own_parts(batch, name)] for name in batch}
+
+
+def own_parts(batch: Batch, name: str) -> list[Tensor]:
+    sizes = batch.get(f"{name}_size", batch.get(f"{name}_length"))
+    if sizes is None:
+        return list(batch[name])
+    return [
+        row[tuple(slice(size) for size in own)]
+        for row, own in zip(batch[name], sizes.view(len(sizes), -1).tolist(), strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import io
 import mmap
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -67,7 +67,15 @@ class Writer:
                 self._write_header()
 
 
-def joint_sha256(*writers: Writer) -> str:
+class Hashed(Protocol):
+    """A writer of an array, dense or ragged."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything so far, in hexadecimal."""
+
+
+def joint_sha256(*writers: Hashed) -> str:
     """Return one hash of several arrays; it depends on their order."""
     return hashlib.sha256(" ".join(writer.sha256 for writer in writers).encode()).hexdigest()
 
