@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -278,25 +279,17 @@ def test_the_workers_shares_of_a_batch_make_up_the_batch_of_one(each):
     whole = batches(split, each.values, Shard())
     shares = [batches(split, each.values, Shard(rank=rank, world=2)) for rank in (0, 1)]
     assert len(whole) == len(shares[0]) == len(shares[1])
-    batch, *parts = (unpadded(each[len(whole) - 1]) for each in (whole, *shares))
-    for name, rows in batch.items():
-        assert len(parts[0][name]) == len(parts[1][name])
-        assert sorted(parts[0][name] + parts[1][name], key=str) == sorted(rows, key=str)
+    for name, rows in whole[len(whole) - 1].items():
+        parts = [share[len(whole) - 1][name] for share in shares]
+        assert len(parts[0]) == len(parts[1])
+        together = torch.cat([padded(part, rows.shape[1:]) for part in parts])
+        assert sorted(together.tolist(), key=str) == sorted(rows.tolist(), key=str)
 
 
-def unpadded(batch: Batch) -> dict[str, list[Any]]:
-    """The samples of a batch without their padding, which depends on the others."""
-    return {name: [row.tolist() for row in own_parts(batch, name)] for name in batch}
-
-
-def own_parts(batch: Batch, name: str) -> list[Tensor]:
-    sizes = batch.get(f"{name}_size", batch.get(f"{name}_length"))
-    if sizes is None:
-        return list(batch[name])
-    return [
-        row[tuple(slice(size) for size in own)]
-        for row, own in zip(batch[name], sizes.view(len(sizes), -1).tolist(), strict=True)
-    ]
+def padded(rows: Tensor, shape: torch.Size) -> Tensor:
+    """Pad rows with zeros to the shape that they have in a larger batch."""
+    missing = [(0, wanted - size) for wanted, size in zip(shape, rows.shape[1:], strict=True)]
+    return F.pad(rows, [side for pair in reversed(missing) for side in pair])
 
 
 @pytest.fixture(scope="module")

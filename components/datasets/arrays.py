@@ -68,11 +68,11 @@ class Writer:
 
 
 class Hashed(Protocol):
-    """A writer of an array, dense or ragged."""
+    """An array that is being written, or several."""
 
     @property
     def sha256(self) -> str:
-        """Hash of everything so far, in hexadecimal."""
+        """Hash of what was written so far, in hexadecimal."""
 
 
 def joint_sha256(*writers: Hashed) -> str:

@@ -21,6 +21,7 @@ from components.datasets.raw_files import about, listed, split_of, visible
 from components.errors import PedigreeError
 from components.images import coco_regions, draws
 from components.images.regions import Region
+from components.images.scenes import COMPOSED
 from components.params import FilesPrepareParams
 
 Format = Literal["folders", "instances", "voc", "coco"]
@@ -211,7 +212,7 @@ def _pairs(raw: Path, files: Sequence[str], layout: Format) -> Survey:
     """Pair images with their masks by the folders they are in, and in the layout `folders` by their stems."""
     places = _places(files)
     images, masks = _by_key(places, "image", layout), _by_key(places, "mask", layout)
-    other = {*about(raw), *_lists(places).values()}
+    other = {*about(raw), *_lists(places).values(), COMPOSED}
     ignored = [file for file, place in places.items() if not place.kind and file.endswith(".json")]
     strays = {
         file: "in no folder of images or masks"

@@ -192,16 +192,13 @@ class _Reader:
         return sorted(found, key=lambda each: each.file)
 
     def _path(self, image: Mapping[str, Any]) -> str | None:
-        """Return the file of an image: of several with its name, that in a folder of the split."""
+        """Return the file of an image, which is in no folder of another split; rather in one of its own."""
         wanted = PurePosixPath(str(image.get("file_name", "")))
         found = [name for name in self.by_name.get(wanted.name, ()) if f"/{name}".endswith(f"/{wanted.as_posix()}")]
         found = found or list(self.by_name.get(wanted.name, ()))
-        own = [
-            name
-            for name in found
-            if any(_split_in(part) == self.split for part in PurePosixPath(name).parent.parts)
-        ]
-        return (own or found)[0] if found else None
+        splits = {name: {_split_in(part) for part in PurePosixPath(name).parent.parts} - {None} for name in found}
+        own = [name for name in found if splits[name] <= {self.split}]
+        return max(own, key=lambda name: len(splits[name]), default=None)
 
     def _region(self, annotation: Mapping[str, Any]) -> Region:
         label = self.labels[annotation["category_id"]]

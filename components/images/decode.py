@@ -4,7 +4,6 @@ Preparation and served models call the same `decode`, so that they see the same 
 """
 
 import io
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from components.datasets.ingest import Unusable
 from components.images import jpeg
 from components.images.formats import unread
 
-__all__ = ["Unusable", "converted", "decode", "native", "opened", "peek"]
+__all__ = ["Unusable", "decode", "native", "opened", "peek"]
 
 AVIF = ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", *AVIF)
@@ -105,23 +104,6 @@ def native(
         pixels = np.array(colours)
         _expect_content(pixels, whole, whole, colours)
     return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
-
-
-def converted(data: bytes, size: tuple[int, int]) -> list[str]:
-    """Return what `native` did to an image besides decoding it, as texts to be counted.
-
-    Args:
-        data: The file's bytes.
-        size: Width and height of the result.
-    """
-    with opened(io.BytesIO(data), math.inf) as image:
-        found = [] if image.mode == "RGB" else [f"images of mode {image.mode}, converted"]
-        if _upright(image) is not image:
-            kept = image.size == size and _upright(image).size != size
-            found.append(
-                "images left as stored, as their annotations are" if kept else "images turned upright by EXIF"
-            )
-        return found
 
 
 def _nonempty(data: bytes) -> IO[bytes]:

