@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from textwrap import wrap
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,10 @@ LETTERS = 13
 NOTE_SIZE = 10
 """Size of a note's letters, in points."""
 
+Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 1."""
+_NO_LEGEND: Mapping[str, Colour] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -38,12 +43,13 @@ class Tile:
     """Small text below the picture; if it is too long, its beginning is dropped."""
 
 
-def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figure":
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], shares: bool = False) -> "Figure":
     """Draw how often each actual class was predicted as each class.
 
     Args:
         counts: (C, C), rows are the actual classes, columns the predicted ones.
         classes: The C names; if there are more than READABLE, only their numbers are shown.
+        shares: Write percentages of the actual class, as for pixels, whose numbers are too long for a cell.
     """
     from matplotlib.colors import PowerNorm
 
@@ -56,14 +62,14 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> "Figu
     bar = figure.colorbar(picture, ax=axes, label="Share of the actual class", shrink=0.8)
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.2, 0.5, 1], labels=["0", "1%", "5%", "10%", "20%", "50%", "100%"])
     if len(classes) <= READABLE:
-        _name_cells(axes, counts, share, classes)
+        _name_cells(axes, counts, share, classes, shares)
     else:
         axes.set(xlabel="Predicted (number of the class)", ylabel="Actual (number of the class)")
     return figure
 
 
 def _name_cells(
-    axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.float64], classes: Sequence[str]
+    axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.float64], classes: Sequence[str], shares: bool
 ) -> None:
     names = [drawable(name, 20) for name in classes]
     upright = len(names) * max(map(len, names)) <= 40
@@ -73,7 +79,8 @@ def _name_cells(
     size = 11 if len(names) <= 12 else 7
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if share[row, column] > 0.35 else "black" if count else "silver"
-        axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+        text = f"{share[row, column]:.1%}" if shares else str(count)
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = 15) -> "Figure":
@@ -134,8 +141,18 @@ def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str])
     return figure
 
 
-def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> "Figure":
-    """Draw a grid of pictures with captions and notes, or the text `empty` if there are none."""
+def gallery(
+    tiles: Sequence[Tile], title: str, empty: str, columns: int = 5, legend: Mapping[str, Colour] = _NO_LEGEND
+) -> "Figure":
+    """Draw a grid of pictures with captions and notes, or the text `empty` if there are none.
+
+    Args:
+        tiles: The pictures.
+        title: The title.
+        empty: The text if there are none.
+        columns: Pictures in a row.
+        legend: What the colours in the pictures mean.
+    """
     if not tiles:
         figure = blank(6, 1.2)
         figure.text(0.5, 0.3, empty, ha="center", va="center", fontsize=12)  # below a note
@@ -152,6 +169,8 @@ def gallery(tiles: Sequence[Tile], title: str, empty: str, columns: int = 5) -> 
         axes.imshow(tile.image, cmap="gray", vmin=bounds[0], vmax=bounds[1])
         axes.set_title(caption, fontsize=9, parse_math=False)
         axes.set_xlabel(drawable(tile.note[::-1], 34)[::-1], fontsize=6, color="dimgrey", parse_math=False)
+    if legend:
+        _explain(figure, legend)
     return figure
 
 
@@ -164,7 +183,7 @@ def grid(rows: Sequence[Sequence[NDArray[Any]]], names: Sequence[str], title: st
     axes = figure.add_subplot(xticks=[])
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
     centres = (np.arange(len(rows)) + 0.5) * height / len(rows)
-    axes.set_yticks(centres, labels=[_drawable(name, 20) for name in names], parse_math=False)
+    axes.set_yticks(centres, labels=[drawable(name, 20) for name in names], parse_math=False)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -191,6 +210,16 @@ def write_mosaic(rows: Sequence[Sequence[NDArray[Any]]], file: Path, scale: int 
     from PIL import Image
 
     Image.fromarray(mosaic(rows).repeat(scale, 0).repeat(scale, 1)).save(file)
+
+
+def _explain(figure: "Figure", legend: Mapping[str, Colour]) -> None:
+    """Draw what colours mean below a figure."""
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=colour, label=drawable(name, 20)) for name, colour in legend.items()]
+    drawn = figure.legend(handles=patches[:READABLE], loc="outside lower center", ncols=6, fontsize=8)
+    for text in drawn.get_texts():
+        text.set_parse_math(False)
 
 
 def _wrapped(caption: str) -> str:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from components.errors import PedigreeError
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 READERS = len(os.sched_getaffinity(0))
 """Number of CPUs that this process may use; a scheduler may restrict them."""
@@ -72,20 +73,20 @@ def _end_with_parent() -> None:
 
 
 def ahead(
-    pool: Readers, read: Callable[[str], T], unusable: type[Exception], files: Sequence[str]
-) -> Iterator[tuple[str, T | str]]:
+    pool: Readers, read: Callable[[F], T], unusable: type[Exception], files: Sequence[F]
+) -> Iterator[tuple[F, T | str]]:
     """Yield each file with the result of `read`, in order, while further files are being read.
 
     Args:
         pool: The readers.
         read: A module-level function, or a partial of one.
         unusable: An exception of `read` whose message is yielded in place of a result.
-        files: The arguments of `read`.
+        files: The arguments of `read`: paths, or what else stands for files.
 
     Raises:
         PedigreeError: a reader process died.
     """
-    waiting: deque[Future[list[tuple[str, T | str]]]] = deque()
+    waiting: deque[Future[list[tuple[F, T | str]]]] = deque()
     group = max(1, min(pool.group, -(-len(files) // pool.number)))  # spreads a few files over all readers
     try:
         for start in range(0, len(files), group):
@@ -103,8 +104,8 @@ def ahead(
         ) from error
 
 
-def _group(read: Callable[[str], T], unusable: type[Exception], files: Sequence[str]) -> list[tuple[str, T | str]]:
-    outcomes: list[tuple[str, T | str]] = []
+def _group(read: Callable[[F], T], unusable: type[Exception], files: Sequence[F]) -> list[tuple[F, T | str]]:
+    outcomes: list[tuple[F, T | str]] = []
     for file in files:
         try:
             outcomes.append((file, read(file)))

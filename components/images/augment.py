@@ -1,5 +1,7 @@
 """Random augmentation of batches of images, on the batch's device."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,3 +46,62 @@ def cutmix(image: Tensor, other: Tensor, share: Tensor) -> tuple[Tensor, Tensor]
     ]
     box = inside[0][:, :, None] & inside[1][:, None, :]  # (N, H, W)
     return torch.where(box[:, None], other, image), 1 - box.float().mean((1, 2))
+
+
+def resampled(
+    image: Tensor, mask: Tensor, size: Tensor, side: int, scale: float, flip: bool, turns: bool
+) -> tuple[Tensor, Tensor]:
+    """Cut a random square out of each image and mask, resized, mirrored and turned in the same step.
+
+    Images are resampled bilinearly, masks by the nearest pixel; what is outside an image is 0. A square that is
+    larger than the image contains all of it.
+
+    Args:
+        image: (B, H, W, C), padded with zeros at the end.
+        mask: (B, H, W), uint8, padded likewise.
+        size: Height and width of each image, (B, 2).
+        side: Side of the squares in pixels.
+        scale: Images become larger by a random factor up to this, or smaller by one down to its inverse.
+        flip: Mirror half of the images.
+        turns: Turn by a random multiple of 90 degrees.
+
+    Returns:
+        (B, side, side, C), float32, and (B, side, side), uint8.
+    """
+    count, height, width, _ = image.shape
+    device = image.device
+    factor = torch.exp(math.log(scale) * (2 * torch.rand(count, 1, device=device) - 1))
+    half = side / (2 * factor)  # of the square, in pixels of the image, (B, 1)
+    low = torch.minimum(half, size - half)
+    centre = low + torch.rand(count, 2, device=device) * (torch.maximum(half, size - half) - low)  # (B, 2)
+    # The rows of a matrix take a place in the square, from -1 to 1, to one in the image: y first, then x.
+    mirrored = (
+        torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0) if flip else torch.ones(count, device=device)
+    )
+    turned = torch.randint(4, (count,), device=device) if turns else torch.zeros(count, device=device)
+    cosine, sine = (torch.cos(turned * torch.pi / 2).round(), torch.sin(turned * torch.pi / 2).round())
+    place = (2 * torch.arange(side, device=device) + 1) / side - 1
+    y, x = place[None, :, None], place[None, None, :] * mirrored[:, None, None]  # (B, side, side) together
+    to_y = cosine[:, None, None] * y + sine[:, None, None] * x
+    to_x = cosine[:, None, None] * x - sine[:, None, None] * y
+    rows = (centre[:, :1, None] + half[..., None] * to_y) * (2 / height) - 1  # as grid_sample counts
+    columns = (centre[:, 1:, None] + half[..., None] * to_x) * (2 / width) - 1
+    grid = torch.stack([columns, rows], 3)  # (B, side, side, 2)
+    pixels = F.grid_sample(image.permute(0, 3, 1, 2).float(), grid, "bilinear", "zeros", align_corners=False)
+    labels = F.grid_sample(mask[:, None].float(), grid, "nearest", "zeros", align_corners=False)
+    return pixels.permute(0, 2, 3, 1), labels[:, 0].to(torch.uint8)
+
+
+def recoloured(image: Tensor, most: float) -> Tensor:
+    """Change brightness, contrast and saturation of each image by random factors up to 1 + `most`.
+
+    Args:
+        image: (B, H, W, 3), float, on the scale 0..255.
+        most: Largest change of each factor, 0 to 1.
+    """
+    brightness, contrast, saturation = 1 + most * (2 * torch.rand(3, len(image), 1, 1, 1, device=image.device) - 1)
+    grey = 0.299 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]  # ITU-R BT.601
+    mean = grey.mean((1, 2), keepdim=True)
+    image = torch.lerp(grey.expand_as(image), image, saturation.expand_as(image))
+    changed: Tensor = ((image - mean) * contrast + mean).mul_(brightness).clamp_(0, 255)
+    return changed

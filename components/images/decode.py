@@ -18,7 +18,7 @@ from components.datasets.ingest import Unusable
 from components.images import jpeg
 from components.images.formats import unread
 
-__all__ = ["Unusable", "decode", "native", "peek"]
+__all__ = ["Unusable", "decode", "native", "opened", "peek"]
 
 AVIF = ("AVIF",) if "avif" in features.modules and features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", *AVIF)
@@ -62,7 +62,7 @@ def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDAr
             `max_megapixels` million pixels, are nearly black or white (`LEVELS`), or become pixels of one single
             colour. Damage inside the data of a JPEG is found by the length of the data, so not always.
     """
-    with _opened(_nonempty(data), max_megapixels) as image:
+    with opened(_nonempty(data), max_megapixels) as image:
         # JPEG can skip detail that the resize would average away, which decodes large photos several times faster.
         image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
         _load(image, data)
@@ -88,7 +88,7 @@ def native(
     Raises:
         Unusable: as in `decode`, or the image has another size than `annotated`.
     """
-    with _opened(_nonempty(data), max_megapixels) as image:
+    with opened(_nonempty(data), max_megapixels) as image:
         _load(image, data)
         inks = _inks(image)
         turned = _upright(inks)
@@ -120,12 +120,12 @@ def peek(path: Path, max_megapixels: float) -> tuple[bool, int]:
     """
     if not path.is_file():
         raise Unusable("not a file")  # opening a named pipe would block forever
-    with path.open("rb") as file, _opened(file, max_megapixels) as image:
+    with path.open("rb") as file, opened(file, max_megapixels) as image:
         return image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image)), min(image.size)
 
 
 @contextmanager
-def _opened(file: IO[bytes], max_megapixels: float) -> Iterator[ImageFile.ImageFile]:
+def opened(file: IO[bytes], max_megapixels: float) -> Iterator[ImageFile.ImageFile]:
     """Open an image, check its size, and convert any exception into Unusable with a reason."""
     try:
         with Image.open(file, formats=FORMATS) as image:

@@ -1,0 +1,114 @@
+"""Parameters of segmentation."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.params import EvaluateParams, FilesPrepareParams, Section, TaskParams, TrainParams
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Byte, Byte, Byte]
+MOST = 255
+"""Most classes."""
+Number = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SegmentationPrepareParams(FilesPrepareParams):
+    """How images and masks become arrays."""
+
+    format: Literal["auto", "folders", "instances", "voc", "coco"] = Field(
+        description="Layout of the raw folder; auto finds it: folders has a mask for each image, instances one for "
+        "each object, voc and coco are those data sets' own"
+    )
+    classes: Literal["auto"] | dict[str, Number | Colour] = Field(
+        description="Name and number, or name and [red, green, blue], of each class in the masks; auto takes VOC's "
+        "or COCO's own, background and foreground if masks have 0 and 255 alone, or else the numbers from 0 on"
+    )
+    ignore: Literal["auto", "none"] | Number | Colour = Field(
+        description="Number or colour of pixels without a class; auto is 255, unless it is a class or the masks "
+        "have 0 and 255 alone"
+    )
+    longest: Literal["native"] | Annotated[int, Field(ge=32, le=16384)] = Field(
+        description="Largest side of an image in pixels; larger images are made smaller, but evaluated at their "
+        "own size"
+    )
+    max_megapixels: float = Field(gt=0, le=89, description="Larger files are rejected as decompression bombs")
+
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> Self:
+        if self.classes == "auto":
+            return self
+        values = list(self.classes.values())
+        if not 2 <= len(values) <= MOST or len(set(values)) < len(values):
+            raise ValueError(f"classes need 2 to {MOST} names with different numbers or colours")
+        if len({isinstance(each, int) for each in values}) > 1:
+            raise ValueError("classes need numbers or colours, not both")
+        if self.ignore in values:
+            raise ValueError(f"ignore {self.ignore} is one of the classes: remove one of the two")
+        if self.ignore not in ("auto", "none") and isinstance(self.ignore, int) != isinstance(values[0], int):
+            raise ValueError("ignore is a number if classes have numbers, and a colour if they have colours")
+        return self
+
+
+class ModelParams(Section):
+    """The network: an encoder, and a decoder that doubles the resolution step by step up to half of the image's."""
+
+    encoder: Literal["resnet18", "resnet34", "mobilenet_v2"] = Field(
+        description="Network that reads the image; it can start from torchvision's weights"
+    )
+    width: float = Field(
+        ge=0.125,
+        le=4,
+        description="Multiplier of the encoder's filters, 64 to 512 of a ResNet and 16 to 320 of mobilenet_v2; "
+        "torchvision's weights need 1",
+    )
+    decoder: int = Field(ge=8, le=512, description="Least filters of a step of the decoder")
+
+
+class LossParams(Section):
+    """What is minimised: cross-entropy over labelled pixels, and optionally Dice."""
+
+    class_weights: Literal["none", "median_frequency"] = Field(
+        description="median_frequency weights the pixels of rare classes more (Eigen and Fergus 2015)"
+    )
+    dice: float = Field(ge=0, le=100, description="Weight of the soft Dice loss beside cross-entropy; 0 omits it")
+
+
+class AugmentParams(Section):
+    """Random changes to training images and their masks."""
+
+    flip: bool = Field(description="Mirror half of the images")
+    turns: bool = Field(description="Turn by 90 degrees, for images in which no direction is up")
+    scale: float = Field(
+        ge=1, le=8, description="Largest factor of resizing, and 1 / scale the smallest; 1 is none"
+    )
+    colour: float = Field(
+        ge=0, lt=1, description="Largest change of brightness, contrast and saturation, as a share of each"
+    )
+
+
+class SegmentationTrainParams(TrainParams):
+    """Training parameters."""
+
+    crop: int = Field(ge=32, le=4096, description="Side in pixels of the square part of an image to train on")
+    model: ModelParams
+    loss: LossParams
+    augment: AugmentParams
+
+
+class SegmentationEvaluateParams(EvaluateParams):
+    """Evaluation parameters."""
+
+    boundary_tolerance: float = Field(
+        gt=0,
+        le=0.1,
+        description="Distance up to which boundaries count as equal, as a share of the image's diagonal",
+    )
+
+
+class SegmentationParams(TaskParams):
+    """The parameters of a model of segmentation in params.yaml."""
+
+    prepare: SegmentationPrepareParams
+    train: SegmentationTrainParams
+    evaluate: SegmentationEvaluateParams
