@@ -244,13 +244,14 @@ def written(
             yield answer
             continue
         columns = dict(answer.columns)
-        for name in media.keys() & columns.keys() if folders.out else ():
-            value, ending = columns[name], media[name].rpartition("/")[2]
-            stem = _stem(answer, folders.out) + (f"-{name}" if len(media) > 1 else "")
-            if isinstance(value, list):
-                columns[name] = [write(f"{stem}-{n}", ending, each) for n, each in enumerate(value, 1)]
-            else:
-                columns[name] = write(stem, ending, value)
+        if folders.out:
+            for name in media.keys() & columns.keys():
+                value, ending = columns[name], media[name].rpartition("/")[2]
+                stem = _stem(answer, folders.out) + (f"-{name}" if len(media) > 1 else "")
+                if isinstance(value, list):
+                    columns[name] = [write(f"{stem}-{n}", ending, each) for n, each in enumerate(value, 1)]
+                else:
+                    columns[name] = write(stem, ending, value)
         if folders.draw and answer.drawn:
             write(_stem(answer, folders.draw), "png", answer.drawn)
         yield Answer(answer.file, columns)
