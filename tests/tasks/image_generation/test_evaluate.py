@@ -1,16 +1,24 @@
 import io
+from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
+from components.adapters import mlflow_versions
 from components.contracts import Rejected
+from components.errors import PedigreeError
 from components.stages import evaluate as stage
+from components.stages import prepare, register
 from components.tasks.image_generation import classifiers
 from components.tasks.image_generation.evaluate import outcomes_from, score, tags
 from components.tasks.image_generation.prepare import load_split
-from components.trust import intervals
+from components.training import model_files
+from components.trust import gate, intervals
+from tests.conftest import register_as
 from tests.tasks.image_generation.tiny import samples
 
 
@@ -81,3 +89,30 @@ def test_classifiers_learn_the_classes_and_are_the_same_each_time(done, tmp_path
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
         model = classifiers.load(tmp_path / "one", name, facts)
         assert (classifiers.classes(model, split["image"]) == split["label"]).double().mean() > 0.8
+
+
+@pytest.mark.long
+def test_a_champion_measured_by_another_network_draws_again_before_it_is_compared(done, tmp_path, monkeypatch):
+    register_as(done, "measured", tmp_path)
+    monkeypatch.setattr(classifiers, "SEEDS", {name: seed + 7 for name, seed in classifiers.SEEDS.items()})
+    other = prepare.prepare(done.model, done.raw, tmp_path / "prepared")
+    assert other.manifest == done.prepared.manifest, "the data are the same"
+    evaluated = stage.evaluate(done.model, other, done.trained, tmp_path / "evaluation")
+    model = replace(done.model, name="measured")
+    second = register.register(model, other, done.trained, evaluated, tmp_path / "second.json")
+    (found,) = (rule["found"] for rule in second.verdict if rule["rule"] == gate.BETTER)
+    assert found.startswith("+0 [+0, +0] against version 1, re-evaluated, p = 1"), "the same pixels"
+    first, last = (mlflow_versions.find(f"measured/{number}").tags["frechet.features"] for number in (1, 2))
+    assert first == classifiers.sha256(done.prepared.folder)
+    assert last == classifiers.sha256(other.folder) != first
+    monkeypatch.setattr(
+        register.version_process, "answering", MagicMock(side_effect=PedigreeError("its process does not start"))
+    )
+    third = register.register(model, other, done.trained, evaluated, tmp_path / "third.json")
+    assert "cannot be compared with version 1: its process does not start" in third.reason
+
+
+def test_each_validation_has_a_picture_among_the_runs_artifacts(done):
+    found = [each.path for each in MlflowClient().list_artifacts(done.trained.run_id, "snapshots")]
+    history = [int(row["update"]) for row in model_files.read_history(done.trained.folder)]
+    assert found == [f"snapshots/{update:06d}.png" for update in history]
