@@ -29,7 +29,7 @@ FEATURES, JUDGE = "features.safetensors", "judge.safetensors"
 SIZE = 64
 """Number of features. A covariance of more would need more images than a small test split has."""
 SEEDS = {FEATURES: 1, JUDGE: 2}
-BATCH, RATE, SHIFT = 64, 2e-3, 2
+BATCH, RATE, SHIFT = 64, 5e-3, 2
 QUIET_SECONDS = 5.0
 """Time between two lines of progress."""
 TOGETHER = 500
@@ -37,7 +37,7 @@ TOGETHER = 500
 
 
 class Classifier(nn.Module):
-    """Three convolutions, the last two of stride 2, and two fully connected layers.
+    """Three convolutions with batch norm, the last two of stride 2, and two fully connected layers.
 
     Args:
         facts: Of the images.
@@ -46,25 +46,27 @@ class Classifier(nn.Module):
     def __init__(self, facts: Facts) -> None:
         super().__init__()
         self.normalize = Normalize(facts.mean, facts.std)
-        self.conv1 = nn.Conv2d(facts.channels, 32, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 32, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv2d(32, 64, 3, stride=2, padding=1)
+        self.convolutions = nn.Sequential(
+            *_convolution(facts.channels, 16, 1), *_convolution(16, 32, 2), *_convolution(32, 64, 2)
+        )
         self.pool = nn.AdaptiveAvgPool2d(4)
         self.hidden = nn.Linear(64 * 16, SIZE)
         self.last = nn.Linear(SIZE, len(facts.classes))
 
     def features(self, image: Tensor) -> Tensor:
         """Map images, uint8 (N, C, H, W), to features (N, SIZE)."""
-        x = self.normalize(image)
-        for layer in (self.conv1, self.conv2, self.conv3):
-            x = F.relu(layer(x))
-        found: Tensor = self.hidden(self.pool(x).flatten(1))
+        found: Tensor = self.hidden(self.pool(self.convolutions(self.normalize(image))).flatten(1))
         return found
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images to logits (N, classes)."""
         logits: Tensor = self.last(F.dropout(F.relu(self.features(image)), 0.2, self.training))
         return logits
+
+
+def _convolution(channels: int, filters: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(filters), nn.ReLU()
 
 
 def train(out: Path, split: Columns, facts: Facts, updates: int) -> None:

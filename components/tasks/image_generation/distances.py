@@ -28,9 +28,9 @@ class Normal:
 def normal(rows: Floats, weights: Floats | None = None) -> Normal:
     """Fit a normal distribution to rows (R, D); one of weight 2, (R,), counts as two. NaN without any weight."""
     weights = np.ones(len(rows)) if weights is None else weights
-    with np.errstate(invalid="ignore"):
-        shares = weights / weights.sum()
-    mean = shares @ rows
+    total = weights.sum()
+    shares = weights / (total or math.nan)
+    mean = shares @ rows if total else np.full(rows.shape[1], math.nan)
     centred = rows - mean
     return Normal(mean, (centred * shares[:, None]).T @ centred)
 

@@ -245,13 +245,13 @@ def _pairs(found: _Measured, copied: NDArray[np.float64], nearest: NDArray[np.in
     train, files = found.real("train"), ingest.file_names(found.prepared.folder, "train")
     tiles = [
         figures.Tile(
-            np.concatenate([_picture(found.images[n]), _picture(train[int(nearest[n])])], axis=1),
+            np.concatenate([_picture(found.images[n]), _picture(train[int(nearest[n])])]),
             f"distance {copied[n]:.1f}",
             files[nearest[n]],
         )
         for n in np.argsort(copied, kind="stable")[:SHOWN].tolist()
     ]
-    return figures.gallery(tiles, "Generated images (left) that are nearest to a training image (right)", "")
+    return figures.gallery(tiles, "Generated images (above) that are nearest to a training image (below)", "")
 
 
 def _mistakes(found: _Measured, judged: Tensor) -> "Figure":

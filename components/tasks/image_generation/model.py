@@ -13,6 +13,8 @@ from components.tasks.image_generation.params import FlowParams
 
 GROUPS = 8
 """Groups of channels that are normalised together."""
+HEADS = 4
+"""Heads of the attention."""
 NO_CLASS = -1
 """The label of an image whose class the network is not told."""
 FREQUENCIES = 32
@@ -44,6 +46,29 @@ class Block(nn.Module):
         return cast(Tensor, self.shortcut(x) + self.conv2(self.dropout(hidden)))
 
 
+class Attention(nn.Module):
+    """Self-attention between all positions, with a shortcut; it begins as the identity.
+
+    As in section 3 of Dhariwal and Nichol 2021. Where 3x3 convolutions see few positions, it sees the whole image.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        count, channels, height, width = x.shape
+        heads = self.qkv(self.norm(x)).view(count, 3, HEADS, channels // HEADS, height * width)
+        query, key, value = heads.unbind(1)  # (N, heads, D, positions)
+        # Not scaled_dot_product_attention, whose gradient on a GPU depends on the order in which threads finish.
+        scores = key.transpose(2, 3) @ query / math.sqrt(channels // HEADS)  # (N, heads, keys, queries)
+        share = scores.softmax(2)
+        return cast(Tensor, x + self.out((value @ share).view(count, channels, height, width)))
+
+
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None, "created with one"
@@ -60,7 +85,7 @@ class Flow(nn.Module):
         patch: Side in pixels of the squares of which each is one position of the network.
         width: Filters at full resolution; a multiple of `GROUPS`.
         levels: Number of resolutions.
-        blocks: Residual blocks at each resolution, on the way down and on the way up.
+        blocks: Residual blocks at each resolution, on the way down and on the way up, with attention between them.
         dropout: Dropout inside residual blocks.
     """
 
@@ -73,6 +98,8 @@ class Flow(nn.Module):
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.label = nn.Linear(classes + 1, condition, bias=False)
         self.first = nn.Conv2d(channels * patch**2, width, 3, padding=1)
+        self.attention = Attention(filters[-1])
+        self.middle = nn.ModuleList(Block(filters[-1], filters[-1], condition, dropout) for _ in range(blocks))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.reduce, self.enlarge = nn.ModuleList(), nn.ModuleList()
         for level, size in enumerate(filters):
@@ -110,6 +137,9 @@ class Flow(nn.Module):
             if level < len(self.reduce):
                 passed.append(hidden)
                 hidden = self.reduce[level](hidden)
+        hidden = self.attention(hidden)
+        for block in self.middle:
+            hidden = block(hidden, condition)
         for level in reversed(range(len(self.up))):
             hidden = F.interpolate(self.enlarge[level](hidden), scale_factor=2.0, mode="nearest")
             hidden = torch.cat((hidden, passed[level]), 1)
