@@ -37,6 +37,12 @@ def _accuracy(*bounds: float) -> tuple[Aim, ...]:
     return (Aim("accuracy", "more", bounds),)
 
 
+_BCCD = "github.com/Shenggan/BCCD_Dataset; original split into 205, 87 and 72 images"
+_CELLS = (
+    Aim("map50", "more", (0.85, 0.9)),
+    Aim("map", "more", (0.52, 0.6)),
+    Aim("count_error/RBC", "less", (0.1,)),
+)
 ROWS = {
     "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
     "shakespeare": Row(
@@ -45,6 +51,9 @@ ROWS = {
         "tiny Shakespeare, github.com/karpathy/char-rnn; last tenth; nats per character",
     ),
     "fsdd": Row(_accuracy(0.9967), 94 / 60, "github.com/Jakobovski/free-spoken-digit-dataset; official test split"),
+    "scenes": Row((Aim("map50", "more", (0.95,)), Aim("map", "more", ())), 1.5, "embedded; composed"),
+    "bccd": Row(_CELLS, 30, _BCCD),
+    "bccd-mobilenet": Row(_CELLS, 30, f"{_BCCD}; from ImageNet's weights, see docs/tasks/object_detection.md"),
 }
 """By profile, or by model of params.yaml for embedded data."""
 GPU_ROWS = {

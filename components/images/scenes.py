@@ -273,6 +273,8 @@ def _deflate_runs(values: NDArray[np.uint8]) -> bytes:
     codes: list[str] = ["1", "10"]  # the last block; fixed codes, lowest bit first
     for value, length in zip(values[starts].tolist(), lengths.tolist(), strict=True):
         codes.append(_LITERALS[value])
+        if length == 1:
+            continue
         rest = length - 1
         codes.append(_COPIES[258] * (rest // 258))
         rest %= 258

@@ -20,6 +20,7 @@ import pytest
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types.schema import ColSpec, Schema
+from PIL import Image
 from typer.testing import CliRunner
 
 from components.adapters import mlflow_store, mlflow_versions, version_process
@@ -632,3 +633,39 @@ def test_bytes_of_an_answer_are_base64_in_json_and_counted_in_a_table(chain, mon
 def test_a_cell_of_the_table_shows_the_first_of_many():
     assert predict._cell({"a": 0.1, "b": 0.9}) == "b 0.9  a 0.1"
     assert predict._cell([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == "1  2  3  4  5  …"
+
+
+def test_answers_are_drawn_into_a_folder_under_the_names_of_their_files(tmp_path):
+    drawn = predict.Drawn(tmp_path / "drawn")
+    for file in ("a/1.jpg", "b/1.png", "-"):
+        drawn.add(file, file.encode())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "drawn").iterdir()} == {
+        "1.png": b"a/1.jpg",
+        "1-2.png": b"b/1.png",
+        "-.png": b"-",
+    }
+    (tmp_path / "file").touch()
+    with pytest.raises(PedigreeError, match=r"file cannot be made \(File exists\): name another folder"):
+        predict.Drawn(tmp_path / "file")
+
+
+def test_a_version_whose_answers_have_no_picture_says_so(chain, tmp_path):
+    with pytest.raises(PedigreeError, match=r"digits version \d+ rejects the request: it draws no pictures"):
+        predict.predict(
+            chain.root, tmp_path, "digits", ["a.png"], {}, predict.Output("json", tmp_path), debug=False
+        )
+
+
+@pytest.mark.long
+def test_a_detector_draws_boxes_on_the_images_that_it_can_read(chain_of, tmp_path):
+    chain = chain_of("scenes")
+    images = [str(path) for path in sorted((chain.raw / "test" / "images").iterdir())[:2]]
+    output = predict.Output("json", tmp_path / "drawn")
+    (tmp_path / "text.jpg").write_text("no image")
+    names = [*images, "text.jpg"]
+    assert not predict.predict(chain.root, tmp_path, "scenes/1", names, {"threshold": 0.0}, output, debug=False)
+    for name in images:
+        with Image.open(name) as image, Image.open(tmp_path / "drawn" / f"{Path(name).stem}.png") as drawn:
+            assert drawn.size == image.size
+            assert drawn.convert("RGB").tobytes() != image.convert("RGB").tobytes()
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
