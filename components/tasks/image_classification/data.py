@@ -1,7 +1,8 @@
-"""Data sets of images: digits from a Python package, and CIFAR-10 from the internet."""
+"""Data sets of images: digits and lesions from Python packages, and CIFAR-10 from the internet."""
 
 import pickle
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from components.datasets.download import download
 from components.errors import PedigreeError
+from components.images.lesions import compose
 
 DIGITS_TRAIN = 400
 """The number of training images of each digit, the first of 500 in the file's order; the rest is for testing."""
@@ -38,6 +40,22 @@ def mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
     rows = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")  # (5000, 785), the label last
     return rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
+
+
+def lesions(folder: Path) -> None:
+    """Write patches of a photograph of a retina, half of them with a synthetic lesion: see
+    `components.images.lesions`.
+
+    Raises:
+        PedigreeError: scikit-image, which carries the photograph, is not installed.
+    """
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise PedigreeError(
+            "scikit-image, which carries the photograph for the embedded lesions, is not installed: install it "
+            "with `uv pip install 'pedigree[demo]'`, or put your own images and a manifest in data/lesions/"
+        )
+    compose(Path(spec.origin).parent / "data" / "retina.jpg", folder)  # without importing the package
 
 
 def cifar10(folder: Path, cache: Path) -> None:
