@@ -114,7 +114,7 @@ def test_a_window_without_a_width_is_named():
 
 
 def test_the_size_is_checked_before_pixels_are_decoded():
-    with pytest.raises(Unusable, match="decompression bomb: 128 x 128 pixels is over max_megapixels 0.001"):
+    with pytest.raises(Unusable, match=r"decompression bomb: 128 x 128 pixels is over max_megapixels 0.001"):
         decode(bytes_of("CT_small.dcm"), 32, 1, 0.001)
 
 

@@ -271,12 +271,12 @@ def test_a_damaged_file_of_arrays_is_named(tmp_path):
 def test_two_layouts_in_one_folder_are_an_error_until_one_is_chosen(tmp_path):
     given(tmp_path)
     save(tmp_path)
-    with pytest.raises(PedigreeError, match="has two layouts: the manifest manifest.csv and the arrays some.npz"):
+    with pytest.raises(PedigreeError, match=r"has two layouts: the manifest manifest.csv and the arrays some.npz"):
         find(tmp_path)
     assert find(tmp_path, "csv").format == "csv"
     assert find(tmp_path, "npz").survey.classes == ["0", "1"]
     save(tmp_path, "other.npz")
-    with pytest.raises(PedigreeError, match="several npz files: other.npz, some.npz"):
+    with pytest.raises(PedigreeError, match=r"several npz files: other.npz, some.npz"):
         find(tmp_path, "npz")
 
 
