@@ -124,6 +124,9 @@ class Score:
     rows, one with weight 0 not at all."""
     share: bool = False
     """Whether it lies between 0 and 1, so that a verdict gives differences in points."""
+    counted: Callable[[Columns], NDArray[np.bool_]] | None = None
+    """Returns which rows of the columns it depends on, (R,), so that an interval counts only their samples. None:
+    on all."""
 
 
 @dataclass(frozen=True)
@@ -347,6 +350,15 @@ class Task(Generic[P, S]):
     """Returns a split with at most the given number of samples, for validation. None: evenly spaced samples."""
     augment: Callable[[Batch, P], Batch] | None = None
     """Augments a whole batch on the training device, drawing from the default generator. None: no augmentation."""
+    settle: Callable[[nn.Module, Iterable[Batch], P], None] | None = None
+    """Sets buffers of the trained network, such as decision thresholds, from its predictions on the validation
+    split, in its order. Called once, with the best weights, before they are saved as the model's. None: nothing to
+    set."""
+    further_scores: Callable[[Manifest], Sequence[Score]] | None = None
+    """Returns further metrics that can be computed from `outcomes`, so that they get an interval; a metric of a
+    group is named `<metric>/<group>`. None: only the score has one."""
+    more_embedded: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """By name: further embedded data sets, written as `default_data` does."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""

@@ -141,6 +141,49 @@ def per_class(scores: Mapping[str, NDArray[np.float64]], classes: Sequence[str])
     return figure
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A curve of one class."""
+
+    name: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    """Both (T,), 0 to 1."""
+    mark: tuple[float, float] | None = None
+    """A point to mark, such as that of the threshold in use."""
+
+
+def roc(curves: Sequence[Curve]) -> "Figure":
+    """Draw sensitivity (y) against the false positive rate (x), with the diagonal of a random order."""
+    figure = blank(6, 6)
+    axes = figure.add_subplot(title="ROC", xlabel="False positive rate (1 - specificity)", ylabel="Sensitivity")
+    axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+    _draw_curves(figure, axes, curves)
+    return figure
+
+
+def precision_recall(curves: Sequence[Curve]) -> "Figure":
+    """Draw precision (y) against recall (x); names should end with the average precision."""
+    figure = blank(6, 6)
+    axes = figure.add_subplot(title="Precision and recall", xlabel="Recall (sensitivity)", ylabel="Precision")
+    _draw_curves(figure, axes, curves)
+    return figure
+
+
+def _draw_curves(figure: "Figure", axes: "Axes", curves: Sequence[Curve]) -> None:
+    """Draw curves in a unit square; if there are over READABLE, without names."""
+    for curve in curves:
+        (line,) = axes.step(curve.x, curve.y, where="post", linewidth=1.5, label=drawable(curve.name, 40))
+        if curve.mark:
+            axes.plot(*curve.mark, "o", color=line.get_color(), clip_on=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axes.grid(alpha=0.3)
+    if curves and len(curves) <= READABLE:
+        legend = figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
 def gallery(
     tiles: Sequence[Tile], title: str, empty: str, columns: int = 5, legend: Mapping[str, Colour] = _NO_LEGEND
 ) -> "Figure":

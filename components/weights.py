@@ -67,7 +67,12 @@ def start_from(model: nn.Module, path: Path) -> set[str]:
     Raises:
         PedigreeError: the weights cannot be read, or none of them matches.
     """
-    own, tensors = model.state_dict(), read(path)
+    return start_with(model, read(path), path)
+
+
+def start_with(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> set[str]:
+    """Load tensors that were read from `path`, as `start_from` does."""
+    own = model.state_dict()
     matching = {name: each for name, each in tensors.items() if name in own and own[name].shape == each.shape}
     loaded = parameters_among(model, matching)
     if not loaded:  # matching buffers, such as statistics of the data, are not enough

@@ -4,7 +4,7 @@ import csv
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import chain, count
 from pathlib import Path
@@ -70,7 +70,7 @@ def joined(predictions: Iterable[Batch]) -> Batch:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def evaluate(predictions: Batch, samples: Samples, out: Path) -> dict[str, float]:
+def evaluate(predictions: Batch, samples: Samples, out: Path, predicted: Tensor | None = None) -> dict[str, float]:
     """Compute the metrics of predictions on the test split; write into plots/ and examples/ below `out`.
 
     plots/ gets three figures; examples/ gets predictions.csv and confusion.csv, with one row per sample, and the
@@ -80,11 +80,15 @@ def evaluate(predictions: Batch, samples: Samples, out: Path) -> dict[str, float
         predictions: `logits`, float32 (N, C), and `label`, int64 (N,), on the CPU, in the split's order.
         samples: The test split.
         out: The evaluation's folder.
+        predicted: The class of each sample, int64 (N,), if not the most probable one is the answer.
 
     Raises:
         PedigreeError: a logit is not a finite number.
     """
     answers = judge(predictions["logits"], predictions["label"])
+    if predicted is not None:
+        probability = predictions["logits"].double().softmax(1).gather(1, predicted[:, None])[:, 0]
+        answers = replace(answers, predicted=predicted, probability=probability)
     metrics = measure(answers, samples.classes)
     _tables(answers, samples, out / "examples")
     _plots(answers, samples, metrics, out / "plots")
@@ -101,16 +105,21 @@ def judge(logits: Tensor, label: Tensor) -> Answers:
     Raises:
         PedigreeError: a logit is not a finite number.
     """
+    expect_finite(logits)
+    pairs = zip(logits.split(CHUNK), label.split(CHUNK), strict=True)
+    parts = [_judge(*pair) for pair in pairs]
+    predicted, probability, loss, in_top5 = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Answers(label, predicted, probability, loss, in_top5)
+
+
+def expect_finite(logits: Tensor) -> None:
+    """Check that logits (N, C) are finite numbers; raises as `judge` does."""
     nonfinite = int((~logits.isfinite()).any(1).sum())
     if nonfinite:
         raise PedigreeError(
             f"the network's outputs for {nonfinite} of {len(logits)} test samples are not finite numbers: "
             "the training diverged, so train again with a lower train.optimizer.lr"
         )
-    pairs = zip(logits.split(CHUNK), label.split(CHUNK), strict=True)
-    parts = [_judge(*pair) for pair in pairs]
-    predicted, probability, loss, in_top5 = (torch.cat(column) for column in zip(*parts, strict=True))
-    return Answers(label, predicted, probability, loss, in_top5)
 
 
 def _judge(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

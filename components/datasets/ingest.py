@@ -96,21 +96,21 @@ def contents(raw: Path, file: str, kind: str) -> bytes:
         raise Unusable(f"unreadable: {error.strerror}") from error
 
 
-def file_rows(prepared: Path, raw: Path, column: str, kind: str) -> Iterator[Row]:
+def file_rows(prepared: Path, raw: Path, column: str, read: Callable[[str], bytes]) -> Iterator[Row]:
     """Yield the file of each test sample as a row of a request, in the order of the prepared split.
 
     Args:
         prepared: The prepared folder.
         raw: The raw folder from which it was made.
         column: The column of a request that takes a file.
-        kind: What the files are, such as "an image".
+        read: Returns the bytes of a file by its path below the raw folder, as `contents` does.
 
     Raises:
         PedigreeError: a file can no longer be read.
     """
     for file in file_names(prepared, "test"):
         try:
-            yield {column: contents(raw, file, kind)}
+            yield {column: read(file)}
         except Unusable as reason:
             raise PedigreeError(f"{raw / file} is a test sample, and {reason}: restore it") from None
 

@@ -35,6 +35,8 @@ Windows Subsystem for Linux and Samba write the colon as U+F03A.
 """
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 """Names of a split's folder, in small letters."""
+COMPOSED = "COMPOSED.txt"
+"""A file of this name says how the files were composed; they are called so wherever their results are shown."""
 NESTED = ".dvc"
 """A folder of this name makes DVC take its parent for another project, of which it pins nothing."""
 DEEPEST = 200

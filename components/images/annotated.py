@@ -17,11 +17,10 @@ from pathlib import Path, PurePosixPath
 from re import compile as pattern
 from typing import Literal
 
-from components.datasets.raw_files import about, listed, split_of, visible
+from components.datasets.raw_files import COMPOSED, about, listed, split_of, visible
 from components.errors import PedigreeError
 from components.images import coco_regions, draws
 from components.images.regions import Region
-from components.images.scenes import COMPOSED
 from components.params import FilesPrepareParams
 
 Format = Literal["folders", "instances", "voc", "coco"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, ImageFile, TiffImagePlugin, UnidentifiedImageError, features
 
 from components.datasets.ingest import Unusable
-from components.images import jpeg
+from components.images import dicom, jpeg
 from components.images.formats import unread
 
 __all__ = ["Unusable", "decode", "native", "opened", "peek"]
@@ -55,24 +55,31 @@ def decode(data: bytes, size: int, channels: int, max_megapixels: float) -> NDAr
     The image is turned by its EXIF orientation, composed onto white if it is transparent, and converted to
     grey (ITU-R 601 luma) or RGB; then its central square is resized (bicubic, antialiased). 16-bit grey is divided
     by 257. An alpha of 0 everywhere is no transparency, but what programs without alpha write. CMYK in a JPEG is
-    inverted if Adobe's marker is there, which is how Photoshop stores it.
+    inverted if Adobe's marker is there, which is how Photoshop stores it. A DICOM file is read as `dicom.picture`
+    says.
 
     Raises:
         Unusable: the bytes are not an image, are damaged, have bands of unknown meaning, have more than
             `max_megapixels` million pixels, are nearly black or white (`LEVELS`), or become pixels of one single
             colour. Damage inside the data of a JPEG is found by the length of the data, so not always.
     """
+    if dicom.is_dicom(data):
+        return _pixels(dicom.picture(data, max_megapixels), size, channels)
     with opened(_nonempty(data), max_megapixels) as image:
         # JPEG can skip detail that the resize would average away, which decodes large photos several times faster.
         image.draft(None, (int(size * REDUCING_GAP), int(size * REDUCING_GAP)))
         _load(image, data)
-        whole = _meant_alpha(_full_scale(_upright(_inks(image)), image))
-        square = _opaque(_central_square(whole))
-        colours = _mode(square, "L" if channels == 1 else "RGB")
-        # Colours are converted first, as Pillow resizes 1-bit and palette images by nearest neighbour.
-        resized = colours.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
-        pixels = np.array(resized)  # (H, W) or (H, W, C)
-        _expect_content(pixels, whole, square, colours)
+        return _pixels(_meant_alpha(_full_scale(_upright(_inks(image)), image)), size, channels)
+
+
+def _pixels(whole: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
+    """Return the central square of a picture as pixels (C, H, W)."""
+    square = _opaque(_central_square(whole))
+    colours = _mode(square, "L" if channels == 1 else "RGB")
+    # Colours are converted first, as Pillow resizes 1-bit and palette images by nearest neighbour.
+    resized = colours.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+    pixels = np.array(resized)  # (H, W) or (H, W, C)
+    _expect_content(pixels, whole, square, colours)
     return np.ascontiguousarray(pixels.reshape(size, size, channels).transpose(2, 0, 1))  # (C, H, W)
 
 
@@ -120,8 +127,13 @@ def peek(path: Path, max_megapixels: float) -> tuple[bool, int]:
     """
     if not path.is_file():
         raise Unusable("not a file")  # opening a named pipe would block forever
-    with path.open("rb") as file, opened(file, max_megapixels) as image:
-        return image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image)), min(image.size)
+    with path.open("rb") as file:
+        beginning = file.read(dicom.HEAD)
+        file.seek(0)
+        if dicom.is_dicom(beginning):
+            return dicom.peek(file, max_megapixels)
+        with opened(file, max_megapixels) as image:
+            return image.mode in GREY_MODES or (image.mode == "P" and _grey_palette(image)), min(image.size)
 
 
 @contextmanager

@@ -42,6 +42,17 @@ class Survey:
     """Pattern that finds the group in a file's name; empty unless test was drawn by groups."""
     note: str = ""
     """What to say of the draw beside all results; may be empty."""
+    several: bool = False
+    """An image is in one folder, so it has one label."""
+    patients: Mapping[str, int] = field(default_factory=dict)
+    """None: file names tell groups."""
+    ignored: Sequence[str] = ()
+    """None: every entry of a class folder counts."""
+
+    @property
+    def strata(self) -> list[str]:
+        """What images are divided by: the classes."""
+        return self.classes
 
     @property
     def classes(self) -> list[str]:

@@ -19,7 +19,6 @@ IMAGES = {
     "JPEG 2000": rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
     "JPEG XL": rb"\xff\x0a|\x00\x00\x00\x0cJXL ",
     "JPEG XR": rb"II\xbc",
-    "DICOM": rb".{128}DICM",
     "EPS": rb"%!PS|\xc5\xd0\xd3\xc6",
     "FITS": rb"SIMPLE  =",
     "GIMP's XCF": rb"gimp xcf",

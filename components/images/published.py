@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from components import weights
 from components.errors import PedigreeError
+from components.images.members import networks
 from components.images.normalize import Normalize
 from components.images.resnet import ResNet
 
@@ -67,10 +68,11 @@ def start(model: nn.Module, name: str, file: Path) -> set[str]:
     """Load weights from a file or folder into a model with the submodules `normalize` and `network`.
 
     torchvision's weights initialise the backbone, and images are then normalised with ImageNet's statistics. Other
-    weights, such as those of a registered version, initialise all tensors with the same name and shape.
+    weights, such as those of a registered version, initialise all tensors with the same name and shape. Weights of
+    one network initialise each member of an ensemble.
 
     Args:
-        model: The model; its submodule `normalize` is a `Normalize`, and `network` is the classifier or encoder.
+        model: The model; `normalize` is a `Normalize`, and `network` a classifier or encoder, or several `Members`.
         name: The network's name in `NAMES`, or another, which has no published weights.
         file: The weights.
 
@@ -80,19 +82,33 @@ def start(model: nn.Module, name: str, file: Path) -> set[str]:
     Raises:
         PedigreeError: the weights are missing, unreadable, unsafe or do not fit.
     """
-    tensors = weights.read(file)
+    tensors, each = weights.read(file), networks(model.get_submodule("network"))
     if name not in NAMES or not is_published(tensors):
-        return weights.start_from(model, file)
-    network, normalize = model.get_submodule("network"), model.get_submodule("normalize")
-    if isinstance(network, ResNet) and network.stem != "imagenet":
-        raise PedigreeError(f"{file}: torchvision's weights do not fit the small stem: set stem: imagenet")
-    loaded = {f"network.{key}": each for key, each in load_backbone(network, name, file, tensors).items()}
+        return weights.start_with(model, _for_each(each, tensors), file)
+    loaded = dict[str, Tensor]()
+    for prefix, network in each.items():
+        if isinstance(network, ResNet) and network.stem != "imagenet":
+            raise PedigreeError(f"{file}: torchvision's weights do not fit the small stem: set stem: imagenet")
+        backbone = load_backbone(network, name, file, tensors)
+        loaded |= {f"network.{prefix}{key}": tensor for key, tensor in backbone.items()}
+    normalize = model.get_submodule("normalize")
     assert isinstance(normalize, Normalize)
     for buffer, values in ((normalize.mean, MEAN), (normalize.std, STD)):
         channels = torch.tensor(values).view(-1, 1, 1)
         buffer.copy_(channels if len(buffer) == 3 else channels.mean())  # a grey image has the mean's
     weights.report(model, loaded, file)
     return weights.parameters_among(model, loaded)
+
+
+def _for_each(prefixes: Collection[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors named as those of each network, if they are of a single one."""
+    if any(name.startswith("network.members.") for name in tensors):
+        return dict(tensors)
+    return {
+        name.replace("network.", f"network.{prefix}", 1) if name.startswith("network.") else name: tensor
+        for prefix in prefixes
+        for name, tensor in tensors.items()
+    }
 
 
 def load_backbone(network: nn.Module, name: str, file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.datasets.raw_files import COMPOSED
 from components.errors import PedigreeError
 from components.images.digits import mnist
 
@@ -33,8 +34,6 @@ IGNORE = 255
 CLASSES = [str(digit) for digit in range(10)]
 """A digit's category id in the JSON files, and its value in the masks, is its index in this list plus 1."""
 ANNOTATIONS = "_annotations.coco.json"
-COMPOSED = "COMPOSED.txt"
-"""A file that says of a raw folder that its images are composed, and of what."""
 NOTICE = """\
 These scenes are composed: no camera saw them. They show that everything works; how well a network finds objects
 in photographs they do not show. The digits are 5,000 of MNIST's (LeCun et al.,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components import figures, scores
 from components.adapters import mlflow_pages, mlflow_runs, mlflow_store
-from components.contracts import Evaluated, Outcomes, Prepared, Trained
+from components.contracts import Evaluated, Outcomes, Prepared, Score, Trained
 from components.errors import PedigreeError
 from components.jobs import gpus, launch
 from components.jobs.predict import predict
@@ -50,8 +50,11 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
         network = model_files.rebuild(task, trained.folder)
         metrics = task.evaluate(network, predicted, prepared, new, params)
         outcomes = task.outcomes(predicted, prepared, params)
-        low, high = intervals.interval(outcomes, score)
-        metrics |= {f"{score.name}_low": low, f"{score.name}_high": high}
+        # The score is the first of the metrics that have an interval: see `score_name`.
+        metrics = {score.name: metrics[score.name]} | metrics
+        further = task.further_scores(prepared.manifest) if task.further_scores else ()
+        for each in (score, *further):
+            metrics |= _interval(outcomes, each) if each.name in metrics else {}
         _write_outcomes(new / "examples" / OUTCOMES, outcomes)
         shutil.copyfile(trained.folder / model_files.HISTORY, new / model_files.HISTORY)
         curves = figures.learning_curves(model_files.read_history(trained.folder))
@@ -63,6 +66,13 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
             mlflow_runs.tag_run(trained.run_id, task.tags(prepared))
         mlflow_pages.log_score(trained.run_id, score.name, metrics[score.name])
     return Evaluated(out, metrics)
+
+
+def _interval(outcomes: Outcomes, score: Score) -> dict[str, float]:
+    """Return both ends of a metric's interval: `auc_low`, or `auc_low/<class>` for that of a class."""
+    name, slash, group = score.name.partition("/")
+    low, high = intervals.interval(outcomes, score)
+    return {f"{name}_low{slash}{group}": low, f"{name}_high{slash}{group}": high}
 
 
 def _predictions(model: Model, prepared: Prepared, trained: Trained, scratch: Path) -> inference.Predictions:
@@ -168,7 +178,7 @@ def load(folder: Path) -> Evaluated:
 
 
 def score_name(metrics: Mapping[str, float]) -> str:
-    """Return the metric that is the score: the one with an interval."""
+    """Return the metric that is the score: the first one with an interval."""
     return next(name for name in metrics if f"{name}_low" in metrics)
 
 

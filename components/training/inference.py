@@ -65,17 +65,32 @@ def predict(
 
     The random generator is seeded with the batch's index, so that results do not depend on the worker.
     """
+    rank, world = _rank_and_world()
+    for number, predicted in enumerate(predictions(task, params, model, split, device, rank, world)):
+        file = folder / f"{rank + number * world:09d}.safetensors"
+        with model_files.written(file):
+            save_file({name: tensor.contiguous() for name, tensor in predicted.items()}, file)
+    return Predictions(folder)
+
+
+@torch.inference_mode()
+def predictions(
+    task: Task[Any, Any],
+    params: TaskParams,
+    model: nn.Module,
+    split: Split,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[Batch]:
+    """Yield a worker's share of the predictions on a split, on the CPU; by default all of them."""
     model.eval()
     allow_tf32(device, False)
-    rank, world = _rank_and_world()
     batches = ahead((task.eval_batches or in_order)(split, params.evaluate.batch_size), split, device, world)
     for index in range(rank, len(batches), world):
         torch.manual_seed(params.evaluate.seed * 1_000_003 + index)
         predicted = task.predict(model, to_device(batches[index], device), params)
-        file = folder / f"{index:09d}.safetensors"
-        with model_files.written(file):
-            save_file({name: tensor.cpu().contiguous() for name, tensor in predicted.items()}, file)
-    return Predictions(folder)
+        yield {name: tensor.cpu() for name, tensor in predicted.items()}
 
 
 def placed(model: nn.Module, device: torch.device) -> nn.Module:

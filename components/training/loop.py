@@ -7,7 +7,7 @@ an uninterrupted one.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from components.params import INIT, TaskParams, TrainParams
 from components.runtime import files
 from components.training import checkpoint, model_files, norms
 from components.training.device import allow_tf32, autocast, compiled, described, precision_on, to_device
-from components.training.inference import evaluate, placed
+from components.training.inference import evaluate, placed, predictions
 from components.training.meter import Progress, Speed
 from components.training.optimization import LAYER_FACTOR, Average, build_average, build_optimizers, learning_rate
 from components.training.sums import Sums, at_least_one, metrics_of
@@ -136,6 +136,16 @@ def fit(
         best = run.writer.best
         assert best is not None, "the first validation's weights are saved, whatever their score"
         files.copy(folder / best.file, folder / model_files.WEIGHTS)
+        if task.settle:
+            _settle(run, task.settle, task.load_split(prepared.folder, "val"))
+
+
+def _settle(run: _Run, settle: Callable[[nn.Module, Iterable[Batch], Any], None], val: Split) -> None:
+    """Load the best weights, let the task set buffers from predictions on the validation split, and save them."""
+    model = run.model.eval()
+    model_files.load_weights(model, run.folder)
+    settle(model, predictions(run.task, run.params, model, val, run.worker.device), run.params)
+    model_files.save_weights(run.folder / model_files.WEIGHTS, model)
 
 
 def subset(task: Task[Any, Any], split: Any, most: int) -> Any:

@@ -21,12 +21,14 @@ WORKER = ("components.jobs.fit", "components.adapters.ray_train")
 """The modules that every training worker imports, whatever its task."""
 NOT_TRAINING = (
     "default_data",
+    "more_embedded",
     "public_data",
     "survey",
     "prepare",
     "predict",
     "outcomes",
     "score",
+    "further_scores",
     "evaluate",
     "served",
     "load_predict",

@@ -70,7 +70,11 @@ def interval(outcomes: Outcomes, score: Score) -> Interval:
     """Return the 95 % interval of the score.
 
     From a single cluster or sample it is all that a share can be, and for any other score the score at both ends.
+    Samples without a row that the score counts are left out.
     """
+    if score.counted:
+        rows = np.flatnonzero(score.counted(outcomes.columns))
+        outcomes = _having(outcomes, rows, np.unique(outcomes.row_samples[rows]))
     found = estimate(outcomes, score)
     if score.share:
         return _of_share(found, len(np.unique(outcomes.row_samples)))

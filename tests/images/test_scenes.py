@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.datasets.raw_files import COMPOSED
 from components.images.digits import mnist
-from components.images.scenes import COMPOSED, IGNORE, SOURCES, _png, scenes, write_scenes
+from components.images.scenes import IGNORE, SOURCES, _png, scenes, write_scenes
 from components.params import read, validate
 from components.tasks.object_detection.params import DetectionParams
 from components.tasks.object_detection.prepare import prepare

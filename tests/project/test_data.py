@@ -49,10 +49,16 @@ VISION = SimpleNamespace(
     default_data=write(DIGITS),
     public_data={"cifar10": write({"train/cat.png": "cat"}), "broken": broken},
     survey=None,
+    more_embedded={},
 )
 CHANGED = SimpleNamespace(**{**vars(VISION), "default_data": write({"train/1.png": "One"})})
 SPEECH = SimpleNamespace(
-    name="spoken_words", embedded="words", default_data=write({"yes/1.wav": "yes"}), public_data={}, survey=None
+    name="spoken_words",
+    embedded="words",
+    default_data=write({"yes/1.wav": "yes"}),
+    public_data={},
+    survey=None,
+    more_embedded={},
 )
 PARAMS = """\
 models:

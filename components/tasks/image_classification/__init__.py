@@ -3,7 +3,7 @@
 from components.classification import loss
 from components.contracts import Task
 from components.datasets.splits import Columns
-from components.images import digits, folders
+from components.images import digits
 from components.tasks.image_classification import data, evaluate, model, prepare, serve, train
 from components.tasks.image_classification.params import VisionParams
 
@@ -12,8 +12,9 @@ TASK = Task[VisionParams, Columns](
     params=VisionParams,
     embedded="digits",
     default_data=digits.digits,
+    more_embedded={"lesions": data.lesions},
     public_data={"cifar10": data.cifar10},
-    survey=folders.survey,
+    survey=prepare.find,
     prepare=prepare.prepare,
     load_split=prepare.load_split,
     build_model=model.build_model,
@@ -23,8 +24,10 @@ TASK = Task[VisionParams, Columns](
     step=train.step,
     better=loss.BETTER,
     predict=train.predict,
+    settle=train.settle,
     outcomes=evaluate.outcomes,
     score=evaluate.score,
+    further_scores=evaluate.further_scores,
     evaluate=evaluate.evaluate,
     served=serve.served,
     load_predict=serve.load_predict,

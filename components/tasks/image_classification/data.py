@@ -1,7 +1,8 @@
-"""CIFAR-10, a public data set of images."""
+"""Data sets of images: lesions from a Python package, and CIFAR-10 from the internet."""
 
 import pickle
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,26 @@ from PIL import Image
 
 from components.datasets.download import download
 from components.errors import PedigreeError
+from components.images.lesions import compose
 
 LARGEST = 100_000_000
 """Maximum bytes of a file of CIFAR-10's archive, of which the largest has 31 million."""
+
+
+def lesions(folder: Path) -> None:
+    """Write patches of a photograph of a retina, half of them with a synthetic lesion: see
+    `components.images.lesions`.
+
+    Raises:
+        PedigreeError: scikit-image, which carries the photograph, is not installed.
+    """
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise PedigreeError(
+            "scikit-image, which carries the photograph for the embedded lesions, is not installed: install it "
+            "with `uv pip install 'pedigree[demo]'`, or put your own images and a manifest in data/lesions/"
+        )
+    compose(Path(spec.origin).parent / "data" / "retina.jpg", folder)  # without importing the package
 
 
 def cifar10(folder: Path, cache: Path) -> None:

@@ -1,12 +1,15 @@
 """Networks for image classification: ResNet-18 and 34, MobileNetV2, and the small whitened network."""
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import Tensor, nn
 
+from components.classification.decision import Decision
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.images import published
+from components.images import members, published
+from components.images.members import Members
 from components.images.mobilenet import mobilenet_v2
 from components.images.normalize import Normalize
 from components.images.resnet import ResNet, Stem
@@ -38,7 +41,12 @@ def build_model(params: VisionParams, manifest: Manifest) -> nn.Module:
     """Build a randomly initialised network that maps images on the scale 0..255 to logits."""
     facts = VisionFacts.model_validate(manifest.facts)
     chosen = params.train.model
-    parts = OrderedDict[str, nn.Module](normalize=Normalize(facts.mean, facts.std), network=_network(params, facts))
+    build = partial(_network, params, facts)
+    network = build() if chosen.members == 1 else Members(build, chosen.members, facts.several)
+    parts = OrderedDict[str, nn.Module](normalize=Normalize(facts.mean, facts.std), network=network)
+    if facts.several or facts.positive:
+        positive = None if facts.several else facts.classes.index(facts.positive)
+        parts["decision"] = Decision(positive, len(facts.classes))
     return _Mirrored(parts) if chosen.mirror else nn.Sequential(parts)
 
 
@@ -65,7 +73,7 @@ def initialise(model: nn.Module, split: Columns, params: VisionParams, sources: 
     Raises:
         PedigreeError: the weights are missing, unreadable, unsafe or do not fit.
     """
-    network = model.get_submodule("network")
-    if isinstance(network, Whitened):
-        whiten(network.whiten, split["image"], model.get_submodule("normalize"))
+    for network in members.networks(model.get_submodule("network")).values():
+        if isinstance(network, Whitened):
+            whiten(network.whiten, split["image"], model.get_submodule("normalize"))
     return published.start(model, params.train.model.network, sources[INIT]) if INIT in sources else set()

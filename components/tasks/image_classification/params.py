@@ -8,6 +8,23 @@ from components.images.params import ImagePrepareParams
 from components.params import LabelSmoothing, Section, TaskParams, TrainParams
 
 
+class VisionPrepareParams(ImagePrepareParams):
+    """How image files become arrays, and what is to be told apart."""
+
+    format: Literal["auto", "folders", "csv", "npz"] = Field(
+        description="Layout of the raw folder: folders of classes, a CSV manifest, or MedMNIST's arrays; auto "
+        "detects it"
+    )
+    positive: str = Field(
+        max_length=200,
+        description="Of two classes, the one whose probability decides AUC, sensitivity and specificity, and is "
+        "compared with a threshold that is chosen on validation; empty for none",
+    )
+    score: Literal["accuracy", "auc"] = Field(
+        description="By which versions are compared; auc is the mean of the classes' areas under the ROC curve"
+    )
+
+
 class ModelParams(Section):
     """The network: ResNet-18 or 34, MobileNetV2, or the small 8-layer network of CIFAR-10's speed records."""
 
@@ -26,6 +43,9 @@ class ModelParams(Section):
         "small up to 64 pixels"
     )
     mirror: bool = Field(description="Average the logits of an image and of its mirror image in prediction")
+    members: int = Field(
+        ge=1, le=16, description="Independent copies of the network, whose probabilities are averaged in prediction"
+    )
 
     @model_validator(mode="after")
     def _only_a_resnet_has_a_choice_of_stems(self) -> Self:
@@ -49,8 +69,17 @@ class VisionTrainParams(TrainParams):
     """The shared training parameters, and vision's network and augmentation."""
 
     label_smoothing: LabelSmoothing
+    class_weights: Literal["none", "balanced"] = Field(
+        description="Weights of the training samples' losses: balanced makes all classes count equally"
+    )
     model: ModelParams
     augment: AugmentParams
+
+    @model_validator(mode="after")
+    def _layers_of_one_network_are_counted(self) -> Self:
+        if self.model.members > 1 and self.init.layer_decay < 1:
+            raise ValueError("init.layer_decay counts the layers of one network: it needs model.members: 1")
+        return self
 
     @model_validator(mode="after")
     def _two_images_per_micro_batch(self) -> Self:
@@ -66,5 +95,5 @@ class VisionTrainParams(TrainParams):
 class VisionParams(TaskParams):
     """The parameters of a model of image_classification in params.yaml."""
 
-    prepare: ImagePrepareParams
+    prepare: VisionPrepareParams
     train: VisionTrainParams

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images.augment import crop_and_flip
-from components.images.class_folders import Facts
+from components.images.labelled import Facts
 from components.images.normalize import Normalize
 from components.runtime import files
 

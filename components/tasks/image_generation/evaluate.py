@@ -21,7 +21,7 @@ from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, R
 from components.datasets import ingest
 from components.datasets.batches import spread
 from components.images import folders
-from components.images.class_folders import Facts
+from components.images.labelled import Facts
 from components.tasks.image_generation import classifiers, distances
 from components.tasks.image_generation.params import FlowParams
 from components.tasks.image_generation.prepare import load_split

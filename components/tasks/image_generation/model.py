@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.contracts import Manifest
-from components.images.class_folders import Facts
+from components.images.labelled import Facts
 from components.tasks.image_generation.params import FlowParams
 
 GROUPS = 8

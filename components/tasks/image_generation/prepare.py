@@ -7,8 +7,7 @@ import torch
 from components.contracts import Manifest
 from components.datasets import arrays
 from components.datasets.splits import Columns
-from components.images import class_folders
-from components.images.class_folders import Facts
+from components.images import labelled, sources
 from components.tasks.image_generation import classifiers
 from components.tasks.image_generation.params import FlowParams
 
@@ -17,12 +16,14 @@ def prepare(raw: Path, out: Path, params: FlowParams) -> Manifest:
     """Prepare images in a folder for each class, and train the classifiers on those of the training split.
 
     Raises:
-        PedigreeError: as `class_folders.prepare`.
+        PedigreeError: as `sources.find` and `labelled.write`.
     """
-    manifest = class_folders.prepare("image_generation", raw, out, params.prepare)
-    facts = Facts.model_validate(manifest.facts)
+    source = sources.find(raw, "folders", params.prepare)
+    written = labelled.write(raw, out, source, params.prepare)
+    facts = labelled.facts(source, written)
+    splits = {name: part.described() for name, part in written.parts.items()}
     classifiers.train(out, load_split(out, "train"), facts, params.prepare.classifier_updates)
-    return manifest
+    return labelled.manifest("image_generation", raw, out, source, written, facts, splits)
 
 
 def load_split(prepared: Path, split: str) -> Columns:

@@ -18,7 +18,7 @@ from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Ser
 from components.datasets.ingest import Unusable
 from components.display import brief, first
 from components.errors import PedigreeError
-from components.images.class_folders import Facts
+from components.images.labelled import Facts
 from components.params import nearest
 from components.requests import answer_rows
 from components.tasks.image_generation.params import FlowParams, SamplingParams
@@ -78,7 +78,7 @@ def load_predict(model: nn.Module, manifest: Manifest, params: FlowParams, sourc
     The function raises PedigreeError for the entire request if a param is invalid.
     """
     facts = Facts.model_validate(manifest.facts)
-    model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.eval().to(memory_format=torch.channels_last)
 
     def predict(rows: list[Row], settings: Mapping[str, Any]) -> list[Row | Rejected]:
         usual = _defaults(params)

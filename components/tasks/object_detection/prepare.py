@@ -27,7 +27,6 @@ from components.images.annotations import layout
 from components.images.annotations.boxes import COLUMNS, Annotations, Picture, in_pixels
 from components.images.decode import native
 from components.images.headers import Header, header
-from components.images.scenes import COMPOSED
 from components.images.sizes import limited
 from components.tasks.object_detection.params import DetectionParams, DetectionPrepareParams
 
@@ -155,7 +154,7 @@ def prepare(raw: Path, out: Path, params: DetectionParams) -> Manifest:
 
 
 def _composed(raw: Path) -> str:
-    return "composed scenes" if (raw / COMPOSED).is_file() else ""
+    return "composed scenes" if (raw / raw_files.COMPOSED).is_file() else ""
 
 
 @dataclass

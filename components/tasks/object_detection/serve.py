@@ -1,6 +1,7 @@
 """The served detector: an image file in, boxes with labels and scores out."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,8 @@ def _example() -> bytes:
 
 def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     """Return the file of each test image, as a request sends it."""
-    return ingest.file_rows(prepared.folder, raw(), "image", "an image")
+    folder = raw()
+    return ingest.file_rows(prepared.folder, folder, "image", partial(ingest.contents, folder, kind="an image"))
 
 
 def load_predict(model: nn.Module, manifest: Manifest, params: DetectionParams, sources: Sources) -> Predict:

@@ -24,7 +24,6 @@ from components.errors import PedigreeError
 from components.images import annotated, decode, masks, regions, sizes, voc_classes
 from components.images.annotated import Annotated, Survey
 from components.images.headers import Header, header
-from components.images.scenes import COMPOSED
 from components.tasks.segmentation.params import SegmentationParams, SegmentationPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
@@ -98,7 +97,9 @@ def prepare(raw: Path, out: Path, params: SegmentationParams) -> Manifest:
         ignored=[*raw_files.about(raw), *found.ignored],
         facts=_facts(written, found, table.classes).model_dump(),
         drawn=_drawn(found, parts["test"].rows),
-        note="; ".join(filter(None, ("composed scenes" if (raw / COMPOSED).is_file() else "", found.note))),
+        note="; ".join(
+            filter(None, ("composed scenes" if (raw / raw_files.COMPOSED).is_file() else "", found.note))
+        ),
     )
 
 

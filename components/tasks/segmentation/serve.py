@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -47,7 +48,8 @@ def _example() -> bytes:
 
 def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     """Return the file of each test image, as a request sends it."""
-    return ingest.file_rows(prepared.folder, raw(), "image", "an image")
+    folder = raw()
+    return ingest.file_rows(prepared.folder, folder, "image", partial(ingest.contents, folder, kind="an image"))
 
 
 class _Image(NamedTuple):

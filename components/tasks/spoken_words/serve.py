@@ -49,7 +49,8 @@ def _example(rate: int, seconds: float) -> bytes:
 
 def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     """Return the file of each test clip, as a request sends it."""
-    return ingest.file_rows(prepared.folder, raw(), "audio", "audio")
+    folder = raw()
+    return ingest.file_rows(prepared.folder, folder, "audio", lambda file: ingest.contents(folder, file, "audio"))
 
 
 def load_predict(model: nn.Module, manifest: Manifest, params: SpeechParams, sources: Sources) -> Predict:

@@ -1,9 +1,11 @@
-"""Images in a folder for each class -> uint8 arrays, labels and file names, and the facts that a network needs."""
+"""Labelled images in any layout -> uint8 arrays, labels and names, and the facts that a network needs."""
 
 import logging
 import statistics
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -11,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import Manifest, RejectedFile
+from components.contracts import Manifest, Part, RejectedFile
 from components.datasets import groups, ingest, raw_files
 from components.datasets.ingest import Unusable
 from components.images import folders
-from components.images.decode import decode, peek
+from components.images.decode import decode
+from components.images.lists import Listing
 from components.images.params import ImagePrepareParams
+from components.images.sources import Format, Source
 
 log = logging.getLogger("pedigree.prepare")
 
@@ -37,43 +41,83 @@ class Facts(BaseModel):
     mean: list[float] = Field(description="Mean of each channel in the training split, pixels scaled to 0..1")
     std: list[float] = Field(description="Standard deviation of each channel, at least one grey level")
     counts: dict[str, dict[str, int]] = Field(description="Images by split and class")
+    # Older manifests have none of these.
     group: str = Field(
-        default="",  # older manifests have none
+        default="",
         description="Regular expression that finds the group in a file's name; empty if test was not drawn by it",
+    )
+    format: Format = Field(default="folders", description="Layout of the raw folder")
+
+
+@dataclass(frozen=True)
+class Written:
+    """The arrays of all splits."""
+
+    channels: int
+    size: int
+    parts: Mapping[str, ingest.Part]
+    """By split."""
+    rejected: list[RejectedFile]
+    """Sorted by file."""
+
+
+def write(raw: Path, out: Path, source: Source, options: ImagePrepareParams) -> Written:
+    """Write each split's images (N, C, H, W), labels (N,) and names into the empty folder `out`.
+
+    Without a folder of validation, val is a share of each class of train; likewise test, before val. Memory holds a
+    few images, the file names of one class, or of all if test is drawn or there is a list of them, and about 150
+    bytes for each test and val file.
+
+    Raises:
+        PedigreeError: too many files cannot be used, or a class has no image left.
+    """
+    survey = source.survey
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings name no file; problems that matter become rejections
+        channels, size = _form(source, options)
+        parts, rejected = _write(raw, out, source, (channels, size, size), options)
+    if isinstance(survey, folders.Survey) or not survey.several:
+        given = {split: survey.counts.get(split, survey.counts["train"]) for split in parts}
+        ingest.check_classes(raw, parts, survey.classes, given, "image")
+    return Written(channels, size, parts, rejected)
+
+
+def facts(source: Source, written: Written) -> Facts:
+    """Return the facts about written images."""
+    mean, std = _statistics(written.parts["train"], written.size)
+    return Facts(
+        classes=source.survey.classes,
+        channels=written.channels,
+        size=written.size,
+        mean=mean,
+        std=std,
+        counts=ingest.class_counts(written.parts, source.survey.classes),
+        group=source.survey.group,
+        format=source.format,
     )
 
 
-def prepare(task: str, raw: Path, out: Path, options: ImagePrepareParams) -> Manifest:
-    """Write each split's images (N, C, H, W), labels (N,) and file names into the empty folder `out`.
-
-    Without a folder of validation, val is a share of each class of train; likewise test, before val. Memory holds a
-    few images, the file names of one class, or of all if test is drawn, and about 150 bytes for each test and val
-    file.
-
-    Raises:
-        PedigreeError: the folders are inconsistent, or too many files cannot be used.
-    """
-    survey = folders.survey(raw, options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings name no file; problems that matter become rejections
-        channels, size = _form(raw, survey, options)
-        parts, rejected = _write(raw, out, survey, (channels, size, size), options)
-    given = {split: survey.counts.get(split, survey.counts["train"]) for split in parts}
-    ingest.check_classes(raw, parts, survey.classes, given, "image")
-    facts = _facts(parts, survey, channels, size)
-    splits = {name: part.described() for name, part in parts.items()}
+def manifest(
+    task: str, raw: Path, out: Path, source: Source, written: Written, facts: Facts, splits: dict[str, Part]
+) -> Manifest:
+    """Return the manifest of written images."""
+    survey = source.survey
     return Manifest(
         task=task,
         splits=splits,
-        rejected=rejected,
-        ignored=raw_files.about(raw),
+        rejected=written.rejected,
+        ignored=sorted([*raw_files.about(raw), *survey.ignored]),
         facts=facts.model_dump(),
-        drawn=ingest.drawn(survey.drawn, sum(survey.counts["test"].values()), parts["test"]),
-        note="; ".join(filter(None, (survey.note, *_shared(raw, out, survey)))),
+        drawn=ingest.drawn(survey.drawn, sum(survey.counts["test"].values()), written.parts["test"]),
+        note="; ".join(filter(None, (_composed(raw), survey.note, *_shared(raw, out, survey)))),
     )
 
 
-def _shared(raw: Path, out: Path, survey: folders.Survey) -> list[str]:
+def _composed(raw: Path) -> str:
+    return "composed images" if (raw / raw_files.COMPOSED).is_file() else ""
+
+
+def _shared(raw: Path, out: Path, survey: folders.Survey | Listing) -> list[str]:
     """Return a note for each split that has groups in common with val, and warn of them.
 
     Where test was drawn by groups, val may have a folder, or no groups that can be divided.
@@ -91,15 +135,16 @@ def _shared(raw: Path, out: Path, survey: folders.Survey) -> list[str]:
     return notes
 
 
-def _form(raw: Path, survey: folders.Survey, options: ImagePrepareParams) -> tuple[int, int]:
+def _form(source: Source, options: ImagePrepareParams) -> tuple[int, int]:
     """Return channels and size; `auto` derives them from training files spread evenly over all classes."""
     if options.channels != "auto" and options.size != "auto":
         return options.channels, options.size
     greys, sides = [], []
-    files = chain.from_iterable(survey.files("train", name) for name in survey.classes)
+    survey = source.survey
+    files = chain.from_iterable(survey.files("train", name) for name in survey.strata)
     for file in islice(files, 0, None, -(-sum(survey.counts["train"].values()) // PEEKED)):
         with suppress(Unusable, OSError):  # rejected later
-            grey, side = peek(raw / file, options.max_megapixels)
+            grey, side = source.peek(file, options.max_megapixels)
             greys.append(grey)
             sides.append(side)
     side = statistics.median_low(sides or [SMALLEST])
@@ -110,16 +155,17 @@ def _form(raw: Path, survey: folders.Survey, options: ImagePrepareParams) -> tup
 
 
 def _write(
-    raw: Path, out: Path, survey: folders.Survey, shape: tuple[int, int, int], options: ImagePrepareParams
+    raw: Path, out: Path, source: Source, shape: tuple[int, int, int], options: ImagePrepareParams
 ) -> tuple[dict[str, ingest.Part], list[RejectedFile]]:
     """Write all splits; return them by name, and the rejections sorted by file."""
+    survey = source.survey
     parts: dict[str, ingest.Part] = {}
     used: dict[str, int] = {}  # for each class of train, the number of files read for val
-    read = partial(_read, raw, shape, options.max_megapixels)
+    read = partial(_read, source.contents, shape, options.max_megapixels)
     with ingest.split_writer("image", raw, out, read, survey.total) as writer:
         for split in ingest.ORDER:
             with ingest.writing(out, split, {"images": (np.uint8, shape)}) as part:
-                for label, name in enumerate(survey.classes):
+                for label, name in enumerate(survey.strata):
                     files, wanted = _candidates(survey, split, name, options, used)
                     used[name] = writer.fill(part, label, files, wanted)
             parts[split] = part
@@ -128,17 +174,19 @@ def _write(
     return parts, writer.rejected(options.max_rejected)
 
 
-def _read(raw: Path, shape: tuple[int, int, int], max_megapixels: float, file: str) -> ingest.Sample:
+def _read(
+    contents: Callable[[str], bytes], shape: tuple[int, int, int], max_megapixels: float, file: str
+) -> ingest.Sample:
     """Return a file's image of `shape` (C, H, W), with the sums (2, C) of its pixels and of their squares."""
     channels, size, _ = shape
-    pixels = decode(ingest.contents(raw, file, "an image"), size, channels, max_megapixels)
+    pixels = decode(contents(file), size, channels, max_megapixels)
     wide = pixels.astype(np.uint32)
     sums = np.stack([wide.sum((1, 2)), (wide * wide).sum((1, 2))])
     return ingest.Sample({"images": pixels}, ingest.digest(pixels), sums)
 
 
 def _candidates(
-    survey: folders.Survey, split: str, name: str, options: ImagePrepareParams, used: dict[str, int]
+    survey: folders.Survey | Listing, split: str, name: str, options: ImagePrepareParams, used: dict[str, int]
 ) -> tuple[list[str], int]:
     """Return the candidate files of a class for a split, and how many of them the split needs."""
     if split == "test" or "val" in survey.counts:
@@ -151,8 +199,8 @@ def _candidates(
     return rest, len(rest)
 
 
-def _facts(parts: dict[str, ingest.Part], survey: folders.Survey, channels: int, size: int) -> Facts:
-    train = parts["train"]
+def _statistics(train: ingest.Part, size: int) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation of each channel of the training images, on the scale 0..1."""
     pixels = train.rows * size * size
     assert train.sums is not None, "a training part without images"
     mean, std = [], []
@@ -160,12 +208,4 @@ def _facts(parts: dict[str, ingest.Part], survey: folders.Survey, channels: int,
         mean.append(total / pixels / 255)
         variance = (pixels * squares - total * total) / pixels**2
         std.append(max(variance**0.5, 1.0) / 255)
-    return Facts(
-        classes=survey.classes,
-        channels=channels,
-        size=size,
-        mean=mean,
-        std=std,
-        counts=ingest.class_counts(parts, survey.classes),
-        group=survey.group,
-    )
+    return mean, std
