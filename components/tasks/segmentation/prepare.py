@@ -329,3 +329,7 @@ def _facts(written: _Written, found: Survey, classes: Sequence[str]) -> Segmenta
         cases=dict(sorted(written.cases.items())),
         group=found.group,
     )
+
+
+def _composed(raw: Path) -> str:
+    return "composed scenes" if (raw / raw_files.COMPOSED).is_file() else ""
