@@ -78,7 +78,7 @@ def load_predict(model: nn.Module, manifest: Manifest, params: FlowParams, sourc
     The function raises PedigreeError for the entire request if a param is invalid.
     """
     facts = Facts.model_validate(manifest.facts)
-    model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.eval().to(memory_format=torch.channels_last)
 
     def predict(rows: list[Row], settings: Mapping[str, Any]) -> list[Row | Rejected]:
         usual = _defaults(params)
