@@ -67,6 +67,6 @@ def predict(model: nn.Module, batch: Batch, params: FlowParams) -> Batch:
     Returns `image`, uint8 (N, C, H, W), and `label`, int64 (N,).
     """
     image, label = batch["image"], batch["label"]
-    seeds = [params.evaluate.seed * SEEDS + number for number in batch["number"].tolist()]
+    seeds = [params.evaluate.seed * SEEDS + number for number in batch["number"].cpu().tolist()]
     start = noise(seeds, tuple(image.shape[1:]))
     return {"image": sample(model, start, label.cpu(), params.evaluate.sampling), "label": label}
