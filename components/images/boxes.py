@@ -97,7 +97,7 @@ def focal(logits: Tensor, heat: Tensor, valid: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, wanted: Targets) -> Tensor:
     """Return the cross-entropy of the class at the cells of each box, a weighted sum over cells.
 
-    The focal loss teaches where objects are sooner than which class they have: of each box, it has one positive cell.
+    The focal loss, with one positive cell for each box, teaches which class it has more slowly than where it is.
 
     Args:
         logits: (B, classes, H, W).
