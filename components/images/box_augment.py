@@ -27,9 +27,14 @@ def turn(image: Tensor, boxes: Tensor, size: Tensor, quarters: int) -> tuple[Ten
         width = image.shape[3]
         image = image.transpose(2, 3).flip(2)
         boxes = torch.stack([top, width - right, bottom, width - left, *rest], 2)
-    if quarters % 4:
-        size = torch.tensor(image.shape[2:], device=size.device).expand_as(size)
-    return image, boxes, size
+    return image, boxes, whole(image) if quarters % 4 else size
+
+
+def whole(image: Tensor) -> Tensor:
+    """Return the height and width of a batch of images (B, C, H, W) as sizes, int64 (B, 2)."""
+    # Not torch.tensor, whose copy to a GPU would wait for it.
+    sides = [torch.full((len(image),), side, device=image.device) for side in image.shape[2:]]
+    return torch.stack(sides, 1)
 
 
 def scale_and_flip(
@@ -56,8 +61,10 @@ def scale_and_flip(
     zoom = factor ** (2 * torch.rand(count, device=device) - 1)  # (B,)
     shift = torch.rand(2, count, device=device)  # share of the room that there is, at the left and top
     mirror = [torch.rand(count, device=device) < share for share in (flip, flip_vertical)]
-    sides = torch.tensor([width, height], device=device, dtype=torch.float32)[:, None]  # (2, 1)
-    offset = shift * (1 - zoom) * sides  # (2, B): where the image's left and top edge are
+    sides = (width, height)
+    offset = torch.stack(
+        [shift[axis] * (1 - zoom) * side for axis, side in enumerate(sides)]
+    )  # left and top, (2, B)
     # affine_grid maps coordinates of the output to those of the input, both -1..1 over the whole image.
     theta = image.new_zeros((count, 2, 3), dtype=torch.float32)
     for axis in (0, 1):
@@ -97,7 +104,10 @@ def colour(image: Tensor, most: float) -> Tensor:
     """
     brightness, contrast, saturation = 1 + most * (2 * torch.rand(3, len(image), 1, 1, 1, device=image.device) - 1)
     image = image * brightness
-    luma = torch.tensor(LUMA, device=image.device)[:, None, None]
-    grey = (image * luma).sum(1, keepdim=True)
-    image = torch.lerp(grey.mean((2, 3), keepdim=True), image, contrast)
-    return torch.lerp((image * luma).sum(1, keepdim=True), image, saturation).clamp(0, 255)
+    image = torch.lerp(_grey(image).mean((2, 3), keepdim=True), image, contrast)
+    return torch.lerp(_grey(image), image, saturation).clamp(0, 255)
+
+
+def _grey(image: Tensor) -> Tensor:
+    red, green, blue = LUMA
+    return (red * image[:, 0] + green * image[:, 1] + blue * image[:, 2])[:, None]

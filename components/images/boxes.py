@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss  # type: ignore[import-untyped]
 
 SHARE = 0.54
 """Size of a Gaussian as a share of its box (TTFNet, Liu et al. 2020, arXiv:1909.00700, section 3.2): 3 standard
@@ -25,7 +24,8 @@ class Targets(NamedTuple):
 
     heat: Tensor  # (B, classes, H, W): 1 at centres, falling to 0 around them
     boxes: Tensor  # (B, 4, H, W): sides of the box whose cell this is, in pixels
-    weight: Tensor  # (B, H, W): weight of these sides, whose sum for each box is 1
+    label: Tensor  # (B, H, W): class of that box
+    weight: Tensor  # (B, H, W): weight of these sides and this class, whose sum for each box is 1
     valid: Tensor  # (B, H, W): bool, false in crowd regions, whose objects are not annotated
     number: Tensor  # scalar: number of boxes
 
@@ -45,7 +45,7 @@ def targets(boxes: Tensor, length: Tensor, classes: int, shape: tuple[int, int],
     boxes = F.pad(boxes.float(), (0, 0, 0, 1))  # at least one row, so that maxima exist
     sides, label, crowd = boxes[..., :4], boxes[..., 4].long(), boxes[..., 5] > 0
     there = torch.arange(boxes.shape[1], device=boxes.device) < length[:, None]  # (B, M)
-    own = there & ~crowd
+    own = there & (boxes[..., 5] == 0)
     rows, columns = ((torch.arange(count, device=boxes.device) + 0.5) * stride for count in shape)
     across = _gaussian(sides[..., 0], sides[..., 2], columns, stride)  # (B, M, W)
     down = _gaussian(sides[..., 1], sides[..., 3], rows, stride)  # (B, M, H)
@@ -55,17 +55,17 @@ def targets(boxes: Tensor, length: Tensor, classes: int, shape: tuple[int, int],
     area = (sides[..., 2] - sides[..., 0]) * (sides[..., 3] - sides[..., 1])
     claim = torch.where(value >= LEAST, 1 / area.clamp(min=1e-6)[..., None, None], 0)
     strongest, owner = claim.max(1)  # (B, H, W) each
-    mine = (strongest > 0)[:, None] & (
-        owner[:, None] == torch.arange(boxes.shape[1], device=boxes.device)[:, None, None]
-    )
+    number = torch.arange(boxes.shape[1], device=boxes.device)[:, None, None]
+    mine = (strongest > 0)[:, None] & (owner[:, None] == number)
     learnt = value * mine
     share = learnt / learnt.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    place = owner.flatten(1)[..., None].expand(-1, -1, 4)
-    at_cell = sides.gather(1, place).transpose(1, 2).unflatten(2, shape)
+    place = owner.flatten(1)
+    at_cell = sides.gather(1, place[..., None].expand(-1, -1, 4)).transpose(1, 2).unflatten(2, shape)
+    label_at_cell = label.gather(1, place).unflatten(1, shape)
     covered = _covers(sides[..., 0], sides[..., 2], columns)[..., None, :]
     covered = covered & _covers(sides[..., 1], sides[..., 3], rows)[..., :, None]
-    valid = ~(covered & (there & crowd)[..., None, None]).any(1)
-    return Targets(heat, at_cell, share.sum(1), valid | (heat.amax(1) >= LEAST), own.sum())
+    valid = (covered & (there & crowd)[..., None, None]).any(1).logical_not()
+    return Targets(heat, at_cell, label_at_cell, share.sum(1), valid | (heat.amax(1) >= LEAST), own.sum())
 
 
 def _gaussian(low: Tensor, high: Tensor, at: Tensor, stride: int) -> Tensor:
@@ -94,6 +94,18 @@ def focal(logits: Tensor, heat: Tensor, valid: Tensor) -> Tensor:
     return (torch.where(heat == 1, positive, negative) * valid[:, None]).sum()
 
 
+def cross_entropy(logits: Tensor, wanted: Targets) -> Tensor:
+    """Return the cross-entropy of the class at the cells of each box, a weighted sum over cells.
+
+    The focal loss, with one positive cell for each box, teaches which class it has more slowly than where it is.
+
+    Args:
+        logits: (B, classes, H, W).
+        wanted: The targets.
+    """
+    return (F.cross_entropy(logits, wanted.label, reduction="none") * wanted.weight).sum()
+
+
 def giou(sides: Tensor, wanted: Targets, stride: int) -> Tensor:
     """Return the loss 1 - GIoU (Rezatofighi et al. 2019, arXiv:1902.09630), a weighted sum over cells.
 
@@ -102,10 +114,22 @@ def giou(sides: Tensor, wanted: Targets, stride: int) -> Tensor:
         wanted: The targets.
         stride: Pixels between two cells.
     """
-    found = corners(sides, stride).permute(0, 2, 3, 1).flatten(0, 2)  # (cells, 4)
-    true = wanted.boxes.permute(0, 2, 3, 1).flatten(0, 2)
-    losses: Tensor = generalized_box_iou_loss(found, true, eps=1e-6)
-    return (losses * wanted.weight.flatten()).sum()
+    return ((1 - generalized_iou(corners(sides, stride), wanted.boxes)) * wanted.weight).sum()
+
+
+def generalized_iou(one: Tensor, other: Tensor) -> Tensor:
+    """Return the GIoU of boxes (B, 4, …) as (B, …).
+
+    torchvision's function selects boxes by a mask, for whose size each update would wait for a GPU.
+    """
+    pairs = [(one[:, axis], other[:, axis], one[:, axis + 2], other[:, axis + 2]) for axis in (0, 1)]
+    both, hull = one.new_ones(()), one.new_ones(())
+    for low, other_low, high, other_high in pairs:
+        both = both * (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp(min=0)
+        hull = hull * (torch.maximum(high, other_high) - torch.minimum(low, other_low))
+    areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (one, other)]
+    union = areas[0] + areas[1] - both
+    return both / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
 
 
 def corners(sides: Tensor, stride: int) -> Tensor:
@@ -135,9 +159,9 @@ def detect(logits: Tensor, sides: Tensor, size: Tensor, within: Tensor, most: in
         most: Number of boxes K; fewer cells give fewer boxes.
         stride: Pixels between two cells.
     """
-    logits = logits.masked_fill(~within[:, None], -torch.inf)
-    peak = logits == F.max_pool2d(logits, 3, stride=1, padding=1)
-    found = logits.masked_fill(~peak, -torch.inf).flatten(1)
+    logits = logits.masked_fill(within.logical_not()[:, None], -torch.inf)
+    lower = logits < F.max_pool2d(logits, 3, stride=1, padding=1)
+    found = logits.masked_fill(lower, -torch.inf).flatten(1)
     top = found.topk(min(most, found.shape[1]))
     cells = logits.shape[2] * logits.shape[3]
     label, cell = top.indices // cells, top.indices % cells
@@ -145,3 +169,42 @@ def detect(logits: Tensor, sides: Tensor, size: Tensor, within: Tensor, most: in
     boxes = boxes.gather(1, cell[..., None].expand(-1, -1, 4))
     limits = size.flip(1).repeat(1, 2)[:, None].to(boxes.dtype)  # width, height, width, height
     return Detections(torch.minimum(boxes.clamp(min=0), limits), top.values.sigmoid(), label)
+
+
+def judged(found: Detections, boxes: Tensor, length: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return which detections are right and which wrong, (B, K) each: the metric of COCO at one IoU, on the device.
+
+    A detection that matches only a crowd region is neither; `average_precision.matched` has the definition.
+
+    Args:
+        found: The detections, by descending score.
+        boxes: (B, M, 6), as for `targets`.
+        length: Number of boxes of each image, int64 (B,).
+        threshold: Least IoU.
+    """
+    boxes = F.pad(boxes.float(), (0, 0, 0, 1))  # at least one row, so that maxima exist
+    there = torch.arange(boxes.shape[1], device=boxes.device) < length[:, None]
+    crowd = boxes[..., 5] > 0
+    overlap = _overlap(found.boxes, boxes[..., :4], crowd)  # (B, K, M)
+    alike = (found.label[..., None] == boxes[:, None, :, 4].long()) & there[:, None]
+    overlap = torch.where(alike, overlap, 0.0)
+    on_crowd = ((overlap >= threshold) & crowd[:, None]).any(2)
+    free = torch.where(crowd, 0.0, 1.0)  # (B, M)
+    right = []
+    for each in overlap.unbind(1):
+        best, place = (each * free).max(1, keepdim=True)
+        hit = best >= threshold  # (B, 1)
+        free = free.scatter(1, place, torch.where(hit, 0.0, free.gather(1, place)))
+        right.append(hit)
+    hits = torch.cat(right, 1) if right else on_crowd
+    return hits, (hits | on_crowd).logical_not()
+
+
+def _overlap(found: Tensor, true: Tensor, crowd: Tensor) -> Tensor:
+    """Return the IoU of boxes (B, K, 4) and (B, M, 4), (B, K, M); of crowd regions, the share of the first box."""
+    low = torch.maximum(found[:, :, None, :2], true[:, None, :, :2])
+    high = torch.minimum(found[:, :, None, 2:], true[:, None, :, 2:])
+    both = (high - low).clamp(min=0).prod(3)
+    own, other = ((each[..., 2:] - each[..., :2]).prod(2) for each in (found, true))
+    union = own[:, :, None] + torch.where(crowd[:, None], 0.0, other[:, None] - both)
+    return both / union.clamp(min=1e-6)

@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
-SMALLEST, LARGEST = 10, 40
+SMALLEST, LARGEST = 11, 40
 """Limits of the height of letters in pixels."""
 
 
@@ -21,6 +22,11 @@ def colour(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def colour_of(name: str) -> tuple[int, int, int]:
+    """Return the colour of a class by its name, the same in all images."""
+    return colour(zlib.crc32(name.encode()))
+
+
 def drawn(
     image: Image.Image, boxes: Sequence[Box], texts: Sequence[str], colours: Sequence[tuple[int, int, int]]
 ) -> Image.Image:
@@ -28,8 +34,8 @@ def drawn(
     image = image.convert("RGB")
     pen = ImageDraw.Draw(image)
     side = max(image.size)
-    line = max(1, side // 300)
-    font = ImageFont.load_default(min(max(side // 45, SMALLEST), LARGEST))
+    line = max(1, side // 250)
+    font = ImageFont.load_default(min(max(side // 30, SMALLEST), LARGEST))
     for box, paint in zip(boxes, colours, strict=True):
         left, top, right, bottom = box
         pen.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=paint, width=line)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from components.images import average_precision, coco_eval
+from components.images import average_precision, boxes, coco_eval
 
 NAMES = ["a", "b", "c"]
 
@@ -47,6 +48,19 @@ def test_average_precision_is_that_of_faster_coco_eval_in_total_and_by_class_wit
         assert values.mean() == pytest.approx(expected[f"map/{NAMES[label]}"], abs=1e-9)
         assert values[0] == pytest.approx(expected[f"map50/{NAMES[label]}"], abs=1e-9)
     assert "map/c" not in expected, "no image has such an object"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_validation_judges_on_the_device_is_the_same_at_one_threshold(seed):
+    for found, score, label, true in random_images(seed):
+        columns = average_precision.table((found, score, label), true)
+        order = np.argsort(-score, kind="stable")
+        tensors = [torch.from_numpy(each[order])[None] for each in (found, score, label)]
+        right, wrong = boxes.judged(
+            boxes.Detections(*tensors), torch.from_numpy(true)[None], torch.tensor([len(true)]), 0.5
+        )
+        assert right[0].tolist() == columns["hit"][: len(score), 0].astype(bool).tolist()
+        assert wrong[0].tolist() == columns["wrong"][: len(score), 0].astype(bool).tolist()
 
 
 def test_an_image_of_weight_two_counts_like_two_images():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.ops import generalized_box_iou
 
 from components.images import box_augment, boxes
 
@@ -66,6 +67,13 @@ def test_the_loss_is_least_for_outputs_that_are_the_targets():
     right_logits = torch.where(found.heat == 1, 9.0, -9.0)
     assert boxes.focal(right_logits, found.heat, found.valid) < 0.01
     assert boxes.focal(-right_logits, found.heat, found.valid) > 10
+
+
+def test_the_generalized_iou_is_that_of_torchvision():
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(50, 4, generator=generator).cumsum(1)[:, [0, 1, 2, 3]] for _ in range(2))
+    expected = generalized_box_iou(one, other).diagonal()
+    assert torch.allclose(boxes.generalized_iou(one, other), expected, atol=1e-5)
 
 
 def test_boxes_are_detected_at_the_peaks_inside_the_image_and_end_at_its_edges():

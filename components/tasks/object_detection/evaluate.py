@@ -18,14 +18,13 @@ from components import figures
 from components.classification.report import metric_names
 from components.contracts import Batch, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import ingest
-from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images import average_precision, coco_eval, counting, drawing
 from components.images.average_precision import Floats
 from components.runtime.files import write_json
 from components.tasks.object_detection import train
 from components.tasks.object_detection.params import DetectionParams
-from components.tasks.object_detection.prepare import DetectionFacts, load_split
+from components.tasks.object_detection.prepare import DetectionFacts, Images, load_images, load_split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,8 +70,8 @@ def evaluate(
         PedigreeError: a prediction is not a finite number.
     """
     classes = DetectionFacts.model_validate(prepared.manifest.facts).classes
-    split = load_split(prepared.folder, "test")
-    found = list(_found(predictions, split))
+    images = load_images(prepared.folder, "test")
+    found = list(_found(predictions, images))
     outcome = _outcomes(found, classes, ingest.file_names(prepared.folder, "test"))
     names = metric_names(classes)
     metrics = coco_eval.metrics([(each.boxes, each.score, each.label, each.true) for each in found], names)
@@ -83,7 +82,7 @@ def evaluate(
     metrics |= counting.metrics(tallies, names)
     _write_tables(found, tallies, thresholds, classes, prepared, out / "examples")
     _plots(outcome, metrics, tallies, classes, names, out / "plots", prepared.manifest.note)
-    _gallery(found, split, classes, prepared, out / "examples", params.evaluate.threshold)
+    _gallery(found, images, classes, prepared, out / "examples", params.evaluate.threshold)
     return metrics
 
 
@@ -103,16 +102,16 @@ def _validated(model: nn.Module, prepared: Prepared, params: DetectionParams) ->
                 reported = time.monotonic()
                 log.info(f"evaluate: batch {index + 1:,} of {len(batches):,} of the validation split")
 
-    yield from _found(predicted(), split)
+    yield from _found(predicted(), load_images(prepared.folder, "val"))
 
 
-def _found(predictions: Iterable[Batch], split: Columns) -> Iterator[Found]:
+def _found(predictions: Iterable[Batch], images: Images) -> Iterator[Found]:
     """Yield the detections and true boxes of each image of a split, in pixels of its file."""
     index = 0
     for batch in predictions:
         arrays = {name: tensor.double().numpy() for name, tensor in batch.items()}
         for row in range(len(arrays["score"])):
-            scale = _scale(split, index)
+            scale = images.scale(index)
             score = arrays["score"][row]
             if not np.isfinite(score).all() or not np.isfinite(arrays["boxes"][row]).all():
                 raise PedigreeError(
@@ -121,20 +120,8 @@ def _found(predictions: Iterable[Batch], split: Columns) -> Iterator[Found]:
                 )
             kept = score > 0
             boxes, label = arrays["boxes"][row][kept] * scale, arrays["label"][row][kept].astype(np.int64)
-            yield Found(boxes, score[kept], label, _true(split, index))
+            yield Found(boxes, score[kept], label, images.true(index))
             index += 1
-
-
-def _scale(split: Columns, index: int) -> Floats:
-    """Return the pixels of an image's file for each of its prepared pixels: x, y, x, y."""
-    height, width = split.ragged["image"].shapes[index].tolist()
-    native_height, native_width = split["size"][index].tolist()
-    return np.array([native_width / width, native_height / height] * 2)
-
-
-def _true(split: Columns, index: int) -> Floats:
-    true = split.ragged["boxes"][index].double().numpy()
-    return np.hstack([true[:, :4] * _scale(split, index), true[:, 4:]])
 
 
 def _scored(found: Iterable[Found]) -> list[counting.Scored]:
@@ -146,7 +133,7 @@ def _scored(found: Iterable[Found]) -> list[counting.Scored]:
 def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: DetectionParams) -> Outcomes:
     """Return a row for each detection and each object, from which mAP is computed again with weighted images."""
     classes = DetectionFacts.model_validate(prepared.manifest.facts).classes
-    found = _found(predictions, load_split(prepared.folder, "test"))
+    found = _found(predictions, load_images(prepared.folder, "test"))
     return _outcomes(found, classes, ingest.file_names(prepared.folder, "test"))
 
 
@@ -157,9 +144,9 @@ def outcomes_from(answers: Iterable[Row | Rejected], prepared: Prepared) -> Outc
         PedigreeError: an answer has no boxes.
     """
     classes = DetectionFacts.model_validate(prepared.manifest.facts).classes
-    split = load_split(prepared.folder, "test")
+    images = load_images(prepared.folder, "test")
     label_of = {name: label for label, name in enumerate(classes)}
-    found = [_from_answer(answer, label_of, _true(split, index)) for index, answer in enumerate(answers)]
+    found = [_from_answer(answer, label_of, images.true(index)) for index, answer in enumerate(answers)]
     return _outcomes(found, classes, ingest.file_names(prepared.folder, "test"))
 
 
@@ -343,7 +330,7 @@ def _box(sides: Floats) -> tuple[float, float, float, float]:
 
 def _gallery(
     found: Sequence[Found],
-    split: Columns,
+    images: Images,
     classes: Sequence[str],
     prepared: Prepared,
     folder: Path,
@@ -358,7 +345,7 @@ def _gallery(
         for each in (*missed[:LISTED], *false[:LISTED])
     ]
     write_json(folder / "mistakes.json", rows)
-    tiles = [_tile(each, split, classes, files) for each in (*missed[:SHOWN], *false[:SHOWN])]
+    tiles = [_tile(each, images, classes, files) for each in (*missed[:SHOWN], *false[:SHOWN])]
     title = (
         f"{len(missed):,} objects missed, largest first, and {len(false):,} false detections, surest first\n"
         f"at IoU .5 and a score of {threshold:g}; green: missed, red: false"
@@ -367,10 +354,10 @@ def _gallery(
     figures.save(figures.gallery(tiles, title, empty), folder / "mistakes.png", prepared.manifest.note)
 
 
-def _tile(mistake: _Mistake, split: Columns, classes: Sequence[str], files: Sequence[str]) -> figures.Tile:
-    scale = _scale(split, mistake.index)
+def _tile(mistake: _Mistake, images: Images, classes: Sequence[str], files: Sequence[str]) -> figures.Tile:
+    scale = images.scale(mistake.index)
     left, top, right, bottom = (np.array(mistake.box) / scale).tolist()
-    pixels, box = drawing.cut(split.ragged["image"][mistake.index].numpy(), (left, top, right, bottom))
+    pixels, box = drawing.cut(images.pixels[mistake.index].numpy(), (left, top, right, bottom))
     factor = TILE / max(pixels.shape[:2])
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
     picture = Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.BICUBIC)

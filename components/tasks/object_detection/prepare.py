@@ -15,6 +15,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from components.contracts import Manifest, Part, RejectedFile
 from components.datasets import arrays, ingest, ragged, raw_files
@@ -290,5 +291,30 @@ def load_split(prepared: Path, split: str) -> Columns:
     image = ragged.load(prepared / f"{split}.images")
     areas = image.shapes.prod(1)
     lengths = areas if len(areas) and bool((image.shapes != image.shapes[0]).any()) else None
-    size = arrays.load(prepared / f"{split}.sizes.npy")  # (N, 2), height and width of the file
-    return Columns({"size": size}, {"image": image, "boxes": ragged.load(prepared / f"{split}.boxes")}, lengths)
+    return Columns({}, {"image": image, "boxes": ragged.load(prepared / f"{split}.boxes")}, lengths)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a split, as they were prepared and as they are in their files."""
+
+    pixels: ragged.Ragged  # uint8, (H, W, 3) each
+    boxes: ragged.Ragged  # float32, (N, 6) each
+    sizes: Tensor  # (images, 2): height and width in the file
+
+    def scale(self, index: int) -> NDArray[np.float64]:
+        """Return the pixels of an image's file for each of its prepared pixels: x, y, x, y."""
+        height, width = self.pixels.shapes[index].tolist()
+        of_file, across = self.sizes[index].tolist()
+        return np.array([across / width, of_file / height] * 2)
+
+    def true(self, index: int) -> NDArray[np.float64]:
+        """Return the boxes of an image, (N, 6), in pixels of its file."""
+        boxes = self.boxes[index].double().numpy()
+        return np.hstack([boxes[:, :4] * self.scale(index), boxes[:, 4:]])
+
+
+def load_images(prepared: Path, split: str) -> Images:
+    """Return the images of a split; raises as `load_split` does."""
+    columns = load_split(prepared, split).ragged
+    return Images(columns["image"], columns["boxes"], arrays.load(prepared / f"{split}.sizes.npy"))

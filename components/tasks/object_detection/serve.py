@@ -125,10 +125,9 @@ def draw(row: Row, answer: Row) -> bytes:
     """Return the image of a row as a PNG with the boxes of its answer."""
     pixels = native(sent(row.get("image"), "image"), 3, MEGAPIXELS).transpose(1, 2, 0)
     records = answer["boxes"]
-    numbers = {label: number for number, label in enumerate(sorted({each["label"] for each in records}))}
     boxes = [
         (each["x"], each["y"], each["x"] + each["width"], each["y"] + each["height"]) for each in records[::-1]
     ]
-    texts = [f"{each['label']} {each['score']:.2f}" for each in records[::-1]]
-    colours = [drawing.colour(numbers[each["label"]]) for each in records[::-1]]
+    texts = [f"{each['label']} {each['score']:.0%}" for each in records[::-1]]
+    colours = [drawing.colour_of(each["label"]) for each in records[::-1]]
     return drawing.png(drawing.drawn(Image.fromarray(np.ascontiguousarray(pixels)), boxes, texts, colours))

@@ -33,7 +33,7 @@ def augment(batch: Batch, params: DetectionParams) -> Batch:
     if chosen.scale > 1 or chosen.flip or chosen.flip_vertical:
         shares = (chosen.flip / 2, chosen.flip_vertical / 2)
         image, own = box_augment.scale_and_flip(image, own, batch["boxes_length"], chosen.scale, *shares)
-        size = torch.tensor(image.shape[2:], device=size.device).expand_as(size)
+        size = box_augment.whole(image)
     if chosen.colour:
         image = box_augment.colour(image.float(), chosen.colour)
     return {**batch, "image": image.permute(0, 2, 3, 1), "boxes": own, "image_size": size}
@@ -52,13 +52,19 @@ def step(model: nn.Module, batch: Batch, params: DetectionParams) -> StepOutput:
     shape = (logits.shape[2], logits.shape[3])
     wanted = boxes.targets(batch["boxes"], batch["boxes_length"], logits.shape[1], shape, STRIDE)
     within = inside(size, *shape, STRIDE)
-    of_classes = boxes.focal(logits, wanted.heat, wanted.valid & within)
+    of_heat = boxes.focal(logits, wanted.heat, wanted.valid & within)
+    of_labels = boxes.cross_entropy(logits, wanted)
     of_boxes = boxes.giou(sides, wanted, STRIDE)
-    sums = {"class_loss": of_classes.detach().double(), "box_loss": of_boxes.detach().double()}
+    sums = {
+        "heat_loss": of_heat.detach().double(),
+        "class_loss": of_labels.detach().double(),
+        "box_loss": of_boxes.detach().double(),
+    }
     if not model.training:
         found = boxes.detect(logits, sides, size, within, average_precision.MOST, STRIDE)
         sums["histogram"] = _histogram(found, batch, logits.shape[1])
-    return StepOutput(of_classes + params.train.box_weight * of_boxes, wanted.number, sums)
+    loss = of_heat + of_labels + params.train.box_weight * of_boxes
+    return StepOutput(loss, wanted.number, sums)
 
 
 def _histogram(found: Detections, batch: Batch, classes: int) -> Tensor:
@@ -66,28 +72,21 @@ def _histogram(found: Detections, batch: Batch, classes: int) -> Tensor:
 
     The number of objects is in the first bin of the third row.
     """
-    counts = np.zeros((classes, 3, BINS))
-    scores = found.score.double().cpu().numpy()
-    true, length = batch["boxes"].double().cpu().numpy(), batch["boxes_length"].tolist()
-    for index, count in enumerate(length):
-        kept = scores[index] >= LEAST
-        one = (
-            found.boxes[index].double().cpu().numpy()[kept],
-            scores[index][kept],
-            found.label[index].cpu().numpy()[kept],
-        )
-        columns = average_precision.table(one, true[index][:count], average_precision.THRESHOLDS[:1])
-        row = 3 * BINS * columns["label"].astype(np.int64) + np.minimum(columns["score"] * BINS, BINS - 1).astype(
-            int
-        )
-        for kind, amount in enumerate((columns["hit"][:, 0], columns["wrong"][:, 0], columns["true"])):
-            counts += np.bincount(row + kind * BINS, amount, counts.size).reshape(counts.shape)
-    return torch.from_numpy(counts).to(found.score.device)
+    own, length = batch["boxes"], batch["boxes_length"]
+    right, wrong = boxes.judged(found, own, length, float(average_precision.THRESHOLDS[0]))
+    objects = (torch.arange(own.shape[1], device=own.device) < length[:, None]) & (own[..., 5] == 0)
+    counts = torch.zeros(classes * 3 * BINS, dtype=torch.float64, device=own.device)
+    place = 3 * BINS * found.label + (found.score * BINS).long().clamp(max=BINS - 1)
+    counts.scatter_add_(0, place.flatten(), right.double().flatten())
+    counts.scatter_add_(0, (place + BINS).flatten(), (wrong & (found.score >= LEAST)).double().flatten())
+    counts.scatter_add_(0, (3 * BINS * own[..., 4].long() + 2 * BINS).flatten(), objects.double().flatten())
+    return counts.view(classes, 3, BINS)
 
 
 def metrics(sums: Mapping[str, Tensor], count: int) -> dict[str, float]:
     """Return the losses a box and, in validation, `map50`: mAP@.5 from binned scores."""
-    found = {name: float(sums[name]) / max(count, 1) for name in ("loss", "class_loss", "box_loss")}
+    losses = ("loss", "heat_loss", "class_loss", "box_loss")
+    found = {name: float(sums[name]) / max(count, 1) for name in losses}
     if "histogram" in sums:
         found["map50"] = _binned_precision(sums["histogram"].numpy())
     return found

@@ -66,7 +66,7 @@ def test_a_step_counts_boxes_and_only_validation_decodes(scenes):
     batch = batch_of(scenes)
     trained = train.step(model.train(), batch, params)
     assert int(trained.count) == int(batch["boxes_length"].sum())
-    assert set(trained.sums) == {"class_loss", "box_loss"}
+    assert set(trained.sums) == {"heat_loss", "class_loss", "box_loss"}
     with torch.inference_mode():
         validated = train.step(model.eval(), batch, params)
     assert validated.sums["histogram"].shape == (10, 3, train.BINS)
@@ -83,6 +83,7 @@ def test_binned_average_precision_is_nearly_the_exact_one():
         {
             "loss": torch.tensor(1.0),
             "class_loss": torch.tensor(1.0),
+            "heat_loss": torch.tensor(0.0),
             "box_loss": torch.tensor(0.0),
             "histogram": counts,
         },

@@ -125,8 +125,8 @@ def test_a_picture_has_the_boxes_of_the_answer_in_one_colour_a_class():
     ]
     with Image.open(io.BytesIO(serve.draw({"image": png(200, 100)}, {"boxes": boxes}))) as image:
         assert image.size == (200, 100)
-        assert image.getpixel((5, 50)) == image.getpixel((125, 50)) == drawing.colour(1)
-        assert image.getpixel((65, 50)) == drawing.colour(0)
+        assert image.getpixel((5, 50)) == image.getpixel((125, 50)) == drawing.colour_of("a")
+        assert image.getpixel((65, 50)) == drawing.colour_of("$b$")
 
 
 def test_a_part_of_an_image_shows_a_box_and_what_is_around_it():
