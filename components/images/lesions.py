@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-COMPOSED = "COMPOSED.txt"
+from components.images.lists import COMPOSED
+
 NOTICE = """\
 These images are composed. Each is a part of one photograph of a healthy retina (by Mikael Haeggstroem, licence CC0
 1.0, in scikit-image), and half of them have a synthetic spot. They show that everything works; about disease they
@@ -29,7 +30,7 @@ SPLITS = ("train", "train", "test", "train", "val", "train", "train", "test")
 """The splits of consecutive regions, repeated."""
 RADIUS = (2.5, 5.0)
 """Smallest and largest radius of a lesion along an axis, in pixels."""
-CONTRAST = (6.0, 30.0)
+CONTRAST = (9.0, 32.0)
 """Smallest and largest change of the green value in a lesion's centre."""
 
 Floats = NDArray[np.float64]

@@ -12,6 +12,8 @@ from components.datasets.raw_files import SPLITS, listed, with_similar
 from components.errors import PedigreeError
 from components.params import FilesPrepareParams
 
+COMPOSED = "COMPOSED.txt"
+"""A file of this name in the raw folder marks the images as composed, which is said beside all results."""
 ANY = ""
 """In place of a class where an image can have several: such images are divided as one."""
 

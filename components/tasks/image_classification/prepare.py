@@ -23,7 +23,7 @@ from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images import dicom, folders, sources
 from components.images.decode import decode
-from components.images.lists import Listing
+from components.images.lists import COMPOSED, Listing
 from components.images.sources import Format, Source
 from components.tasks.image_classification.params import VisionParams, VisionPrepareParams
 
@@ -31,8 +31,6 @@ log = logging.getLogger("pedigree.prepare")
 
 PEEKED = 1000
 """Maximum number of training files that are inspected for `auto`."""
-COMPOSED = "COMPOSED.txt"
-"""A file of this name in the raw folder marks the images as composed."""
 SMALLEST, LARGEST = 28, 224
 """Limits of the side in pixels that `size: auto` selects."""
 
