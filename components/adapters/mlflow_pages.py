@@ -129,7 +129,10 @@ def score_text(name: str, value: float) -> str:
 
 
 def tables(metrics: Mapping[str, float]) -> dict[str, list[dict[str, str | float]]]:
-    """Return tables of metrics named `<measure>/<group>`, one table for all measures with the same groups."""
+    """Return tables of metrics named `<measure>/<group>`, one table for all measures with the same groups.
+
+    Its name, which becomes that of a file, joins those of the measures, without the ends of their intervals.
+    """
     measures: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         measure, slash, group = name.partition("/")
@@ -139,9 +142,17 @@ def tables(metrics: Mapping[str, float]) -> dict[str, list[dict[str, str | float
     for measure, values in measures.items():
         by_groups.setdefault(tuple(values), []).append(measure)
     return {
-        "_".join(names): [{"group": group, **{name: measures[name][group] for name in names}} for group in groups]
+        "_".join(_without_ends(names)): [
+            {"group": group, **{name: measures[name][group] for name in names}} for group in groups
+        ]
         for groups, names in by_groups.items()
     }
+
+
+def _without_ends(measures: Sequence[str]) -> list[str]:
+    """Return the measures that are no end of another one's interval, such as `auc_low`."""
+    ends = {f"{measure}_{end}" for measure in measures for end in ("low", "high")}
+    return [measure for measure in measures if measure not in ends]
 
 
 def log_table(run_id: str, name: str, rows: Sequence[Mapping[str, str | float]]) -> None:

@@ -30,7 +30,7 @@ SPLITS = ("train", "train", "test", "train", "val", "train", "train", "test")
 """The splits of consecutive regions, repeated."""
 RADIUS = (2.5, 5.0)
 """Smallest and largest radius of a lesion along an axis, in pixels."""
-CONTRAST = (6.0, 30.0)
+CONTRAST = (9.0, 32.0)
 """Smallest and largest change of the green value in a lesion's centre."""
 
 Floats = NDArray[np.float64]

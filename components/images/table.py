@@ -63,7 +63,7 @@ def survey(raw: Path, name: str, options: FilesPrepareParams) -> Listing:
         labels = SEPARATORS.split(row[LABEL]) if several else [row[LABEL]]
         own = tuple(sorted({raw_files.same(label.strip()) for label in labels if label.strip()}))
         entries[file] = Entry(file, own, raw_files.same(row[PATIENT]), _split(raw / name, line, row[SPLIT]), where)
-    known = {*entries, *strays, name}
+    known = {*entries, *strays, name, raw_files.COMPOSED}
     about = {*raw_files.about(raw)}
     ignored = [file for file in _files(raw) if file not in known and file not in about]
     return lists.divide(raw, list(entries.values()), several, options, strays, ignored)
