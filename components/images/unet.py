@@ -78,7 +78,7 @@ def labels_at(logits: Tensor, height: int, width: int) -> Tensor:
     for index in range(1, len(logits)):
         other = _resized(logits[index], height, width)
         labels.masked_fill_(other > best, index)
-        torch.maximum(best, other, out=best)
+        best = torch.maximum(best, other)
     return labels
 
 

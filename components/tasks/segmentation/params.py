@@ -20,9 +20,10 @@ class SegmentationPrepareParams(FilesPrepareParams):
         description="Layout of the raw folder; auto finds it: folders has a mask for each image, instances one for "
         "each object, voc and coco are those data sets' own"
     )
-    classes: Literal["auto"] | dict[str, Number | Colour] = Field(
-        description="Name and number, or name and [red, green, blue], of each class in the masks; auto takes VOC's "
-        "or COCO's own, background and foreground if masks have 0 and 255 alone, or else the numbers from 0 on"
+    classes: Literal["auto"] | list[str] | dict[str, Number | Colour] = Field(
+        description="Names of the numbers 0, 1, … in the masks; or name and number, or name and [red, green, blue], "
+        "of each class; auto takes VOC's or COCO's own, background and foreground if masks have 0 and 255 alone, "
+        "or else the numbers from 0 on"
     )
     ignore: Literal["auto", "none"] | Number | Colour = Field(
         description="Number or colour of pixels without a class; auto is 255, unless it is a class or the masks "
@@ -38,7 +39,9 @@ class SegmentationPrepareParams(FilesPrepareParams):
     def _classes_are_distinct(self) -> Self:
         if self.classes == "auto":
             return self
-        values = list(self.classes.values())
+        values = list(self.numbered().values())
+        if isinstance(self.classes, list) and len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes need different names")
         if not 2 <= len(values) <= MOST or len(set(values)) < len(values):
             raise ValueError(f"classes need 2 to {MOST} names with different numbers or colours")
         if len({isinstance(each, int) for each in values}) > 1:
@@ -48,6 +51,12 @@ class SegmentationPrepareParams(FilesPrepareParams):
         if self.ignore not in ("auto", "none") and isinstance(self.ignore, int) != isinstance(values[0], int):
             raise ValueError("ignore is a number if classes have numbers, and a colour if they have colours")
         return self
+
+    def numbered(self) -> dict[str, int | Colour]:
+        """Return the number or colour of each class; none for auto."""
+        if isinstance(self.classes, dict):
+            return dict(self.classes)
+        return {} if self.classes == "auto" else {name: number for number, name in enumerate(self.classes)}
 
 
 class ModelParams(Section):

@@ -132,8 +132,9 @@ def _table(raw: Path, found: Survey, options: SegmentationPrepareParams, pool: r
         if found.layout == "voc":
             return voc_classes.TABLE
         return _guessed(raw, found, options, pool)
-    numbers = {name: each for name, each in options.classes.items() if isinstance(each, int)}
-    colours = {name: each for name, each in options.classes.items() if not isinstance(each, int)}
+    named = options.numbered().items()
+    numbers = {name: each for name, each in named if isinstance(each, int)}
+    colours = {name: each for name, each in named if not isinstance(each, int)}
     if colours:
         return masks.from_colours(colours, () if isinstance(options.ignore, int | str) else (options.ignore,))
     return masks.from_values(numbers, _ignored(options, masks.VOID in numbers.values()))

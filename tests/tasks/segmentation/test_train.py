@@ -1,0 +1,121 @@
+"""The loss counts labelled pixels; validation depends on neither batches nor padding; Dice and weights."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from components.contracts import Manifest
+from components.tasks.segmentation import TASK
+from components.tasks.segmentation.model import build_model, median_frequency
+from components.tasks.segmentation.train import augment, confusion, metrics, predict, soft_dice, step
+from tests.tasks.segmentation.tiny import write
+from tests.tasks.segmentation.values import prepared, values
+
+FACTS = {
+    "classes": ["background", "square", "disc"],
+    "layout": "folders",
+    "mean": [0.3] * 3,
+    "std": [0.2] * 3,
+    "pixels": {"train": [80, 15, 5]},
+    "shares": [0.8, 0.1, 0.2],
+    "cases": {},
+    "group": "",
+}
+
+
+def network(**sections):
+    torch.manual_seed(0)
+    return build_model(values(**sections), Manifest(task="segmentation", splits={}, rejected=[], facts=FACTS))
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segmentation")
+    write(folder / "raw")
+    return TASK.load_split(prepared(folder).folder, "val")
+
+
+def test_the_loss_is_summed_over_labelled_pixels_alone(split):
+    batch = augment(split.__getitems__(torch.arange(4)), values())
+    model = network().train()
+    output = step(model, batch, values())
+    assert int(output.count) == int((batch["mask"] > 0).sum())
+    more = {"image": F.pad(batch["image"], (0, 0, 0, 0, 0, 0, 0, 0)), "mask": batch["mask"].clone()}
+    more["mask"][:, :4] = 0
+    assert int(step(model, more, values()).count) < int(output.count)
+    nothing = {"image": batch["image"], "mask": torch.zeros_like(batch["mask"])}
+    empty = step(model, nothing, values())
+    assert (float(empty.loss), int(empty.count)) == (0, 0)
+
+
+def test_validation_of_a_padded_batch_is_that_of_its_images_one_by_one(split):
+    model = network().eval()
+    whole = step(model, split.__getitems__(torch.arange(5)), values())
+    each = [step(model, split.__getitems__(torch.tensor([number])), values()) for number in range(5)]
+    assert int(whole.count) == sum(int(one.count) for one in each)
+    assert torch.equal(whole.sums["confusion"], sum(one.sums["confusion"] for one in each))
+    assert float(whole.loss) == pytest.approx(sum(float(one.loss) for one in each), rel=1e-12)
+
+
+def test_predictions_have_the_size_of_the_mask_even_if_the_image_was_made_smaller(tmp_path):
+    write(tmp_path / "raw", test=3)
+    done = prepared(tmp_path, prepare={"longest": 32})
+    batch = TASK.load_split(done.folder, "test").__getitems__(torch.arange(3))
+    found = predict(network().eval(), batch, values())
+    assert found["label"].shape == batch["mask"].shape == (3, 64, 61)
+    assert found["label"].dtype == torch.uint8
+    for number in range(3):
+        assert found["confusion"][number].sum() == (batch["mask"][number] > 0).sum()
+
+
+def test_the_mean_iou_is_that_of_one_confusion_matrix_over_all_images():
+    torch.manual_seed(0)
+    target = torch.randint(-1, 4, (6, 20, 30))
+    predicted = torch.where(torch.rand(6, 20, 30) < 0.6, target.clamp(min=0), torch.randint(0, 4, (6, 20, 30)))
+    counts = sum(confusion(*pair, 4) for pair in zip(target, predicted, strict=True))
+    found = metrics({"loss": torch.tensor(3.0), "confusion": counts.double()}, int((target >= 0).sum()))
+    expected = multiclass_jaccard_index(predicted, target, 4, ignore_index=-1, average="macro")
+    assert found["miou"] == pytest.approx(float(expected))
+    assert found["pixel_accuracy"] == pytest.approx(float((predicted == target)[target >= 0].double().mean()))
+
+
+def test_a_class_that_is_neither_true_nor_predicted_does_not_count():
+    counts = torch.zeros(3, 3, dtype=torch.float64)
+    counts[0, 0], counts[1, 0], counts[1, 1] = 6, 1, 1
+    assert metrics({"loss": torch.tensor(0.0), "confusion": counts}, 8)["miou"] == pytest.approx(
+        (6 / 7 + 1 / 2) / 2
+    )
+
+
+def test_median_frequency_weights_are_the_median_share_over_the_own_one():
+    assert median_frequency([0.8, 0.1, 0.2, 0.0]) == pytest.approx([0.25, 2, 1, 1])
+    assert network().class_weights.tolist() == [1, 1, 1]
+    model = network(train={"loss": {"class_weights": "median_frequency"}})
+    assert model.class_weights.tolist() == pytest.approx([0.25, 2, 1])
+    assert "class_weights" not in model.state_dict()
+
+
+def test_weights_change_the_share_of_each_class_in_the_loss(split):
+    batch = augment(split.__getitems__(torch.arange(4)), values())
+    model = network(train={"loss": {"class_weights": "median_frequency"}}).train()
+    loss = step(model, batch, values()).loss
+    logits, target = model(batch["image"].permute(0, 3, 1, 2)), batch["mask"].long() - 1
+    weights = torch.tensor([0.25, 2, 1])
+    expected = F.cross_entropy(logits, target, weights, reduction="sum", ignore_index=-1)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_dice_is_0_loss_for_a_perfect_map_and_counts_labelled_pixels_alone():
+    truth = torch.tensor([0, 1, 1, -1])
+    perfect = 100.0 * F.one_hot(truth.clamp(min=0), 2)
+    assert float(soft_dice(perfect, truth)) == pytest.approx(1)
+    assert float(soft_dice(-perfect, truth)) < 0.5
+    perfect[3] = -perfect[3]
+    assert float(soft_dice(perfect, truth)) == pytest.approx(1)
+
+
+def test_cropped_images_have_the_size_of_the_crop(split):
+    batch = augment(split.__getitems__(torch.arange(3)), values(train={"crop": 40}))
+    assert batch["image"].shape == (3, 40, 40, 3)
+    assert batch["mask"].shape == (3, 40, 40)
