@@ -214,6 +214,7 @@ MODELS = {
     "image_classification": "digits",
     "language_model": "docstrings",
     "object_detection": "scenes",
+    "segmentation": "scene-masks",
     "spoken_words": "words",
 }
 """For each task, the model of params.yaml whose parameters and data set are used."""

