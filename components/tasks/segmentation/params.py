@@ -21,8 +21,8 @@ class SegmentationPrepareParams(FilesPrepareParams):
         "each object, voc and coco are those data sets' own"
     )
     classes: Literal["auto"] | list[str] | dict[str, Number | Colour] = Field(
-        description="Names of the numbers 0, 1, … in the masks; or name and number, or name and [red, green, "
-        "blue], of each class; auto takes those of VOC or COCO, background and foreground if masks have 0 and 255 alone, "
+        description="Names of the numbers 0, 1, … in the masks; or name and number, or name and [red, green, blue] "
+        "of each class; auto takes those of VOC or COCO, background and foreground if masks have 0 and 255 alone, "
         "or else the numbers from 0 on"
     )
     ignore: Literal["auto", "none"] | Number | Colour = Field(
