@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.images import lesions, sources
 from components.tasks.image_classification import data
