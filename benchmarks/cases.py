@@ -210,7 +210,12 @@ KINDS = {
 }
 
 
-MODELS = {"image_classification": "digits", "language_model": "docstrings", "spoken_words": "words"}
+MODELS = {
+    "image_classification": "digits",
+    "image_generation": "made-digits",
+    "language_model": "docstrings",
+    "spoken_words": "words",
+}
 """For each task, the model of params.yaml whose parameters and data set are used."""
 
 
