@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from components import models, tasks
 from components.contracts import Batch
 from components.datasets.splits import Columns
+from components.images.scenes import SOURCES, write_scenes
 from components.models import Model
 from components.params import TaskParams
 from components.stages import prepare
@@ -34,7 +35,6 @@ SAME = (
     "train.optimizer={name: adamw, lr: 1.0e-3, momentum: 0.9, weight_decay: 0.01}",
     "train.schedule={name: constant, warmup: 0}",
     "train.clip_norm=0",
-    "train.label_smoothing=0",
     "train.average.name=none",
     "train.validation={every: 0, samples: 0}",
     "train.best_metric=loss",
@@ -99,16 +99,48 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return self.streams[:, first:last], self.streams[:, first + 1 : last + 1]
 
 
+class Scenes(Dataset[tuple[Tensor, Tensor]]):
+    """Images with their boxes, without transforms."""
+
+    def __init__(self, split: Columns) -> None:
+        self.images, self.boxes = split.ragged["image"], split.ragged["boxes"]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return one image (H, W, 3) and its boxes (N, 6)."""
+        return self.images[index], self.boxes[index]
+
+
+def padded(items: list[tuple[Tensor, Tensor]]) -> Batch:
+    """Pad images and boxes to the largest of a batch."""
+    images, boxes = zip(*items, strict=True)
+    size = torch.tensor([image.shape[:2] for image in images])
+    height, width = size.amax(0).tolist()
+    return {
+        "image": torch.stack([F.pad(x, (0, 0, 0, width - x.shape[1], 0, height - x.shape[0])) for x in images]),
+        "image_size": size,
+        "boxes": nn.utils.rnn.pad_sequence([*boxes], batch_first=True),
+        "boxes_length": torch.tensor([*map(len, boxes)]),
+    }
+
+
 class Learner(nn.Module):
     """A network with its loss; a recurrent one continues from the final state of the batch before."""
 
-    def __init__(self, network: nn.Module, recurrent: bool) -> None:
+    def __init__(
+        self, network: nn.Module, recurrent: bool, loss: Callable[[nn.Module, Batch], Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.recurrent = network, recurrent
+        self.network, self.recurrent, self.loss = network, recurrent, loss
         self.state: Batch | None = None
 
-    def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the mean loss of a batch, in nats."""
+    def forward(self, batch: Any) -> Tensor:
+        """Return the mean loss of a batch: `loss`, or that of a classifier in nats."""
+        if self.loss is not None:
+            return self.loss(self.network, batch)
         inputs, targets = batch
         if not self.recurrent:
             return F.cross_entropy(self.network(inputs), targets)
@@ -141,6 +173,11 @@ def some_files(raw: Path, out: Path, share: float) -> None:
             shutil.copyfile(Path(folder, name), target / name)
 
 
+def some_scenes(raw: Path, out: Path, share: float) -> None:
+    """Write the first share of the composed scenes of each split."""
+    write_scenes(out, {split: math.ceil(share * source.scenes) for split, source in SOURCES.items()})
+
+
 def some_text(raw: Path, out: Path, share: float) -> None:
     """Copy the first share of each text."""
     out.mkdir()
@@ -160,19 +197,24 @@ class Kind:
     """Copies a share of the raw data."""
     share: float
     """Share of the data per 100 GFLOP/s of the machine, or for 200 if it is slower, so that epochs take seconds."""
-    samples: Callable[[tuple[Tensor, Tensor]], int]
+    samples: Callable[[Any], int]
     """Counts the samples of a batch."""
     data: Callable[[Columns, dict[str, Any], Any], Dataset[Any]]
     batched: bool = False
     """Whether the items of the data are consecutive batches, between which the state carries over."""
     part: str | None = None
     """The submodule of the network to train, if the dataset's transforms replace the rest."""
+    collate: Callable[[list[Any]], Batch] | None = None
+    """Makes a batch of items; None: stacks them."""
+    step: bool = False
+    """Whether the loss is the task's own, over its count, and not a classifier's cross-entropy."""
 
 
 KINDS = {
     "image_classification": Kind(
         settings=(
             "prepare.size=32",
+            "train.label_smoothing=0",
             "prepare.channels=3",
             "train.epochs=2",
             "train.batch_size=64",
@@ -187,7 +229,7 @@ KINDS = {
         part="network",
     ),
     "language_model": Kind(
-        settings=("train.epochs=2", f"train.window={WINDOW}", "train.dropout.output=0"),
+        settings=("train.epochs=2", "train.label_smoothing=0", f"train.window={WINDOW}", "train.dropout.output=0"),
         unit="tokens",
         cut=some_text,
         share=0.02,
@@ -195,9 +237,23 @@ KINDS = {
         data=lambda split, _, values: Windows(split["tokens"], values.train.batch_size, WINDOW),
         batched=True,
     ),
+    "object_detection": Kind(
+        settings=(
+            "train.epochs=3",
+            "train.augment={flip: false, flip_vertical: false, turn: false, scale: 1, colour: 0}",
+        ),
+        unit="boxes",
+        cut=some_scenes,
+        share=0.1,
+        samples=lambda batch: int(batch["boxes_length"].sum()),
+        data=lambda split, *_: Scenes(split),
+        collate=padded,
+        step=True,
+    ),
     "spoken_words": Kind(
         settings=(
             "train.epochs=3",
+            "train.label_smoothing=0",
             "train.augment={shift: 0, speed: 0, stretch: 0, equaliser: 0, snr: null, "
             "frequency_mask: 8, time_mask: 20}",
         ),
@@ -241,5 +297,11 @@ def case_of(name: str, folder: Path, seed: int) -> Case:
     network = network.get_submodule(kind.part) if kind.part else network
     data = kind.data(split, prepared.manifest.facts, values)
     size = None if kind.batched else values.train.batch_size
-    loader = DataLoader(data, batch_size=size, shuffle=not kind.batched, drop_last=not kind.batched)
-    return Case(values, Learner(network, kind.batched), loader)
+    whole = not kind.batched
+    loader = DataLoader(data, batch_size=size, shuffle=whole, drop_last=whole, collate_fn=kind.collate)
+
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        output = task.step(model, batch, values)
+        return output.loss / output.count
+
+    return Case(values, Learner(network, kind.batched, loss if kind.step else None), loader)
