@@ -1,5 +1,6 @@
 """The pages that tell what benchmarks found."""
 
+import hashlib
 import math
 import shutil
 import sys
@@ -7,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from benchmarks import gate, gpu, report, results
+from benchmarks import gate, gpu, layouts, report, results
 from components.training import device
 from components.trust.gate import POWER
 from tests.conftest import ROOT
@@ -33,6 +34,18 @@ def test_the_result_of_one_seed_has_its_interval_over_test_samples_and_that_of_s
     assert results._result("accuracy", [first]) == "accuracy 0.9000 [0.8000, 0.9500]"
     assert results._result("accuracy", [first, second]) == "accuracy 0.9100 ± 0.0141"
     assert results._target(results.Aim("loss", "less", (1.44, 1.42))) == "loss ≤ 1.44 (≤ 1.42)"
+
+
+def test_the_folders_of_nuclei_are_divided_by_the_hashes_of_their_names(tmp_path):
+    for number in range(160):
+        (tmp_path / f"nuclei/{number}").mkdir(parents=True)
+    layouts.nuclei(tmp_path, tmp_path / "raw")
+    found = {
+        split: {path.name for path in (tmp_path / "raw" / split).iterdir()} for split in ("train", "val", "test")
+    }
+    assert {split: len(names) for split, names in found.items()} == {"train": 96, "val": 24, "test": 40}
+    first = min(map(str, range(160)), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert first in found["train"]
 
 
 def test_without_a_gpu_what_needs_one_ends_with_a_sentence(monkeypatch):

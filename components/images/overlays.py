@@ -1,6 +1,5 @@
 """Label maps made visible: a colour for each class, as the palette of a PNG or over the image."""
 
-import colorsys
 import io
 from collections.abc import Sequence
 
@@ -8,29 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.images import drawing
+
 BACKGROUND = "background"
 """Name of the class that is not coloured."""
-GOLDEN = 0.61803398875
-"""Share of the circle of hues between two classes: the next one is always far from the last ones."""
 OPACITY = 0.55
 BORDER = 16
 """Grey level of pixels without a class."""
 
 
-def colours(classes: int, background: bool) -> NDArray[np.uint8]:
-    """Return a colour for each class, (K, 3); the first is black if it is the background."""
-    hues = [(index * GOLDEN) % 1 for index in range(classes)]
-    values = [colorsys.hsv_to_rgb(hue, 0.85 if n % 2 else 0.6, 1 if n % 3 else 0.8) for n, hue in enumerate(hues)]
-    found: NDArray[np.uint8] = np.round(255 * np.array(values)).astype(np.uint8)
-    if background:
-        found = np.roll(found, 1, 0)
-        found[0] = 0
-    return found
-
-
 def palette_of(classes: Sequence[str]) -> NDArray[np.uint8]:
-    """Return `colours` for classes, of which the first may be called background."""
-    return colours(len(classes), classes[0] == BACKGROUND)
+    """Return a colour for each class, (K, 3); that of a first one called background is black."""
+    first = int(classes[0] == BACKGROUND)
+    rest = [drawing.colour(number) for number in range(len(classes) - first)]
+    return np.array([(0, 0, 0)] * first + rest, np.uint8)
 
 
 def blended(image: NDArray[np.uint8], labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -28,5 +28,6 @@ TASK = Task[SegmentationParams, Columns](
     load_predict=serve.load_predict,
     rows=serve.rows,
     outcomes_from=evaluate.outcomes_from,
+    draw=serve.draw,
     unit="pixels",
 )

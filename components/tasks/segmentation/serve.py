@@ -16,13 +16,15 @@ from components.contracts import Manifest, Predict, Prepared, Row, Served, Sourc
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.errors import PedigreeError
-from components.images import overlays, sizes
+from components.images import drawing, overlays, sizes
 from components.images.decode import native
 from components.images.unet import UNet, labels_at
 from components.requests import answer_rows
 from components.tasks.segmentation.params import SegmentationParams
 from components.tasks.segmentation.prepare import SegmentationFacts
 
+MEGAPIXELS = 89
+"""Largest image that is drawn; a version that answered has its own limit."""
 TOGETHER = 8
 """Images in memory at once."""
 
@@ -93,6 +95,15 @@ def load_predict(model: nn.Module, manifest: Manifest, params: SegmentationParam
         }
 
     return lambda rows, settings: answer_rows(rows, read, answer, "image", TOGETHER)
+
+
+def draw(row: Row, answer: Row) -> bytes:
+    """Return the image of a row as a PNG, tinted by the mask of its answer."""
+    pixels = native(sent(row.get("image"), "image"), 3, MEGAPIXELS).transpose(1, 2, 0)
+    with Image.open(io.BytesIO(answer["mask"]), formats=("PNG",)) as image:
+        labels = np.asarray(image)
+    tinted = overlays.blended(np.ascontiguousarray(pixels), labels, overlays.palette_of(answer["classes"]))
+    return drawing.png(Image.fromarray(tinted))
 
 
 def answered(answer: Row, classes: Sequence[str]) -> NDArray[np.uint8]:

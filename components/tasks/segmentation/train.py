@@ -46,8 +46,8 @@ def augment(batch: Batch, params: SegmentationParams) -> Batch:
 def step(model: nn.Module, batch: Batch, params: SegmentationParams) -> StepOutput:
     """Return the loss summed over labelled pixels, and their number; in validation also the confusion, (K, K).
 
-    In training all images of the batch have one size. In validation each is computed by itself, so that neither the
-    batch nor its padding changes a pixel.
+    Padding has no class. In validation it may change what is predicted at the border of images that are smaller
+    than others of the batch; `predict` computes each image by itself.
 
     Args:
         model: Maps images (N, 3, H, W) to logits (N, K, H, W).
@@ -55,16 +55,11 @@ def step(model: nn.Module, batch: Batch, params: SegmentationParams) -> StepOutp
         params: `train.loss`.
     """
     weights = class_weights(model)
+    logits, target = model(_planes(batch["image"])), _targets(batch["mask"])
+    loss, count = _loss(logits, target, weights, params)
     if model.training:
-        return StepOutput(*_loss(model(_planes(batch["image"])), _targets(batch["mask"]), weights, params))
-    outputs = []
-    for number, (height, width) in enumerate(batch["image_size"].tolist()):
-        one = slice(number, number + 1), slice(height), slice(width)
-        logits, target = model(_planes(batch["image"][one])), _targets(batch["mask"][one])
-        loss, count = _loss(logits, target, weights, params)
-        outputs.append((loss.double(), count, confusion(target, logits.argmax(1), len(weights))))
-    loss, count, counts = (torch.stack(column).sum(0) for column in zip(*outputs, strict=True))
-    return StepOutput(loss, count, {"confusion": counts.double()})
+        return StepOutput(loss, count)
+    return StepOutput(loss, count, {"confusion": confusion(target, logits.argmax(1), len(weights)).double()})
 
 
 def _planes(image: Tensor) -> Tensor:
@@ -114,7 +109,9 @@ def confusion(target: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """
     own = target != IGNORED
     pairs = torch.where(own, target * classes + predicted, classes * classes)
-    return torch.bincount(pairs.flatten(), minlength=classes * classes + 1)[:-1].view(classes, classes)
+    # bincount would wait for a GPU.
+    counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=target.device)
+    return counts.index_add_(0, pairs.flatten(), torch.ones_like(pairs.flatten()))[:-1].view(classes, classes)
 
 
 def metrics(sums: Mapping[str, Tensor], count: int) -> dict[str, float]:
@@ -131,10 +128,10 @@ def metrics(sums: Mapping[str, Tensor], count: int) -> dict[str, float]:
 def predict(model: nn.Module, batch: Batch, params: SegmentationParams) -> Batch:
     """Return `label`, the class of each pixel at the size of the mask, uint8 (B, H, W), and `confusion`, (B, K, K).
 
-    Each image is computed by itself, as in validation, and `label` is padded with zeros.
+    Each image is computed by itself, so that neither its batch nor padding changes it; `label` is padded with 0.
     """
     labels, counts = torch.zeros_like(batch["mask"]), []
-    images = zip(batch["image_size"].tolist(), batch["mask_size"].tolist(), strict=True)
+    images = zip(batch["image_size"].cpu().tolist(), batch["mask_size"].cpu().tolist(), strict=True)
     for number, ((height, width), (rows, columns)) in enumerate(images):
         logits = cast(UNet, model).coarse(_planes(batch["image"][number : number + 1, :height, :width]))[0]
         label = labels_at(logits, rows, columns)

@@ -134,7 +134,7 @@ def test_the_figures_are_written(evaluated):
 
 
 def test_a_served_versions_answers_are_compared_by_the_names_of_their_classes(done):
-    palette = overlays.colours(3, True)
+    palette = overlays.palette_of(["background", "square", "disc"])
     order = ["disc", "background", "square"]
     to_other = np.array([1, 2, 0], np.uint8)
     answers, number = [], 0

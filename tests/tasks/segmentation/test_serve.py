@@ -10,7 +10,7 @@ from PIL import Image
 
 from components.contracts import Manifest, Rejected
 from components.errors import PedigreeError
-from components.tasks.segmentation.serve import answered, load_predict, served
+from components.tasks.segmentation.serve import answered, draw, load_predict, served
 from tests.tasks.segmentation.test_train import FACTS, network
 from tests.tasks.segmentation.tiny import scene
 from tests.tasks.segmentation.values import values
@@ -97,3 +97,13 @@ def test_what_is_served_names_the_media_type_of_the_mask():
     assert described.media == {"mask": "image/png"}
     assert described.requirements == ("pillow",)
     assert "torchvision" in served(MANIFEST, values(train={"model": {"encoder": "mobilenet_v2"}})).requirements
+
+
+def test_an_answer_is_drawn_over_its_image(predict):
+    (answer,) = predict(file())
+    drawn = np.asarray(Image.open(io.BytesIO(draw({"image": file()}, answer))))
+    plain = np.asarray(Image.open(io.BytesIO(file())))
+    assert drawn.shape == plain.shape
+    changed = (drawn != plain).any(2)
+    assert changed.any()
+    assert not changed[mask(answer) == 0].any(), "the background keeps its colours"
