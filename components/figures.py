@@ -173,7 +173,7 @@ def precision_recall(curves: Sequence[Curve]) -> "Figure":
 def _draw_curves(figure: "Figure", axes: "Axes", curves: Sequence[Curve]) -> None:
     """Draw curves in a unit square; if there are over READABLE, without names."""
     for curve in curves:
-        (line,) = axes.step(curve.x, curve.y, where="post", linewidth=1.5, label=drawable(curve.name, 40))
+        (line,) = axes.plot(curve.x, curve.y, linewidth=1.5, label=drawable(curve.name, 40))
         if curve.mark:
             axes.plot(*curve.mark, "o", color=line.get_color(), clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
