@@ -43,7 +43,7 @@ def test_the_files_are_byte_for_byte_the_same_everywhere(raw):
     digest = hashlib.sha256()
     for file in sorted(path for path in raw.rglob("*") if path.is_file()):
         digest.update(file.relative_to(raw).as_posix().encode() + file.read_bytes())
-    assert digest.hexdigest() == "DIGEST"
+    assert digest.hexdigest() == "3593b26668efd7c2dcf29cac624a91f08d5b675adf6393f063153f5f1972b9d7"
 
 
 def test_half_of_each_region_has_a_lesion_and_a_region_is_in_one_split(raw):

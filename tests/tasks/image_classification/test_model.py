@@ -354,3 +354,71 @@ def test_all_of_a_network_learns():
     torch.optim.SGD(network.parameters(), lr=0.1).step()
     same = [name for name, tensor in network.network.state_dict().items() if torch.equal(tensor, before[name])]
     assert same == []
+
+
+def ensemble(members=3, **model):
+    return build_model(parameters(members=members, **model), manifest())
+
+
+def test_members_of_an_ensemble_start_with_different_weights_and_answer_with_their_mean_probability():
+    torch.manual_seed(0)
+    model, image = ensemble(width=0.125), torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    members = model.get_submodule("network").members
+    assert len({float(member.fc.weight.detach()[0, 0]) for member in members}) == 3
+    assert model.train()(image).shape == (3, 2, 10)
+    model.eval()
+    each = [nn.Sequential(model.normalize, member)(image).softmax(1) for member in members]
+    assert_close(model(image).softmax(1), torch.stack(each).mean(0))
+
+
+def test_a_single_member_has_the_names_of_a_network_of_its_own():
+    single = build_model(parameters(width=0.125), manifest())
+    assert all(name.startswith(("normalize.", "network.")) for name in single.state_dict())
+    assert "network.conv1.weight" in single.state_dict()
+
+
+def test_published_weights_and_those_of_one_network_initialise_every_member(checkpoint, resnet18, tmp_path):
+    params = pretrained(members=2)
+    model = build_model(params, manifest())
+    loaded = start(model, params, checkpoint)
+    for member in model.get_submodule("network").members:
+        assert_close(member.layer3[0].conv1.weight, resnet18.layer3[0].conv1.weight)
+    assert loaded == {name for name, _ in model.named_parameters() if ".fc." not in name}
+    single = build_model(pretrained(), manifest())
+    torch.save(single.state_dict(), tmp_path / "single.pt")
+    loaded = start(model, params, tmp_path / "single.pt")
+    assert loaded == {name for name, _ in model.named_parameters()}
+    for member in model.get_submodule("network").members:
+        assert_close(member.fc.weight, single.get_submodule("network").fc.weight)
+
+
+def test_an_ensemble_starts_from_an_ensemble_member_by_member(tmp_path):
+    torch.manual_seed(1)
+    first, second = ensemble(width=0.125), ensemble(width=0.125)
+    torch.save(first.state_dict(), tmp_path / "ensemble.pt")
+    start(second, parameters(members=3, width=0.125), tmp_path / "ensemble.pt")
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor)
+
+
+def test_every_member_is_whitened():
+    params = parameters(network="whitened", width=0.25, members=2)
+    model, split = (
+        build_model(params, manifest()),
+        Columns({"image": torch.randint(0, 256, (64, 3, 32, 32)).byte()}),
+    )
+    initialise(model, split, params, {})
+    one, two = (member.whiten.weight for member in model.get_submodule("network").members)
+    assert torch.equal(one, two)
+
+
+def test_layer_decay_needs_one_network():
+    with pytest.raises(
+        PedigreeError, match=r"init.layer_decay counts the layers of one network: it needs model.memb"
+    ):
+        values = assignment("train.init.layer_decay=0.5", ("models", "digits")).over(read(FILE))
+        validate(
+            VisionParams,
+            assignment("train.model.members=2", ("models", "digits")).over(values),
+            ("models", "digits"),
+        )
