@@ -413,12 +413,7 @@ def test_every_member_is_whitened():
 
 
 def test_layer_decay_needs_one_network():
-    with pytest.raises(
-        PedigreeError, match=r"init.layer_decay counts the layers of one network: it needs model.memb"
-    ):
-        values = assignment("train.init.layer_decay=0.5", ("models", "digits")).over(read(FILE))
-        validate(
-            VisionParams,
-            assignment("train.model.members=2", ("models", "digits")).over(values),
-            ("models", "digits"),
-        )
+    values = assignment("train.init.layer_decay=0.5", ("models", "digits")).over(read(FILE))
+    values = assignment("train.model.members=2", ("models", "digits")).over(values)
+    with pytest.raises(PedigreeError, match=r"init.layer_decay counts the layers of one network"):
+        validate(VisionParams, values, ("models", "digits"))
