@@ -22,7 +22,7 @@ def build_model(params: SegmentationParams, manifest: Manifest) -> nn.Module:
     """Build a randomly initialised network that maps images (N, 3, H, W) to logits (N, K, H, W)."""
     facts = SegmentationFacts.model_validate(manifest.facts)
     chosen = params.train.model
-    model = UNet(chosen.encoder, chosen.width, chosen.decoder, len(facts.classes), Normalize(facts.mean, facts.std))
+    model = UNet(chosen.network, chosen.width, chosen.decoder, len(facts.classes), Normalize(facts.mean, facts.std))
     even = params.train.loss.class_weights == "none"
     weights = torch.ones(len(facts.classes)) if even else torch.tensor(median_frequency(facts.shares))
     model.register_buffer(WEIGHTS, weights, persistent=False)
@@ -55,4 +55,4 @@ def initialise(model: nn.Module, split: Columns, params: SegmentationParams, sou
     """
     if INIT not in sources:
         return set()
-    return published.start(model, params.train.model.encoder, sources[INIT])
+    return published.start(model, params.train.model.network, sources[INIT])

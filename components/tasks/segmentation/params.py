@@ -62,7 +62,7 @@ class SegmentationPrepareParams(FilesPrepareParams):
 class ModelParams(Section):
     """The network: an encoder, and a decoder that doubles the resolution step by step up to half of the image's."""
 
-    encoder: Literal["resnet18", "resnet34", "mobilenet_v2"] = Field(
+    network: Literal["resnet18", "resnet34", "mobilenet_v2"] = Field(
         description="Network that reads the image; it can start from torchvision's weights"
     )
     width: float = Field(

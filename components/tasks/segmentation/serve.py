@@ -36,7 +36,7 @@ def served(manifest: Manifest, params: SegmentationParams) -> Served:
         outputs={"mask": "binary", "classes": "strings", "areas": "map"},
         example={"image": _example()},
         file="image",
-        requirements=("pillow", "torchvision") if params.train.model.encoder == "mobilenet_v2" else ("pillow",),
+        requirements=("pillow", "torchvision") if params.train.model.network == "mobilenet_v2" else ("pillow",),
         media={"mask": "image/png"},
     )
 

@@ -96,7 +96,7 @@ def test_what_is_served_names_the_media_type_of_the_mask():
     described = served(MANIFEST, values())
     assert described.media == {"mask": "image/png"}
     assert described.requirements == ("pillow",)
-    assert "torchvision" in served(MANIFEST, values(train={"model": {"encoder": "mobilenet_v2"}})).requirements
+    assert "torchvision" in served(MANIFEST, values(train={"model": {"network": "mobilenet_v2"}})).requirements
 
 
 def test_an_answer_is_drawn_over_its_image(predict):

@@ -29,7 +29,7 @@ VARIANTS = {
             "augment": {"flip": True, "turns": True, "scale": 2.0},
         }
     },
-    "mobilenet": {"train": {"model": {"encoder": "mobilenet_v2", "width": 0.25}}},
+    "mobilenet": {"train": {"model": {"network": "mobilenet_v2", "width": 0.25}}},
 }
 """Laid over `SETTINGS`, by name: what else runs on a GPU."""
 SIZES = ((48, 56), (64, 48), (50, 61))
