@@ -11,15 +11,16 @@ No image or mask is opened here. Four layouts are known, and told by the names o
 - `coco`: COCO's JSON files, with polygons or run lengths.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from re import compile as pattern
 from typing import Literal
 
-from components.datasets.raw_files import COMPOSED, about, listed, split_of, visible
+from components.datasets.raw_files import COMPOSED, about, listed, split_of
 from components.errors import PedigreeError
 from components.images import coco_regions, draws
+from components.images.annotations.files import Files, below
 from components.images.regions import Region
 from components.params import FilesPrepareParams
 
@@ -87,16 +88,16 @@ def survey(raw: Path, options: FilesPrepareParams, layout: Format | Literal["aut
     Raises:
         PedigreeError: there are no masks, the layout is two at once, or there are too few images.
     """
-    files = sorted(_walk(raw))
-    documents = coco_regions.documents(raw, files) if layout in ("auto", "coco") else {}
-    chosen = _layout(raw, files, [*documents]) if layout == "auto" else layout
+    listed_files = below(raw)
+    files = listed_files.paths
+    chosen = _layout(raw, listed_files) if layout == "auto" else layout
     if chosen == "coco":
-        read = coco_regions.read(raw, files, documents)
+        read = coco_regions.read(listed_files)
         samples = {
-            split: [Annotated(each.file, regions=each.regions, size=each.size) for each in images]
+            split: [Annotated(each.file, regions=tuple(each.objects), size=each.size) for each in images]
             for split, images in read.splits.items()
         }
-        found = Survey(chosen, samples, read.strays, read.classes, cases=read.cases)
+        found = Survey(chosen, samples, read.rejected, read.classes, cases=read.cases)
     else:
         found = _voc(raw, files) if chosen == "voc" else _pairs(raw, files, chosen)
     names = {split: [each.image for each in images] for split, images in found.splits.items()}
@@ -108,32 +109,19 @@ def survey(raw: Path, options: FilesPrepareParams, layout: Format | Literal["aut
     return replace(found, splits=splits, drawn=divided.drawn, group=divided.group, note=divided.note)
 
 
-def _walk(raw: Path) -> Iterator[str]:
-    """Yield the path of each visible file below the raw folder."""
-    waiting = [""]
-    while waiting:
-        folder = waiting.pop()
-        for name, is_folder in visible(raw / folder):
-            path = f"{folder}/{name}" if folder else name
-            if is_folder:
-                waiting.append(path)
-            else:
-                yield path
-
-
-def _layout(raw: Path, files: Sequence[str], documents: Sequence[str]) -> Format:
-    """Return the layout of the files, of which `documents` are COCO's.
+def _layout(raw: Path, files: Files) -> Format:
+    """Return the layout of the files.
 
     Raises:
         PedigreeError: there is none, or there are two.
     """
     found: dict[Format, str] = {}
-    if voc := [file for file in files if PurePosixPath(file).parent.name == VOC_MASKS]:
+    if voc := [file for file in files.images if PurePosixPath(file).parent.name == VOC_MASKS]:
         found["voc"] = voc[0]
-    if documents:
+    if documents := coco_regions.files_of(files):
         found["coco"] = documents[0]
-    places = _places(files)
-    if masks := [file for file, place in places.items() if place.kind == "mask" and _SUFFIX.search(file)]:
+    places = _places(files.images)
+    if masks := [file for file, place in places.items() if place.kind == "mask"]:
         found["instances" if _has_instances(places) else "folders"] = masks[0]
     if len(found) > 1:
         both = " and ".join(f"{name} ({file})" for name, file in found.items())
@@ -141,10 +129,6 @@ def _layout(raw: Path, files: Sequence[str], documents: Sequence[str]) -> Format
     if not found:
         raise PedigreeError(f"{raw}: there are no masks: {_LAYOUTS}")
     return next(iter(found))
-
-
-_SUFFIX = pattern(r"(?i)\.(png|jpe?g|bmp|gif|tiff?|webp|p[pgb]m|avif)$")
-"""The end of an image's name. Other files beside masks are other annotations, such as YOLO's texts."""
 
 
 @dataclass(frozen=True)

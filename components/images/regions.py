@@ -25,8 +25,8 @@ OVERLAPS = "images with objects that overlap, the smaller one in front"
 class Region:
     """What an annotation says of its pixels."""
 
-    number: str
-    """Its id, for messages."""
+    where: str
+    """Its place in the file, such as "annotation 7"."""
     label: int
     """The label of its class; see `masks.Labels`."""
     crowd: bool
@@ -67,31 +67,31 @@ def _inside(region: Region, height: int, width: int) -> tuple[NDArray[np.bool_],
     """Return the pixels of a region, bool (H, W)."""
     shape = region.shape
     if isinstance(shape, dict):
-        return _of_runs(region.number, shape, height, width), []
+        return _of_runs(region.where, shape, height, width), []
     if not isinstance(shape, list) or not shape:
-        raise Unusable(f"the annotation {region.number} has no polygons or run lengths")
-    polygons = [_polygon(region.number, each) for each in shape]
-    cut = [_cut(region.number, each, height, width) for each in polygons]
+        raise Unusable(f"{region.where} has no polygons or run lengths")
+    polygons = [_polygon(region.where, each) for each in shape]
+    cut = [_cut(region.where, each, height, width) for each in polygons]
     clipped = any((one != two).any() for one, two in zip(polygons, cut, strict=True))
     return _of_polygons(cut, height, width), [CLIPPED] if clipped else []
 
 
-def _polygon(number: str, numbers: Any) -> NDArray[np.float64]:
+def _polygon(where: str, numbers: Any) -> NDArray[np.float64]:
     """Return the points of a polygon, (N, 2)."""
     try:
         points = np.array(numbers, np.float64)
     except (ValueError, TypeError):
         points = np.array([np.nan])
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-        raise Unusable(f"the annotation {number} has a polygon that is no list of at least three points x, y")
+        raise Unusable(f"{where} has a polygon that is no list of at least three points x, y")
     return points.reshape(-1, 2)
 
 
-def _cut(number: str, points: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+def _cut(where: str, points: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     sides = np.array([width, height])
     beyond = np.maximum(-points, points - sides).max(0) / sides
     if beyond.max() > OVERSHOOT:
-        raise Unusable(f"the annotation {number} has a polygon outside the image of {width} x {height} pixels")
+        raise Unusable(f"{where} has a polygon outside the image of {width} x {height} pixels")
     return np.clip(points, 0, sides)
 
 
@@ -103,17 +103,15 @@ def _of_polygons(polygons: Sequence[NDArray[np.float64]], height: int, width: in
     return np.asarray(mask.decode(mask.merge(runs)), bool)
 
 
-def _of_runs(number: str, shape: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
+def _of_runs(where: str, shape: dict[str, Any], height: int, width: int) -> NDArray[np.bool_]:
     """Return the pixels of run lengths, which go down the columns and begin with those outside."""
     if shape.get("size") != [height, width]:
-        raise Unusable(
-            f"the annotation {number} has run lengths of the size {shape.get('size')}, not [{height}, {width}]"
-        )
+        raise Unusable(f"{where} has run lengths of the size {shape.get('size')}, not [{height}, {width}]")
     counts = shape.get("counts")
     runs: Any = _decompressed(counts) if isinstance(counts, str) else counts
     valid = isinstance(runs, list) and all(isinstance(each, int) and each >= 0 for each in runs)
     if not valid or sum(runs) != height * width:
-        raise Unusable(f"the annotation {number} has run lengths that do not fill {height} x {width} pixels")
+        raise Unusable(f"{where} has run lengths that do not fill {height} x {width} pixels")
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return inside.reshape(width, height).T
 

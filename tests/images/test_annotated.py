@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
-from components.images import annotated
+from components.images import annotated, coco_regions
+from components.images.annotations.files import below
 from tests.conftest import ROOT
 
 SHARED = ROOT.parent / "shared" / "datasets" / "images"
@@ -169,7 +170,7 @@ def test_a_json_per_split_as_from_roboflow_and_a_single_one_are_read(tmp_path):
     assert set(survey(tmp_path / "a").splits) == {"train", "val", "test"}
     put(tmp_path / "b", *(f"images/{name}.jpg" for name in "abcd"))
     images = [{"id": number, "file_name": f"{name}.jpg"} for number, name in enumerate("abcd", 5)]
-    (tmp_path / "b/labels.json").write_text(json.dumps(document(images=images)))
+    (tmp_path / "b/annotations.json").write_text(json.dumps(document(images=images)))
     assert survey(tmp_path / "b").drawn == "1 of 4 images"
 
 
@@ -185,11 +186,13 @@ def test_a_json_without_images_is_rejected_by_name(tmp_path):
 
 def test_malformed_entries_of_a_json_are_named(tmp_path):
     raw = coco(tmp_path, categories=[{"id": 7, "name": "dog"}, {"id": 8, "name": "dog"}])
-    assert "the category 8 (dog) is there twice" in error(raw)
+    assert "instances_train2017.json: categories need ids and names of their own" in error(raw)
     raw = coco(tmp_path, images=[{"id": 5, "file_name": "a.jpg"}, {"id": 5, "file_name": "b.jpg"}])
-    assert "images[1] has no id, or that of another" in error(raw)
+    assert "lists the image b.jpg (id 5) twice" in error(raw)
     raw = coco(tmp_path, images=[{"id": 5, "file_name": "a.jpg"}, {"id": 6, "file_name": "a.jpg"}])
-    assert "lists the image train2017/a.jpg twice" in error(raw)
+    assert "lists the image a.jpg (id 6) twice" in error(raw)
+    raw = coco(tmp_path, categories=[{"id": 7, "name": "dog"}, {"id": 8, "name": "background"}])
+    assert "a category is called background" in error(raw)
 
 
 def test_an_image_that_is_not_there_and_a_category_that_training_lacks_are_strays(tmp_path):
@@ -198,8 +201,10 @@ def test_an_image_that_is_not_there_and_a_category_that_training_lacks_are_stray
     ])  # fmt: skip
     (raw / "train2017/b.jpg").unlink()
     strays = survey(raw).strays
-    assert strays["test2017/a.jpg"] == "categories that training does not have: 7"
-    assert strays["instances_train2017.json: b.jpg"] == "an image of the JSON file that is not there"
+    assert strays["test2017/a.jpg"].endswith(
+        "annotation 1 has the category 7, which the training file does not list"
+    )
+    assert strays["b.jpg"] == "no image is named b.jpg (annotations/instances_train2017.json)"
 
 
 def test_two_layouts_in_one_folder_are_rejected_by_name_and_one_can_be_chosen(tmp_path):
@@ -248,9 +253,7 @@ def test_the_layouts_of_datumaro_are_recognised(tmp_path):
         survey(assets / "common_semantic_segmentation_dataset/dataset")
     instances = assets / "coco_dataset/coco_instances"
     shutil.copytree(instances, tmp_path / "coco")
-    found = annotated.coco_regions.read(tmp_path / "coco", files := sorted(
-        path.relative_to(tmp_path / "coco").as_posix() for path in (tmp_path / "coco").rglob("*") if path.is_file()
-    ), annotated.coco_regions.documents(tmp_path / "coco", files))  # fmt: skip
+    found = coco_regions.read(below(tmp_path / "coco"))
     assert found.classes == ["background", "a", "b", "c"]
 
 

@@ -16,7 +16,7 @@ SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
 
 
 def region(shape, label=2, crowd=False) -> Region:
-    return Region("7", label, crowd, shape)
+    return Region("annotation 7", label, crowd, shape)
 
 
 def runs(inside: np.ndarray) -> dict:
@@ -91,12 +91,12 @@ def test_a_polygon_that_is_hardly_outside_is_cut_off_and_one_further_outside_is_
     labels, cases = painted([region([[0, 0, 6.1, 0, 6.1, 5, 0, 5]])], 5, 6)
     assert (labels == 2).all()
     assert cases == [regions.CLIPPED]
-    assert reason([[0, 0, 7, 0, 7, 5, 0, 5]]) == "the annotation 7 has a polygon outside the image of 6 x 5 pixels"
+    assert reason([[0, 0, 7, 0, 7, 5, 0, 5]]) == "annotation 7 has a polygon outside the image of 6 x 5 pixels"
 
 
 @pytest.mark.parametrize("shape", [[], None, "x", 3])
 def test_an_annotation_without_a_region_is_named(shape):
-    assert reason(shape) == "the annotation 7 has no polygons or run lengths"
+    assert reason(shape) == "annotation 7 has no polygons or run lengths"
 
 
 @pytest.mark.parametrize("polygon", [[1, 1, 2, 2], [1, 1, 2, 2, 3], [1, 1, 2, 2, 3, "x"], 5, [1, 1, 2, 2, 3, None]])
@@ -112,7 +112,4 @@ def test_run_lengths_that_do_not_fill_the_image_are_named(counts):
 
 
 def test_run_lengths_of_another_size_are_named():
-    assert (
-        reason({"counts": [30], "size": [6, 5]})
-        == "the annotation 7 has run lengths of the size [6, 5], not [5, 6]"
-    )
+    assert reason({"counts": [30], "size": [6, 5]}) == "annotation 7 has run lengths of the size [6, 5], not [5, 6]"

@@ -4,9 +4,11 @@ import json
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from components.datasets.ingest import Unusable
 from components.datasets.raw_files import listed
@@ -32,8 +34,55 @@ def _seems_coco(path: PurePosixPath) -> bool:
     return bool(named) and not _OTHER.search(path.stem)
 
 
+T = TypeVar("T")
+Annotation = Mapping[str, Any]
+"""An object of an image, as the file has it."""
+
+
+@dataclass(frozen=True)
+class Image(Generic[T]):
+    """An image that a file lists, with its objects."""
+
+    file: str
+    """Path below the raw folder."""
+    source: str
+    """The JSON file, likewise."""
+    size: tuple[int, int] | None
+    """Width and height that the file gives, if it does."""
+    objects: Sequence[T]
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """What the JSON files of a raw folder say."""
+
+    classes: Mapping[int, str]
+    """By id, in the order of the ids; a label is a position among them."""
+    splits: Mapping[str, Sequence[Image[T]]]
+    rejected: dict[str, str]
+    """Images that cannot be used, and why."""
+    counts: Counter[str]
+    """What was found and handled, by name."""
+
+
 def read(files: Files) -> Annotations:
+    """Read the boxes of all JSON files; raises as `objects` does."""
+    found = objects(files, _box)
+    pictures = {
+        split: [Picture(each.file, each.source, each.size, each.objects) for each in images]
+        for split, images in found.splits.items()
+    }
+    return Annotations(
+        "coco", [*found.classes.values()], pictures, found.rejected, [*found.classes], counts=found.counts
+    )
+
+
+def objects(files: Files, of: Callable[[Annotation, int, str], T]) -> Found[T]:
     """Read all JSON files. Classes are those of the training file, in the order of their ids, which may have gaps.
+
+    Args:
+        files: The raw folder's files.
+        of: Returns what is needed of an annotation, given its label and its place in the file; raises Unusable.
 
     Raises:
         PedigreeError: a file is not COCO's, two are of one split, or a class has another name in another file.
@@ -44,20 +93,14 @@ def read(files: Files) -> Annotations:
     label_of = {each: label for label, each in enumerate(sorted(categories))}
     rejected: dict[str, str] = {}
     counts = Counter[str]()
-    splits: dict[str, list[Picture]] = {}
+    splits: dict[str, list[Image[T]]] = {}
     for split, (path, document) in documents.items():
         if document is not training:
             _compare(files, path, _categories(files, path, document), documents["train"][0], categories)
-        splits[split] = _pictures(files, path, document, label_of, rejected, counts)
+        convert = partial(_object, of, label_of)
+        splits[split] = _images(files, path, document, convert, rejected, counts)
     _add_unlisted(files, splits, rejected)
-    return Annotations(
-        "coco",
-        [categories[each] for each in sorted(categories)],
-        splits,
-        rejected,
-        sorted(categories),
-        counts=counts,
-    )
+    return Found({each: categories[each] for each in sorted(categories)}, splits, rejected, counts)
 
 
 def _by_split(files: Files) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -121,36 +164,38 @@ def _compare(
             )
 
 
-def _pictures(
+def _images(
     files: Files,
     path: str,
     document: Mapping[str, Any],
-    label_of: Mapping[int, int],
+    convert: Callable[[Annotation], T],
     rejected: dict[str, str],
     counts: Counter[str],
-) -> list[Picture]:
+) -> list[Image[T]]:
     annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for each in document["annotations"]:
         if not isinstance(each, dict) or "image_id" not in each:
             raise PedigreeError(f"{files.raw / path}: an annotation has no image_id: correct it")
         annotations[each["image_id"]].append(each)
-    pictures = []
+    images, known = [], set[Any]()
     for image in document["images"]:
         try:
             identity, name = image["id"], str(image["file_name"])
         except (KeyError, TypeError):
             raise PedigreeError(f"{files.raw / path}: an image has no id or file_name: correct it") from None
+        if identity in known or name in known:
+            raise PedigreeError(f"{files.raw / path} lists the image {name} (id {identity}) twice: remove one")
+        known |= {identity, name}
         own = annotations.pop(identity, [])
         file = name
         try:
             file = files.named(name, path)
-            boxes = [_box(each, label_of) for each in own]
-            pictures.append(Picture(file, path, _size(image), boxes))
+            images.append(Image(file, path, _size(image), [convert(each) for each in own]))
         except Unusable as reason:
             rejected[file] = f"{reason} ({path})" if file == name else f"{path}: {reason}"
     if annotations:
         counts["annotations of images that the file does not list, ignored"] += sum(map(len, annotations.values()))
-    return pictures
+    return images
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -158,22 +203,26 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     return (width, height) if isinstance(width, int) and isinstance(height, int) and width and height else None
 
 
-def _box(each: Mapping[str, Any], label_of: Mapping[int, int]) -> Box:
-    """Return a box from an annotation, whose `bbox` has the left and top edge, the width and the height."""
+def _object(of: Callable[[Annotation, int, str], T], label_of: Mapping[int, int], each: Annotation) -> T:
     where = f"annotation {each.get('id')}"
     category = each.get("category_id")
     if not isinstance(category, int) or category not in label_of:
         raise Unusable(f"{where} has the category {category}, which the training file does not list")
+    return of(each, label_of[category], where)
+
+
+def _box(each: Annotation, label: int, where: str) -> Box:
+    """Return a box from an annotation, whose `bbox` has the left and top edge, the width and the height."""
     try:
         left, top, width, height = map(float, each["bbox"])
     except (KeyError, TypeError, ValueError):
         raise Unusable(f"{where} has no bbox of four numbers") from None
-    return Box(left, top, left + width, top + height, label_of[category], bool(each.get("iscrowd")), where)
+    return Box(left, top, left + width, top + height, label, bool(each.get("iscrowd")), where)
 
 
-def _add_unlisted(files: Files, splits: Mapping[str, Sequence[Picture]], rejected: dict[str, str]) -> None:
+def _add_unlisted(files: Files, splits: Mapping[str, Sequence[Image[T]]], rejected: dict[str, str]) -> None:
     """Reject images that no file lists, in the folders of those that one does list: elsewhere may be masks."""
-    used = {picture.file for pictures in splits.values() for picture in pictures}
+    used = {image.file for images in splits.values() for image in images}
     folders = {PurePosixPath(file).parent for file in used}
     for file in files.images:
         if file not in used and PurePosixPath(file).parent in folders:

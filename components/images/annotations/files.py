@@ -61,16 +61,24 @@ class Files:
         return self._only(self._by_stem.get(stem, ()), beside, f"no image is named {stem}")
 
     def _only(self, found: Sequence[str], beside: str, missing: str) -> str:
-        """Return the nearest image: in the file's own folder, in that of its split, or in one of images."""
+        """Return the nearest image: in the file's own folder, in that of its split, or in one of images.
+
+        An image in the folder of another split is a different one, although it has the same name.
+        """
+        folder, split = _folder(beside), split_in(beside)
+        found = [path for path in found if split is None or split_in(f"{_folder(path)}/x") in (None, split)]
         if not found:
             raise Unusable(missing)
-        folder, split = str(PurePosixPath(beside).parent), split_in(beside)
-        found = [path for path in found if str(PurePosixPath(path).parent) == folder] or found
+        found = [path for path in found if _folder(path) == folder] or found
         found = [path for path in found if split is not None and split_in(path) == split] or found
         found = [path for path in found if _in_images(path)] or found
         if len(found) > 1:
             raise Unusable(f"several images have its name: {listed(found)}")
         return found[0]
+
+
+def _folder(path: str) -> str:
+    return str(PurePosixPath(path).parent)
 
 
 def _in_images(path: str) -> bool:
