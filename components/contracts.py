@@ -350,7 +350,7 @@ class Task(Generic[P, S]):
     """Returns a split with at most the given number of samples, for validation. None: evenly spaced samples."""
     augment: Callable[[Batch, P], Batch] | None = None
     """Augments a whole batch on the training device, drawing from the default generator. None: no augmentation."""
-    settle: Callable[[nn.Module, Iterable[Batch], P], None] | None = None
+    calibrate: Callable[[nn.Module, Iterable[Batch], P], None] | None = None
     """Sets buffers of the trained network, such as decision thresholds, from its predictions on the validation
     split, in its order. Called once, with the best weights, before they are saved as the model's. None: nothing to
     set."""

@@ -136,15 +136,16 @@ def fit(
         best = run.writer.best
         assert best is not None, "the first validation's weights are saved, whatever their score"
         files.copy(folder / best.file, folder / model_files.WEIGHTS)
-        if task.settle:
-            _settle(run, task.settle, task.load_split(prepared.folder, "val"))
+        if task.calibrate:
+            _calibrate(run, task.calibrate, task.load_split(prepared.folder, "val"))
 
 
-def _settle(run: _Run, settle: Callable[[nn.Module, Iterable[Batch], Any], None], val: Split) -> None:
-    """Load the best weights, let the task set buffers from predictions on the validation split, and save them."""
-    model = run.model.eval()
+def _calibrate(run: _Run, calibrate: Callable[[nn.Module, Iterable[Batch], Any], None], val: Split) -> None:
+    """Let the task set buffers of the best network from its predictions on the validation split, and save them."""
+    model = run.task.build_model(run.params, run.manifest)
     model_files.load_weights(model, run.folder)
-    settle(model, predictions(run.task, run.params, model, val, run.worker.device), run.params)
+    model = placed(model, run.worker.device)
+    calibrate(model, predictions(run.task, run.params, model, val, run.worker.device), run.params)
     model_files.save_weights(run.folder / model_files.WEIGHTS, model)
 
 

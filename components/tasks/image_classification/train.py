@@ -88,7 +88,7 @@ def predict(model: nn.Module, batch: Batch, params: VisionParams) -> Batch:
     return found
 
 
-def settle(model: nn.Module, predictions: Iterable[Batch], params: VisionParams) -> None:
+def calibrate(model: nn.Module, predictions: Iterable[Batch], params: VisionParams) -> None:
     """Choose the thresholds of two classes, or of several labels, on the predictions for the validation split."""
     if last := decision.of(model):
         last.choose(predictions)

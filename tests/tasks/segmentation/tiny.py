@@ -29,7 +29,6 @@ VARIANTS = {
             "augment": {"flip": True, "turns": True, "scale": 2.0},
         }
     },
-    "mobilenet": {"train": {"model": {"network": "mobilenet_v2", "width": 0.25}}},
 }
 """Laid over `SETTINGS`, by name: what else runs on a GPU."""
 SIZES = ((48, 56), (64, 48), (50, 61))
