@@ -28,12 +28,22 @@ class ModelParams(Section):
     dropout: float = Field(ge=0, lt=1, description="Dropout inside residual blocks")
 
 
+class TimeParams(Section):
+    """How the times are drawn at which the network learns, 0 for noise and 1 for images: logit-normal."""
+
+    mean: float = Field(
+        ge=-5, le=5, description="Mean of the logit; below 0 is nearer to noise, which decides on shapes"
+    )
+    std: float = Field(gt=0, le=5, description="Standard deviation of the logit")
+
+
 class FlowTrainParams(TrainParams):
     """The shared training parameters, and the network of image generation."""
 
     label_drop: float = Field(
         ge=0, lt=1, description="Share of images trained without their class, which guidance needs"
     )
+    time: TimeParams
     flip: bool = Field(description="Mirror a random half of the images; wrong for digits")
     model: ModelParams
 

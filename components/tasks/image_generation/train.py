@@ -29,18 +29,19 @@ def step(model: nn.Module, batch: Batch, params: FlowParams) -> StepOutput:
     """Return the summed loss of a batch: the squared error of the velocity, averaged over an image's pixels.
 
     Rectified flow (Liu et al. 2022, arXiv:2209.03003): on the straight line x_t = (1 - t) x0 + t x1 from noise x0
-    to an image x1 the velocity is x1 - x0. Times are logit-normal, as the middle of the line is the hardest (Esser
-    et al. 2024, arXiv:2403.03206, section 3.1). In training, some images lose their class.
+    to an image x1 the velocity is x1 - x0. Times are logit-normal, as neither end of the line is hard (Esser et al.
+    2024, arXiv:2403.03206, section 3.1). In training, some images lose their class.
 
     Args:
         model: A `Flow`, maybe wrapped.
         batch: `image`, uint8 (N, C, H, W), and `label`, int64 (N,).
-        params: `train.label_drop` is used.
+        params: `train.time` and `train.label_drop` are used.
     """
     image, label = batch["image"].float() / 127.5 - 1, batch["label"]
     count, device = len(image), image.device
     start = torch.randn_like(image)
-    time = torch.randn(count, device=device).sigmoid()
+    chosen = params.train.time
+    time = (torch.randn(count, device=device) * chosen.std + chosen.mean).sigmoid()
     if model.training:
         label = torch.where(torch.rand(count, device=device) < params.train.label_drop, NO_CLASS, label)
     x = torch.lerp(start, image, time[:, None, None, None])

@@ -30,6 +30,8 @@ def test_the_loss_of_no_velocity_is_its_own_square_and_the_input_lies_on_the_lin
     assert output.loss.item() == pytest.approx((image - start).square().mean((1, 2, 3)).sum().item(), rel=1e-4)
     assert start.std().item() == pytest.approx(1, abs=0.02)
     assert model.time.logit().std().item() == pytest.approx(1, abs=0.25)
+    step(model, BATCH, values(train={"time": {"mean": -2, "std": 0.1}}))
+    assert model.time.logit().mean().item() == pytest.approx(-2, abs=0.05)
 
 
 def test_some_images_lose_their_class_in_training_and_none_in_validation():
