@@ -397,6 +397,7 @@ class Echo:
     """Stands for a version that answers a text with itself."""
 
     file = FileColumn("text", False)
+    inputs = ("text",)
     name = "stand-in version 1"
     answers, _answered = Answering.answers, Answering._answered
 
@@ -453,7 +454,7 @@ def test_a_version_whose_process_dies_is_a_sentence():
 
 
 def test_a_table_has_a_row_for_each_file_and_its_refusals_are_beside_it(chain, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake()))
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(Fake()))
     for name in ("good", "bad", "[better]"):
         (tmp_path / name).write_text(name)
     names = ["good", "bad", "[better]"]
@@ -532,30 +533,38 @@ def test_files_for_a_version_that_takes_none_are_tables_whose_rows_are_named_by_
 def test_files_of_answers_are_written_below_a_folder_and_their_paths_stand_in_the_answers(
     chain, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeRows()))
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(FakeRows()))
     (tmp_path / "in").mkdir()
     for name in ("a.jsonl", "a.ndjson"):
         (tmp_path / "in" / name).write_text('{"class": "a", "count": 2}\n{}\n')
     out = tmp_path / "out"
-    assert not predict.predict(chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=out)
+    assert not predict.predict(chain.root, tmp_path, "digits", ["in"], {}, predict.Output("json", out), debug=False)
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     paths = [[f"{out}/in/a-1-1{again}.png", f"{out}/in/a-1-2{again}.png"] for again in ("", "-2")]
     assert [each["images"] for each in answers] == paths
     assert sorted(path.read_text() for path in out.rglob("*.png")) == ["a0", "a0", "a1", "a1"]
-    assert not predict.predict(chain.root, tmp_path, "digits", ["in/a.jsonl"], {}, "table", debug=False, out=out)
+    assert not predict.predict(
+        chain.root, tmp_path, "digits", ["in/a.jsonl"], {}, predict.Output("table", out), debug=False
+    )
     with pytest.raises(
         PedigreeError, match=r"a-1-1\.png cannot be written \(Not a directory\): name another folder"
     ):
         predict.predict(
-            chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=tmp_path / "in" / "a.jsonl"
+            chain.root,
+            tmp_path,
+            "digits",
+            ["in"],
+            {},
+            predict.Output("json", tmp_path / "in" / "a.jsonl"),
+            debug=False,
         )
     monkeypatch.setattr(FakeRows, "media", {})
     with pytest.raises(PedigreeError, match=r"stand-in version 1 answers with no files .*: leave out --out"):
-        predict.predict(chain.root, tmp_path, "digits", ["in"], {}, "json", debug=False, out=out)
+        predict.predict(chain.root, tmp_path, "digits", ["in"], {}, predict.Output("json", out), debug=False)
 
 
 def test_each_line_of_a_file_is_scored_and_named_by_its_number(chain, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeText()))
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(FakeText()))
     (tmp_path / "lines.txt").write_bytes("one\r\n\nbad\nя\n".encode())
     assert not predict.predict(
         chain.root, tmp_path, "digits", ["lines.txt"], {}, predict.Output("json"), debug=False
@@ -576,7 +585,7 @@ def test_each_line_of_a_file_is_scored_and_named_by_its_number(chain, monkeypatc
 def test_a_few_notes_are_printed_and_the_others_counted_and_none_is_a_column_of_the_table(
     chain, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(FakeText()))
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(FakeText()))
     (tmp_path / "lines.txt").write_text("я\n" * 9)
     assert predict.predict(chain.root, tmp_path, "digits", ["lines.txt"], {}, predict.Output("table"), debug=False)
     printed = capsys.readouterr()
@@ -592,7 +601,7 @@ def test_paths_of_a_narrow_table_are_shortened_from_the_left_and_stay_different(
 ):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(
-        predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=lambda _: "x " * 50))
+        predict.version_process, "answering", lambda *_, **__: nullcontext(Fake(answer=lambda _: "x " * 50))
     )
     (tmp_path / "sounds").mkdir()
     names = [f"sounds/{'no_03401e93_' * 5}nohash_{number}_日本.wav" for number in range(3)]
@@ -608,7 +617,7 @@ def test_paths_of_a_narrow_table_are_shortened_from_the_left_and_stay_different(
 def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_stay_exact_in_json(
     chain, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake()))
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(Fake()))
     names = ["\x1b[2J\n.png", "bad\x1b[2J"]
     (tmp_path / names[0]).write_text("\u202ea :cat: [red]")
     (tmp_path / names[1]).write_text("bad")
@@ -622,7 +631,9 @@ def test_control_characters_of_names_and_answers_reach_no_terminal_and_names_sta
 
 
 def test_bytes_of_an_answer_are_base64_in_json_and_counted_in_a_table(chain, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(predict.version_process, "answering", lambda *_: nullcontext(Fake(answer=bytes.upper)))
+    monkeypatch.setattr(
+        predict.version_process, "answering", lambda *_, **__: nullcontext(Fake(answer=bytes.upper))
+    )
     (tmp_path / "file").write_text("abc")
     assert predict.predict(chain.root, tmp_path, "digits", ["file"], {}, predict.Output("json"), debug=False)
     assert json.loads(capsys.readouterr().out) == {"file": "file", "answer": base64.b64encode(b"ABC").decode()}
@@ -636,23 +647,22 @@ def test_a_cell_of_the_table_shows_the_first_of_many():
 
 
 def test_answers_are_drawn_into_a_folder_under_the_names_of_their_files(tmp_path):
-    drawn = predict.Drawn(tmp_path / "drawn")
-    for file in ("a/1.jpg", "b/1.png", "-"):
-        drawn.add(file, file.encode())
-    assert {path.name: path.read_bytes() for path in (tmp_path / "drawn").iterdir()} == {
-        "1.png": b"a/1.jpg",
-        "1-2.png": b"b/1.png",
-        "-.png": b"-",
+    answers = [Answer(file, {}, file.encode()) for file in ("a/1.jpg", "a/1.png", "../b/1.png", "-")]
+    folders = predictions.Folders(tmp_path, draw=Path("drawn"))
+    assert list(predictions.written(answers, folders, {})) == [Answer(each.file, {}) for each in answers]
+    drawn = tmp_path / "drawn"
+    assert {str(path.relative_to(drawn)): path.read_bytes() for path in drawn.rglob("*.png")} == {
+        "a/1.png": b"a/1.jpg",
+        "a/1-2.png": b"a/1.png",
+        "b/1.png": b"../b/1.png",
+        "stdin.png": b"-",
     }
-    (tmp_path / "file").touch()
-    with pytest.raises(PedigreeError, match=r"file cannot be made \(File exists\): name another folder"):
-        predict.Drawn(tmp_path / "file")
 
 
 def test_a_version_whose_answers_have_no_picture_says_so(chain, tmp_path):
     with pytest.raises(PedigreeError, match=r"digits version \d+ rejects the request: it draws no pictures"):
         predict.predict(
-            chain.root, tmp_path, "digits", ["a.png"], {}, predict.Output("json", tmp_path), debug=False
+            chain.root, tmp_path, "digits", ["a.png"], {}, predict.Output("json", draw=tmp_path), debug=False
         )
 
 
@@ -660,12 +670,13 @@ def test_a_version_whose_answers_have_no_picture_says_so(chain, tmp_path):
 def test_a_detector_draws_boxes_on_the_images_that_it_can_read(chain_of, tmp_path):
     chain = chain_of("scenes")
     images = [str(path) for path in sorted((chain.raw / "test" / "images").iterdir())[:2]]
-    output = predict.Output("json", tmp_path / "drawn")
+    output = predict.Output("json", draw=tmp_path / "drawn")
     (tmp_path / "text.jpg").write_text("no image")
     names = [*images, "text.jpg"]
     assert not predict.predict(chain.root, tmp_path, "scenes/1", names, {"threshold": 0.0}, output, debug=False)
     for name in images:
-        with Image.open(name) as image, Image.open(tmp_path / "drawn" / f"{Path(name).stem}.png") as drawn:
+        (file,) = (tmp_path / "drawn").rglob(f"{Path(name).stem}.png")
+        with Image.open(name) as image, Image.open(file) as drawn:
             assert drawn.size == image.size
             assert drawn.convert("RGB").tobytes() != image.convert("RGB").tobytes()
-    assert len(list((tmp_path / "drawn").iterdir())) == 2
+    assert len(list((tmp_path / "drawn").rglob("*.png"))) == 2

@@ -57,4 +57,5 @@ def test_a_snapshot_has_a_column_for_each_class_and_leaves_the_generator_alone(t
     before = torch.random.get_rng_state()
     snapshot(model, manifest(), SMALL, tmp_path / "1.png")
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert Image.open(tmp_path / "1.png").size == (2 * 3 * 30, 2 * 10 * 30)
+    with Image.open(tmp_path / "1.png") as picture:
+        assert picture.size == (2 * 3 * 30, 2 * 10 * 30)
