@@ -139,14 +139,14 @@ def bring(root: Path, data: DataSet, accept: bool) -> str:
 
 def warn_of_rejection(root: Path, data: DataSet) -> None:
     """Warn if the files of a data set are in no layout that preparation takes; no sample is read for it."""
-    for name in data.models:
-        model = models.load(root, name)
-        if model.task.survey is None:
+    for each in models.chosen(models.read(root), data.models):
+        survey = tasks.load(each.task).survey
+        if survey is None:
             continue
         try:
-            model.task.survey(root / data.path, model.params.prepare)
+            survey(root / data.path, models.load(root, each.name).params.prepare)
         except PedigreeError as error:
-            _log.warning("`pedigree run %s` will fail: %s", name, error)
+            _log.warning("`pedigree run %s` will fail: %s", each.name, error)
 
 
 def fetch(root: Path, data: DataSet, name: str, cache: Path) -> str:

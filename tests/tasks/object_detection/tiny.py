@@ -17,10 +17,7 @@ SETTINGS = {
 """Laid over params.yaml, so that a chain takes seconds."""
 VARIANTS = {
     "turned": {
-        "train": {
-            "augment": {"flip": True, "flip_vertical": True, "turn": True, "scale": 1.5, "colour": 0.3},
-            "model": {"network": "mobilenet_v2", "width": 0.25},
-        }
+        "train": {"augment": {"flip": True, "flip_vertical": True, "turn": True, "scale": 1.5, "colour": 0.3}}
     }
 }
 """Laid over `SETTINGS`, by name: what else runs on a GPU."""
