@@ -139,7 +139,7 @@ class _Measured:
     counts: Counts  # (K, K)
     boundaries: NDArray[np.float64]  # (K,): boundary F1, averaged over images; NaN for a class without one
     worst: Sequence[tuple[float, _Predicted]]
-    """The images with the lowest mean IoU, and this."""
+    """The images with the lowest mean IoU of their own classes, and this."""
 
 
 def evaluate(
@@ -185,7 +185,7 @@ def _measure(predictions: Iterable[Batch], prepared: Prepared, folder: Path, tol
             labels = truth[each.number].numpy()
             scores = boundary_f1(labels, each.label, classes, tolerance * math.hypot(*labels.shape))
             total, images = total + np.nan_to_num(scores), images + ~np.isnan(scores)
-            iou, right = _mean(_iou(each.counts)), each.counts.trace() / max(each.counts.sum(), 1)
+            iou, right = _of_own_classes(each.counts), each.counts.trace() / max(each.counts.sum(), 1)
             areas = np.bincount(each.label.ravel(), minlength=classes) / each.label.size
             table.writerow([files[each.number], iou, right, *areas.tolist()])
             _keep_worst(worst, iou, each)
@@ -197,7 +197,7 @@ def _measure(predictions: Iterable[Batch], prepared: Prepared, folder: Path, tol
 
 
 def _keep_worst(worst: list[tuple[float, int, _Predicted]], iou: float, each: _Predicted) -> None:
-    """Keep the images with the lowest mean IoU, of equal ones the first; one without labelled pixels has none."""
+    """Keep the images with the lowest IoU, of equal ones the first; one without labelled pixels has none."""
     if not math.isnan(iou):
         push = heapq.heappush if len(worst) < WORST else heapq.heappushpop
         push(worst, (-iou, -each.number, each))
@@ -208,6 +208,11 @@ def _iou(counts: Counts) -> NDArray[np.float64]:
     right = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - right
     return np.where(union > 0, right / np.maximum(union, 1), np.nan)
+
+
+def _of_own_classes(counts: Counts) -> float:
+    """Return the mean IoU of the classes that an image has, of which pixels of other classes are missing."""
+    return _mean(np.where(counts.sum(1) > 0, _iou(counts), np.nan))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
@@ -258,6 +263,6 @@ def _gallery(worst: Sequence[tuple[float, _Predicted]], prepared: Prepared) -> "
         pictures = [image, *(overlays.blended(image, labels, palette) for labels in maps)]
         captions = ["image", "true classes", f"predicted, IoU {iou:.3f}"]
         tiles += [figures.Tile(*pair, files[each.number]) for pair in zip(pictures, captions, strict=True)]
-    title = f"The {len(worst)} test images with the lowest mean IoU"
+    title = f"The {len(worst)} test images with the lowest mean IoU of their classes"
     legend = {facts.classes[index]: tuple(palette[index] / 255) for index in sorted(seen) if index < len(palette)}
-    return figures.gallery(tiles, title, empty="No test image has a labelled pixel.", columns=3, legend=legend)
+    return figures.gallery(tiles, title, empty="No test image has a labelled pixel.", columns=6, legend=legend)
