@@ -100,6 +100,10 @@ def _of(name: str, kind: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is dict:
         return st.dictionaries(st.text("abc", min_size=1, max_size=3), _of(name, get_args(kind)[1], []))
+    if get_origin(kind) is list:
+        return st.lists(_of(name, get_args(kind)[0], []), max_size=3)
+    if get_origin(kind) is tuple:
+        return st.tuples(*(_of(name, each, []) for each in get_args(kind))).map(list)
     if kind is NoneType:
         return st.none()
     if kind is bool:

@@ -30,12 +30,13 @@ models:
     task: image_classification
     data: digits
     prepare: {seed: 0, val_share: 0.1, test_share: 0.2, resplit: 0, max_rejected: 0.05, size: auto, channels: auto,
-      max_megapixels: 64}
+      max_megapixels: 64, format: auto, positive: "", score: accuracy}
     train:
       <<: *train
       # small
       model: {network: resnet18, width: 0.25, stem: auto,
-        mirror: false}
+        mirror: false, members: 1}
+      class_weights: none
       augment: {crop: 2, flip: false, mix: none, mix_alpha: 0.2}
     evaluate: *evaluate
     register:
