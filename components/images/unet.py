@@ -11,42 +11,62 @@ from components.images.resnet import BasicBlock
 
 
 class _Step(nn.Module):
-    """Doubles the resolution of a map, adds the encoder's map of that size, and mixes both in a residual block."""
+    """Doubles the resolution of a map, adds the encoder's map of that size, and mixes both.
 
-    def __init__(self, channels: int, skipped: int, filters: int) -> None:
+    Adding, instead of a concatenation, leaves what the coarse maps say of the class a short way to the logits.
+
+    Args:
+        channels: Of the map.
+        skipped: Of the encoder's map.
+        filters: Of the result.
+        mix: Maps the sum to the result.
+    """
+
+    def __init__(self, channels: int, skipped: int, filters: int, mix: nn.Module) -> None:
         super().__init__()
-        self.block = BasicBlock(channels + skipped, filters, 1)
+        self.coarse = _projection(channels, filters) if channels != filters else nn.Identity()
+        self.skip = _projection(skipped, filters)
+        self.mix = mix
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (N, channels, h, w) and (N, skipped, H, W), H = 2 h or 2 h - 1, to (N, filters, H, W)."""
         # The nearest neighbour, as the backward pass of bilinear interpolation is slow on a GPU where it repeats.
-        larger = F.interpolate(x, size=skip.shape[2:], mode="nearest")
-        return cast(Tensor, self.block(torch.cat([larger, skip], 1)))
+        larger = F.interpolate(self.coarse(x), size=skip.shape[2:], mode="nearest")
+        return cast(Tensor, self.mix(larger + self.skip(skip)))
+
+
+def _projection(channels: int, filters: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, filters, 1, bias=False), nn.BatchNorm2d(filters))
 
 
 class UNet(nn.Module):
     """Maps images to logits for each pixel; they are computed at half of the image's resolution.
 
+    Skipped maps are added, as in LinkNet (Chaurasia and Culurciello 2017, arXiv:1707.03718).
+
     Args:
         name: The encoder.
         width: Multiplier of its filters.
-        least: Least filters of a step of the decoder, which otherwise has as many as the encoder's map.
+        filters: Filters of the decoder; its last step, at half of the image's resolution, has half of them.
         classes: Number of classes.
         normalize: What normalises an image (N, 3, H, W) on the scale 0..255.
     """
 
-    def __init__(self, name: Encoder, width: float, least: int, classes: int, normalize: nn.Module) -> None:
+    def __init__(self, name: Encoder, width: float, filters: int, classes: int, normalize: nn.Module) -> None:
         super().__init__()
         self.normalize = normalize
         self.network = encoder(name, 3, width)
-        *skipped, channels = self.network.filters
+        first, *others, channels = self.network.filters
         steps = []
-        for each in reversed(skipped):
-            filters = max(each, least)
-            steps.append(_Step(channels, each, filters))
+        for each in reversed(others):
+            steps.append(_Step(channels, each, filters, BasicBlock(filters, filters, 1)))
             channels = filters
-        self.decoder = nn.ModuleList(steps)
-        self.head = nn.Conv2d(channels, classes, 1)
+        last = filters // 2
+        mix = nn.Sequential(
+            nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last), nn.ReLU(inplace=True)
+        )
+        self.decoder = nn.ModuleList([*steps, _Step(channels, first, last, mix)])
+        self.head = nn.Conv2d(last, classes, 1)
 
     def coarse(self, image: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, classes, H / 2, W / 2), rounded up, float32."""

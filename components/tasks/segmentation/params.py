@@ -71,7 +71,7 @@ class ModelParams(Section):
         description="Multiplier of the encoder's filters, 64 to 512 of a ResNet and 16 to 320 of mobilenet_v2; "
         "torchvision's weights need 1",
     )
-    decoder: int = Field(ge=8, le=512, description="Least filters of a step of the decoder")
+    decoder: int = Field(ge=8, le=512, description="Filters of the decoder, whose last step has half of them")
 
 
 class LossParams(Section):

@@ -16,7 +16,7 @@ SETTINGS = {
         "batch_size": 8,
         "precision": "fp32",
         "crop": 48,
-        "model": {"width": 0.125, "decoder": 8},
+        "model": {"width": 0.125, "decoder": 16},
     },
     "evaluate": {"boundary_tolerance": 0.05},
     "register": {"gate": {"at_least": {"miou": 0}, "milliseconds": 60_000}},
