@@ -281,7 +281,8 @@ def _by_lists(
     by_stem = {PurePosixPath(each.image).stem: each for each in images}
     split_by_stem: dict[str, str] = {}
     for split, file in sorted(lists.items()):
-        for number, line in enumerate((raw / file).read_text(encoding="utf-8-sig").splitlines(), 1):
+        text = (raw / file).read_text(encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(text.splitlines(), 1):
             if not line.strip():
                 continue
             names = (line.strip(), line.split()[0])

@@ -39,6 +39,8 @@ TAGS = [
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 ]
 """Keywords of the elements that are read."""
+OPTIONAL = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
+"""Keywords of elements that some devices write without a value: they are then as good as missing."""
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -111,6 +113,10 @@ def _read(data: bytes, max_megapixels: float) -> Dataset:
         frames = int(dataset.get("NumberOfFrames") or 1)
         pixels = int(dataset.get("Rows", 0)) * int(dataset.get("Columns", 0))
         syntax = dataset.file_meta.TransferSyntaxUID
+        compressed = bool(syntax.is_compressed)
+        for name in OPTIONAL:
+            if name in dataset and dataset[name].is_empty:
+                del dataset[name]
     except Exception as error:  # as above
         raise _unreadable(error) from None
     if missing:
@@ -122,15 +128,14 @@ def _read(data: bytes, max_megapixels: float) -> Dataset:
             f"decompression bomb: {dataset.Columns} x {dataset.Rows} pixels is over max_megapixels "
             f"{max_megapixels:g}"
         )
-    _expect_decoder(syntax)
+    if compressed:
+        _expect_decoder(syntax)
     return dataset
 
 
 def _expect_decoder(syntax: Any) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
-    if not syntax.is_compressed:
-        return
     try:
         available = get_decoder(syntax).is_available
     except NotImplementedError:

@@ -124,7 +124,7 @@ def _labels(file: Path, split: str) -> NDArray[np.int64]:
     if name not in _keys(file):
         raise PedigreeError(f"{file} has {split}_{IMAGES} but no {name}: add it")
     labels, (images, dtype) = _array(file, name), _described(file, f"{split}_{IMAGES}")
-    if dtype != np.uint8 or len(images) not in (3, 4) or images[3:] not in ((), (1,), (3,)):
+    if dtype != np.uint8 or len(images) not in (3, 4) or images[3:] not in ((), (1,), (3,)) or 0 in images[1:]:
         raise PedigreeError(
             f"{file}: {split}_{IMAGES} is {dtype} {images}: store images as uint8 (N, H, W) or (N, H, W, 3)"
         )

@@ -80,7 +80,7 @@ def _polygon(where: str, numbers: Any) -> NDArray[np.float64]:
     """Return the points of a polygon, (N, 2)."""
     try:
         points = np.array(numbers, np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         points = np.array([np.nan])
     if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
         raise Unusable(f"{where} has a polygon that is no list of at least three points x, y")

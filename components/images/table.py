@@ -22,14 +22,26 @@ LARGEST = 2**28
 
 
 def manifests(raw: Path) -> list[str]:
-    """Return the CSV files in the raw folder whose first line has the columns path and label."""
+    """Return the CSV files in the raw folder whose first line has the columns path and label.
+
+    Raises:
+        PedigreeError: semicolons or tabs separate these columns, as spreadsheets write them in some countries.
+    """
     names = sorted(name for name, is_folder in raw_files.visible(raw) if not is_folder)
     return [name for name in names if name.lower().endswith(".csv") and {PATH, LABEL} <= _columns(raw / name)]
 
 
 def _columns(file: Path) -> set[str]:
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-        return {cell.strip().lower() for cell in next(csv.reader([text.readline(10_000)]), [])}
+        line = text.readline(10_000)
+    found = {cell.strip().lower() for cell in next(csv.reader([line]), [])}
+    others = {cell.strip(' "\r\n').lower() for cell in re.split("[;\t]", line)}
+    if len(found) == 1 and {PATH, LABEL} <= others:
+        raise PedigreeError(
+            f"{file}:1: its columns are not separated by commas: save it with commas, or set prepare.format to "
+            "another layout"
+        )
+    return found
 
 
 def survey(raw: Path, name: str, options: FilesPrepareParams) -> Listing:
@@ -110,9 +122,16 @@ def _reason(raw: Path, file: str, label: str, several: bool, names: str) -> str:
         return f"outside the folder: {names}"
     if not all(map(raw_files.shown, parts)):
         return f"a hidden file: {names}"
-    if not (raw / file).is_file():
+    if not _is_file(raw / file):
         return f"there is no such file: {names}"
     return "" if label or several else f"it has no label: {names}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long
+        return False
 
 
 def _split(file: Path, line: int, name: str) -> str:

@@ -91,6 +91,8 @@ def test_lists_divide_images_that_are_in_one_folder(tmp_path):
     assert pairs(found, "val") == [("images/c.png", "masks/c.png")]
     (tmp_path / "test.txt").write_text("d\nz\n")
     assert error(tmp_path).endswith("test.txt:2: there is no image z with a mask: remove the line")
+    (tmp_path / "test.txt").write_bytes(b"d\n\xe9\n")
+    assert "test.txt:2: there is no image" in error(tmp_path)
     (tmp_path / "test.txt").write_text("d\na\n")
     assert "a is listed for test, too" in error(tmp_path)
 

@@ -173,6 +173,9 @@ def test_classes_of_coco_are_in_the_order_of_their_ids_which_have_gaps(tmp_path)
         ({"categories": [{"id": 3}]}, "a category has no id or no name"),
         ({"categories": [{"id": 3, "name": "a"}, {"id": 4, "name": "a"}]}, "ids and names of their own"),
         ({"annotations": [{"bbox": [1, 2, 3, 4]}]}, "an annotation has no image_id"),
+        ({"annotations": [{"image_id": [1]}]}, "an annotation has no image_id"),
+        ({"images": [{"id": [1], "file_name": "a.png"}]}, "an image has no id or file_name"),
+        ({"categories": [{"id": float("inf"), "name": "cell"}]}, "a category has no id or no name"),
     ],
 )
 def test_a_broken_coco_file_is_an_error_with_its_name(tmp_path, changes, message):
@@ -181,6 +184,31 @@ def test_a_broken_coco_file_is_an_error_with_its_name(tmp_path, changes, message
     with pytest.raises(PedigreeError, match=message) as error:
         read(tmp_path)
     assert str(path) in str(error.value)
+
+
+def test_an_image_that_is_listed_under_two_paths_or_in_two_files_is_an_error(tmp_path):
+    picture(tmp_path / "images")
+    path = write_coco(tmp_path, {"a.png": [(1, 2, 3, 4)], "images/a.png": [(5, 6, 7, 8)]})
+    message = r"lists the image images/a.png, which is already listed in annotations/instances_"
+    with pytest.raises(PedigreeError, match=message):
+        read(tmp_path)
+    path.unlink()
+    for split in ("train", "test"):
+        write_coco(tmp_path, {"a.png": [(1, 2, 3, 4)]}, f"instances_{split}.json")
+    with pytest.raises(PedigreeError, match=message):
+        read(tmp_path)
+
+
+def test_a_size_that_is_none_and_a_name_that_no_file_has_are_no_error(tmp_path):
+    picture(tmp_path)
+    path = write_coco(tmp_path, {"a.png": [(1, 2, 3, 4)], "\ud800.png": []})
+    document = json.loads(path.read_text())
+    document["images"][0] |= {"width": -40, "height": True}
+    path.write_text(json.dumps(document))
+    found = read(tmp_path)
+    assert only(found).size is None
+    assert list(found.rejected) == ["\\ud800.png"]
+    found.rejected["\\ud800.png"].encode()
 
 
 def test_a_truncated_json_file_is_an_error_with_its_line(tmp_path):
@@ -197,6 +225,7 @@ def test_a_truncated_json_file_is_an_error_with_its_line(tmp_path):
         ({"category_id": 9}, "annotation 1 has the category 9, which the training file does not list"),
         ({"bbox": [1, 2, 3]}, "annotation 1 has no bbox of four numbers"),
         ({"bbox": [1, 2, "x", 4]}, "annotation 1 has no bbox of four numbers"),
+        ({"bbox": [10**400, 2, 3, 4]}, "annotation 1 has no bbox of four numbers"),
     ],
 )
 def test_an_unusable_annotation_rejects_its_image_and_no_other(tmp_path, annotation, reason):
@@ -306,6 +335,8 @@ def test_an_image_is_matched_by_the_name_of_its_xml_file_whatever_that_names(tmp
         ("<kitti/>", "its outermost element is <kitti> instead of <annotation>"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>', "it declares a document type"),
         ("<annotation><object><name>cell</name></object></annotation>", "object 1 has no <bndbox> of four numbers"),
+        ('<?xml version="1.0" encoding="gb2312"?><annotation/>', "its encoding cannot be read (multi-byte"),
+        ('<?xml version="1.0" encoding="none"?><annotation/>', "its encoding cannot be read (unknown encoding"),
     ],
 )
 def test_an_unusable_xml_file_is_rejected_with_the_reason(tmp_path, text, reason):
@@ -315,6 +346,22 @@ def test_an_unusable_xml_file_is_rejected_with_the_reason(tmp_path, text, reason
     found = read(tmp_path)
     assert reason in found.rejected["train/b.xml"]
     assert only(found).file == "train/a.png"
+
+
+def test_a_second_xml_file_of_an_image_is_rejected_and_an_infinite_size_or_side_counts_for_nothing(tmp_path):
+    voc(tmp_path, (0, 0, 40, 9, "cell"))
+    voc(tmp_path, (0, 0, 40, 9, ""), name="b")
+    file = tmp_path / "train" / "b.xml"
+    file.write_text(file.read_text().replace(">40</width>", ">inf</width>").replace("<xmin>1<", "<xmin>-inf<"))
+    (tmp_path / "train" / "copy").mkdir()
+    shutil.copy(tmp_path / "train" / "a.xml", tmp_path / "train" / "copy")
+    found = read(tmp_path)
+    assert found.classes == ["cell"]
+    assert found.origin == 1
+    assert found.rejected == {
+        "train/b.png": "train/b.xml: the training split has no class ''",
+        "train/copy/a.xml": "it describes train/a.png, as does train/a.xml: remove one of them",
+    }
 
 
 def test_entities_in_xml_are_never_expanded_in_any_encoding(tmp_path):
@@ -394,7 +441,9 @@ def test_a_text_file_without_an_image_is_rejected(tmp_path):
     assert read(tmp_path).rejected == {"labels/train/c.txt": "it has no image"}
 
 
-@pytest.mark.parametrize("text", [None, "nc: 2\n", "names: []\n", "names: [a, a]\n", "names: {\n"])
+@pytest.mark.parametrize(
+    "text", [None, "nc: 2\n", "names: []\n", "names: [a, a]\n", "names: {\n", "names: {0: a, x: b}\n"]
+)
 def test_yolo_without_names_of_its_classes_is_an_error(tmp_path, text):
     yolo(tmp_path, "0 .5 .5 .2 .2")
     (tmp_path / "data.yaml").unlink()

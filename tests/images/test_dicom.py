@@ -113,6 +113,18 @@ def test_a_window_without_a_width_is_named():
         levels("MR_small.dcm", WindowWidth=0)
 
 
+def test_elements_without_a_value_are_as_good_as_missing():
+    missing = levels("MR_small.dcm", WindowCenter=None, WindowWidth=None)
+    empty = levels("MR_small.dcm", WindowCenter="", WindowWidth="", RescaleSlope="", RescaleIntercept="")
+    assert (empty == missing).all()
+
+
+def test_a_file_whose_transfer_syntax_is_none_is_rejected():
+    data = bytes_of("MR_small.dcm").replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.5.1.4\0")
+    with pytest.raises(Unusable, match=r"unreadable: damaged, or an unusual kind of DICOM \(ValueError\)"):
+        dicom.picture(data, 64)
+
+
 def test_the_size_is_checked_before_pixels_are_decoded():
     with pytest.raises(Unusable, match=r"decompression bomb: 128 x 128 pixels is over max_megapixels 0.001"):
         decode(bytes_of("CT_small.dcm"), 32, 1, 0.001)

@@ -99,7 +99,10 @@ def test_an_annotation_without_a_region_is_named(shape):
     assert reason(shape) == "annotation 7 has no polygons or run lengths"
 
 
-@pytest.mark.parametrize("polygon", [[1, 1, 2, 2], [1, 1, 2, 2, 3], [1, 1, 2, 2, 3, "x"], 5, [1, 1, 2, 2, 3, None]])
+@pytest.mark.parametrize(
+    "polygon",
+    [[1, 1, 2, 2], [1, 1, 2, 2, 3], [1, 1, 2, 2, 3, "x"], 5, [1, 1, 2, 2, 3, None], [1, 1, 2, 2, 3, 10**400]],
+)
 def test_a_malformed_polygon_is_named(polygon):
     assert "a polygon that is no list of at least three points" in reason([polygon])
 

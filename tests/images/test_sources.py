@@ -86,6 +86,14 @@ def test_columns_are_found_in_any_order_and_case_and_windows_paths_are_read(tmp_
     )
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_manifest_without_commas_is_an_error_and_not_passed_over(tmp_path, separator):
+    touch(tmp_path, "a/1.png", "b/1.png")  # it could be taken for folders of classes
+    manifest(tmp_path, separator.join(["path", '"label"']) + f"\r\na/1.png{separator}x\r\n")
+    with pytest.raises(PedigreeError, match=r"manifest.csv:1: its columns are not separated by commas"):
+        find(tmp_path)
+
+
 def test_whole_patients_are_drawn_for_testing_and_validation(tmp_path):
     patients(tmp_path)
     source = find(tmp_path)
@@ -140,6 +148,7 @@ def test_several_labels_are_separated_and_none_is_an_image_without_a_finding(tmp
         ("/etc/passwd,a,train", "/etc/passwd", "outside the folder: manifest.csv names it in line 14"),
         ("C:\\x.png,a,train", "C:/x.png", "outside the folder: manifest.csv names it in line 14"),
         (".git/x.png,a,train", ".git/x.png", "a hidden file: manifest.csv names it in line 14"),
+        (f"{'x' * 300}.png,a,train", f"{'x' * 300}.png", "there is no such file: manifest.csv names it in line 14"),
         (",a,train", "manifest.csv:14", "not the path of a file: manifest.csv names it in line 14"),
         ("manifest.csv,,train", "manifest.csv", "it has no label: manifest.csv names it in line 14"),
     ],
@@ -244,6 +253,7 @@ def test_splits_that_the_arrays_lack_are_drawn(tmp_path):
         ({"val_labels": np.zeros(4)}, "val_labels is float64"),
         ({"val_labels": np.zeros((4, 3), np.uint8)}, "different numbers of columns"),
         ({"test_images": np.zeros((5, 28, 28), np.float32)}, "test_images is float32 .5, 28, 28."),
+        ({"test_images": np.zeros((5, 0, 28), np.uint8)}, "test_images is uint8 .5, 0, 28."),
         ({"train_images": np.array([{}] * 12, object)}, "train_images is object"),
     ],
 )

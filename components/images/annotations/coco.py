@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from components.datasets.ingest import Unusable
 from components.datasets.raw_files import listed
+from components.display import printable_name
 from components.errors import PedigreeError
 from components.images.annotations.boxes import Annotations, Box, Picture
 from components.images.annotations.files import Files, split_in
@@ -85,7 +86,8 @@ def objects(files: Files, of: Callable[[Annotation, int, str], T]) -> Found[T]:
         of: Returns what is needed of an annotation, given its label and its place in the file; raises Unusable.
 
     Raises:
-        PedigreeError: a file is not COCO's, two are of one split, or a class has another name in another file.
+        PedigreeError: a file is not COCO's, two are of one split, an image is listed twice, or a class has another
+            name in another file.
     """
     documents = _by_split(files)
     training = documents["train"][1]
@@ -94,11 +96,18 @@ def objects(files: Files, of: Callable[[Annotation, int, str], T]) -> Found[T]:
     rejected: dict[str, str] = {}
     counts = Counter[str]()
     splits: dict[str, list[Image[T]]] = {}
+    sources: dict[str, Image[T]] = {}
     for split, (path, document) in documents.items():
         if document is not training:
             _compare(files, path, _categories(files, path, document), documents["train"][0], categories)
         convert = partial(_object, of, label_of)
         splits[split] = _images(files, path, document, convert, rejected, counts)
+        for each in splits[split]:
+            if (other := sources.setdefault(each.file, each)) is not each:
+                raise PedigreeError(
+                    f"{files.raw / path} lists the image {each.file}, which is already listed in {other.source}: "
+                    "keep it in one place"
+                )
     _add_unlisted(files, splits, rejected)
     return Found({each: categories[each] for each in sorted(categories)}, splits, rejected, counts)
 
@@ -146,7 +155,7 @@ def _categories(files: Files, path: str, document: Mapping[str, Any]) -> dict[in
     """Return the classes' names by id."""
     try:
         found = {int(each["id"]): str(each["name"]) for each in document["categories"]}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise PedigreeError(f"{files.raw / path}: a category has no id or no name: add it") from None
     if len(found) < len(document["categories"]) or len(set(found.values())) < len(found) or not found:
         raise PedigreeError(f"{files.raw / path}: categories need ids and names of their own: correct them")
@@ -174,7 +183,7 @@ def _images(
 ) -> list[Image[T]]:
     annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for each in document["annotations"]:
-        if not isinstance(each, dict) or "image_id" not in each:
+        if not isinstance(each, dict) or not _is_id(each.get("image_id")):
             raise PedigreeError(f"{files.raw / path}: an annotation has no image_id: correct it")
         annotations[each["image_id"]].append(each)
     images, known = [], set[Any]()
@@ -182,25 +191,33 @@ def _images(
         try:
             identity, name = image["id"], str(image["file_name"])
         except (KeyError, TypeError):
-            raise PedigreeError(f"{files.raw / path}: an image has no id or file_name: correct it") from None
+            identity, name = None, ""
+        if not _is_id(identity):
+            raise PedigreeError(f"{files.raw / path}: an image has no id or file_name: correct it")
         if identity in known or name in known:
-            raise PedigreeError(f"{files.raw / path} lists the image {name} (id {identity}) twice: remove one")
+            raise PedigreeError(
+                f"{files.raw / path} lists the image {printable_name(name)} (id {identity}) twice: remove one"
+            )
         known |= {identity, name}
         own = annotations.pop(identity, [])
-        file = name
+        file = printable_name(name)  # as JSON can name what no file is called
         try:
             file = files.named(name, path)
             images.append(Image(file, path, _size(image), [convert(each) for each in own]))
         except Unusable as reason:
-            rejected[file] = f"{reason} ({path})" if file == name else f"{path}: {reason}"
+            rejected[file] = f"{reason} ({path})" if file == printable_name(name) else f"{path}: {reason}"
     if annotations:
         counts["annotations of images that the file does not list, ignored"] += sum(map(len, annotations.values()))
     return images
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | float | str)
+
+
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    return (width, height) if isinstance(width, int) and isinstance(height, int) and width and height else None
+    width, height = (each if type(each) is int else 0 for each in (image.get("width"), image.get("height")))
+    return (width, height) if width > 0 and height > 0 else None
 
 
 def _object(of: Callable[[Annotation, int, str], T], label_of: Mapping[int, int], each: Annotation) -> T:
@@ -215,7 +232,7 @@ def _box(each: Annotation, label: int, where: str) -> Box:
     """Return a box from an annotation, whose `bbox` has the left and top edge, the width and the height."""
     try:
         left, top, width, height = map(float, each["bbox"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise Unusable(f"{where} has no bbox of four numbers") from None
     return Box(left, top, left + width, top + height, label, bool(each.get("iscrowd")), where)
 

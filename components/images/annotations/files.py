@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from components.datasets.ingest import Unusable
 from components.datasets.raw_files import listed, split_of, visible
+from components.display import printable_name
 
 IMAGES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif", ".jfif")
@@ -54,7 +55,7 @@ class Files:
             if exact := [path for path in found if PurePosixPath(path).parts[-count:] == parts[-count:]]:
                 found = exact
                 break
-        return self._only(found, beside, f"no image is named {name}")
+        return self._only(found, beside, f"no image is named {printable_name(name)}")
 
     def with_stem(self, stem: str, beside: str) -> str:
         """Return the image with the name of the annotation file `beside` but for the suffix; raises likewise."""

@@ -1,5 +1,6 @@
 """Pascal VOC's XML files, one for each image (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/)."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,14 +44,20 @@ def read(files: Files, origin: Origin) -> Annotations:
     """
     rejected: dict[str, str] = {}
     counts = Counter[str]()
-    described = []
+    by_image: dict[str, _Described] = {}
     lists = _lists(files)
     for path in files.of(".xml"):
         try:
-            described.append(_read(files, path, lists, counts))
+            found = _read(files, path, lists, counts)
         except Unusable as reason:
             rejected[path] = str(reason)
-    first = _origin(files, [each.picture for each in described]) if origin == "auto" else origin
+            continue
+        if (first := by_image.setdefault(found.picture.file, found)) is not found:
+            rejected[path] = (
+                f"it describes {found.picture.file}, as does {first.picture.source}: remove one of them"
+            )
+    described = [*by_image.values()]
+    first_pixel = _origin(files, [each.picture for each in described]) if origin == "auto" else origin
     _reject_without_file(files, described, lists, rejected)
     own = {each.split for each in described} - {None}
     groups: dict[str, list[_Described]] = {}
@@ -61,10 +68,10 @@ def read(files: Files, origin: Origin) -> Annotations:
             groups.setdefault(each.split or "train", []).append(each)
     if not groups.get("train"):
         raise PedigreeError(f"{files.raw}: no XML file describes an image of train that is there: add some")
-    classes = sorted({name for each in groups["train"] for name in each.names})
+    classes = sorted({name for each in groups["train"] for name in each.names} - {""})
     label_of = {name: label for label, name in enumerate(classes)}
-    splits = {split: _labelled(each, label_of, first, rejected) for split, each in sorted(groups.items())}
-    return Annotations("voc", classes, splits, rejected, origin=first, counts=counts)
+    splits = {split: _labelled(each, label_of, first_pixel, rejected) for split, each in sorted(groups.items())}
+    return Annotations("voc", classes, splits, rejected, origin=first_pixel, counts=counts)
 
 
 def _read(files: Files, path: str, lists: Mapping[str, str], counts: Counter[str]) -> _Described:
@@ -72,8 +79,12 @@ def _read(files: Files, path: str, lists: Mapping[str, str], counts: Counter[str
     try:
         parser.feed(contents(files.raw, path, "an annotation"))
         root: Element = parser.close()
+    except Unusable:
+        raise
     except ParseError as error:
         raise Unusable(f"not XML: {error}") from None
+    except (LookupError, ValueError) as error:  # expat knows few encodings
+        raise Unusable(f"its encoding cannot be read ({error}): save it in UTF-8") from None
     if root.tag != "annotation":
         raise Unusable(f"its outermost element is <{root.tag}> instead of <annotation>")
     stem = PurePosixPath(path).stem
@@ -91,7 +102,7 @@ def _read(files: Files, path: str, lists: Mapping[str, str], counts: Counter[str
 def _size(root: Element) -> tuple[int, int] | None:
     try:
         width, height = (int(float(root.findtext(f"size/{name}") or 0)) for name in ("width", "height"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (width, height) if width > 0 and height > 0 else None
 
@@ -119,7 +130,7 @@ def _lists(files: Files) -> dict[str, str]:
     found: dict[str, str] = {}
     for stem, path in sorted(paths.items()):
         if split := split_of(stem):
-            for name in _words((files.raw / path).read_text(encoding="utf-8", errors="replace").splitlines()):
+            for name in _words((files.raw / path).read_text(encoding="utf-8-sig", errors="replace").splitlines()):
                 if (other := found.setdefault(name, split)) != split:
                     raise PedigreeError(
                         f"{files.raw / path} lists {name}, which is in the list of {other}, too: keep it in one"
@@ -154,6 +165,8 @@ def _origin(files: Files, pictures: Sequence[Picture]) -> int:
     low, touches = float("inf"), False
     for picture in pictures:
         for box in picture.boxes:
+            if not all(map(math.isfinite, box[:4])):
+                continue  # it rejects its image
             low = min(low, box.left, box.top)
             if picture.size:
                 touches |= box.right == picture.size[0] or box.bottom == picture.size[1]
@@ -175,9 +188,8 @@ def _labelled(
     """Return pictures whose boxes have labels and count from 0; the right and bottom edge are then exclusive."""
     pictures = []
     for each in described:
-        unknown = [name for name in each.names if name not in label_of]
-        if unknown or "" in each.names:
-            names = listed([f"'{name}'" for name in dict.fromkeys(unknown or [""])])
+        if unknown := [name for name in each.names if name not in label_of]:
+            names = listed([f"'{name}'" for name in dict.fromkeys(unknown)])
             rejected[each.picture.file] = f"{each.picture.source}: the training split has no class {names}"
             continue
         boxes = [

@@ -80,7 +80,7 @@ def _names(files: Files) -> list[str]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise PedigreeError(f"{file} is not YAML: {' '.join(str(error).split())}: correct it") from None
     names = document.get("names") if isinstance(document, dict) else None
-    if isinstance(names, dict) and sorted(names) == [*range(len(names))]:
+    if isinstance(names, dict) and {*names} == {*range(len(names))}:
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names or len({str(name) for name in names}) < len(names):
         raise PedigreeError(f"{file} has no `names:` with a different name for each class: add it")

@@ -97,9 +97,7 @@ def prepare(raw: Path, out: Path, params: SegmentationParams) -> Manifest:
         ignored=[*raw_files.about(raw), *found.ignored],
         facts=_facts(written, found, table.classes).model_dump(),
         drawn=_drawn(found, parts["test"].rows),
-        note="; ".join(
-            filter(None, ("composed scenes" if (raw / raw_files.COMPOSED).is_file() else "", found.note))
-        ),
+        note="; ".join(filter(None, (_composed(raw), found.note))),
     )
 
 
