@@ -76,11 +76,12 @@ def predict(
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
-    form, folders = output.form, predictions.Folders(here, output.out, output.draw)
+    form = output.form
     with version_process.answering(version, settings, debug, draw=output.draw is not None) as model:
         if output.out and not model.media:
             raise PedigreeError(f"{model.name} answers with no files that could be written: leave out --out")
         inputs = predictions.files(names, here, model.file)
+        folders = predictions.Folders(here, output.out, output.draw, inputs)
         rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
         total = len(inputs) if model.file and not model.file.lines else None
         with _bar(form) as bar:

@@ -7,7 +7,7 @@ import mimetypes
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, groupby
@@ -220,6 +220,8 @@ class Folders:
     """For files in the answers, such as images."""
     draw: Path | None = None
     """For pictures of the answers."""
+    inputs: Collection[str | RejectedFile] = ()
+    """The files that are answered, which are never replaced."""
 
 
 def written(
@@ -235,10 +237,11 @@ def written(
         media: The media type of each column that holds a file, or a list of files.
 
     Raises:
-        PedigreeError: a file cannot be written.
+        PedigreeError: a file cannot be written, or would replace an input.
     """
     names: set[Path] = set()
-    write = partial(_write, folders.here, names)
+    inputs = {os.path.realpath(folders.here / each) for each in folders.inputs if isinstance(each, str)}
+    write = partial(_write, folders.here, inputs, names)
     for answer in answers:
         if isinstance(answer, RejectedFile):
             yield answer
@@ -265,11 +268,15 @@ def _stem(answer: Answer, folder: Path) -> str:
     return str(folder.joinpath(*inside, source.stem)) + (f"-{line}" if line else "")
 
 
-def _write(here: Path, names: set[Path], stem: str, ending: str, content: bytes) -> str:
+def _write(here: Path, inputs: set[str], names: set[Path], stem: str, ending: str, content: bytes) -> str:
     """Write a file under a name that is new among `names`, as two inputs may differ in their endings only."""
     paths = (Path(f"{stem}{again}.{ending}") for again in chain([""], (f"-{n}" for n in count(2))))
     path = next(each for each in paths if each not in names)
     names.add(path)
+    if os.path.realpath(here / path) in inputs:
+        raise PedigreeError(
+            f"{path} would be replaced by what is written, but it is to be answered: name another folder"
+        )
     try:
         (here / path).parent.mkdir(parents=True, exist_ok=True)
         (here / path).write_bytes(content)
