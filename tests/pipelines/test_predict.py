@@ -669,7 +669,7 @@ def test_a_version_whose_answers_have_no_picture_says_so(chain, tmp_path):
 @pytest.mark.parametrize("columns", [{"images": b"new"}, {}], ids=["a file", "a picture"])
 def test_no_file_that_is_to_be_answered_is_replaced(tmp_path, columns):
     (tmp_path / "b.png").write_bytes(b"mine")
-    folders = predictions.Folders(tmp_path, Path("."), Path("."), ["a.jpg", "b.png"])
+    folders = predictions.Folders(tmp_path, Path(), Path(), ["a.jpg", "b.png"])
     answers = predictions.written([Answer("b.jpg", columns, b"new")], folders, {"images": "image/png"})
     with pytest.raises(PedigreeError, match=r"^b\.png would be replaced .*: name another folder$"):
         list(answers)
