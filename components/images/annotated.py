@@ -102,7 +102,8 @@ def survey(raw: Path, options: FilesPrepareParams, layout: Format | Literal["aut
         found = _voc(raw, files) if chosen == "voc" else _pairs(raw, files, chosen)
     names = {split: [each.image for each in images] for split, images in found.splits.items()}
     if not any(names.values()):
-        raise PedigreeError(f"{raw}: there is no image with a mask in the layout {chosen}: {_LAYOUTS}")
+        detected = "" if layout == "auto" else "set prepare.format to auto, which detects the layout, or "
+        raise PedigreeError(f"{raw}: there is no image with a mask in the layout {chosen}: {detected}{_LAYOUTS}")
     divided = draws.divide(raw, names, options)
     by_name = {each.image: each for images in found.splits.values() for each in images}
     splits = {split: [by_name[name] for name in files] for split, files in divided.files.items()}

@@ -45,7 +45,7 @@ def painted(regions: Sequence[Region], height: int, width: int) -> tuple[Labels,
     """
     cases: list[str] = []
     found = np.ones((height, width), np.uint8)
-    objects: list[tuple[int, int, NDArray[np.bool_]]] = []
+    objects: list[tuple[int, int]] = []
     for position, region in enumerate(regions):
         inside, more = _inside(region, height, width)
         cases += more
@@ -53,10 +53,11 @@ def painted(regions: Sequence[Region], height: int, width: int) -> tuple[Labels,
             cases.append(CROWDS)
             found[inside] = 0
         else:
-            objects.append((-int(inside.sum()), position, inside))
+            objects.append((-int(inside.sum()), position))
     covered = np.zeros((height, width), bool)
     overlap = False
-    for _, position, inside in sorted(objects, key=lambda each: each[:2]):
+    for _, position in sorted(objects):
+        inside, _ = _inside(regions[position], height, width)  # again, as memory would not hold those of a crowd
         overlap = overlap or bool((covered & inside).any())
         covered |= inside
         found[inside] = regions[position].label

@@ -223,7 +223,9 @@ def test_a_folder_without_masks_says_what_to_put_there(tmp_path):
     assert "there are no masks: put images into train/images/" in error(tmp_path)
     put(tmp_path, "train/images/a.png")
     assert "there are no masks" in error(tmp_path)
-    assert "no image with a mask in the layout folders" in error(tmp_path, "folders")
+    assert "no image with a mask in the layout folders: set prepare.format to auto, which" in error(
+        tmp_path, "folders"
+    )
 
 
 def test_images_without_a_split_for_training_are_not_enough(tmp_path):
