@@ -1,5 +1,6 @@
 """A tiny set of images of several sizes, with masks, and what the served model must answer about them."""
 
+import base64
 import csv
 import io
 from pathlib import Path
@@ -74,7 +75,9 @@ def requests(raw: Path, evaluation: Path) -> tuple[list[dict[str, Any]], dict[st
 def check(answers: list[dict[str, Any]], evaluation: Path) -> None:
     """Compare the areas in each answer, and in its mask, with what evaluation predicted."""
     for answer, row in zip(answers, predictions(evaluation), strict=True):
-        with Image.open(io.BytesIO(answer["mask"])) as image:
+        mask = answer["mask"]  # over HTTP in base64
+        file = base64.b64decode(mask) if isinstance(mask, str) else mask
+        with Image.open(io.BytesIO(file)) as image:
             counts = np.bincount(np.asarray(image).ravel(), minlength=3)
         for name, count in zip(answer["classes"], counts, strict=True):
             assert answer["areas"][name] == pytest.approx(float(row[f"area {name}"]), abs=1e-12)
