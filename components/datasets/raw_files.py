@@ -270,3 +270,8 @@ def with_similar(names: Sequence[str], others: Iterable[str]) -> str:
             for name in names
         ]
     )
+
+
+def composed(folder: Path, what: str) -> str:
+    """Return "composed" and what the files are if `COMPOSED` is among them, or else an empty string."""
+    return f"composed {what}" if (folder / COMPOSED).is_file() else ""

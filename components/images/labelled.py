@@ -109,12 +109,8 @@ def manifest(
         ignored=sorted([*raw_files.about(raw), *survey.ignored]),
         facts=facts.model_dump(),
         drawn=ingest.drawn(survey.drawn, sum(survey.counts["test"].values()), written.parts["test"]),
-        note="; ".join(filter(None, (_composed(raw), survey.note, *_shared(raw, out, survey)))),
+        note="; ".join(filter(None, (raw_files.composed(raw, "images"), survey.note, *_shared(raw, out, survey)))),
     )
-
-
-def _composed(raw: Path) -> str:
-    return "composed images" if (raw / raw_files.COMPOSED).is_file() else ""
 
 
 def _shared(raw: Path, out: Path, survey: folders.Survey | Listing) -> list[str]:

@@ -150,12 +150,8 @@ def prepare(raw: Path, out: Path, params: DetectionParams) -> Manifest:
         facts=_facts(found, parts, work.cases).model_dump(),
         drawn=divided.drawn
         and (f"{divided.drawn}, of which {used:,} can be used," if used < number else divided.drawn),
-        note="; ".join(filter(None, (_composed(raw), divided.note))),
+        note="; ".join(filter(None, (raw_files.composed(raw, "scenes"), divided.note))),
     )
-
-
-def _composed(raw: Path) -> str:
-    return "composed scenes" if (raw / raw_files.COMPOSED).is_file() else ""
 
 
 @dataclass

@@ -97,7 +97,7 @@ def prepare(raw: Path, out: Path, params: SegmentationParams) -> Manifest:
         ignored=[*raw_files.about(raw), *found.ignored],
         facts=_facts(written, found, table.classes).model_dump(),
         drawn=_drawn(found, parts["test"].rows),
-        note="; ".join(filter(None, (_composed(raw), found.note))),
+        note="; ".join(filter(None, (raw_files.composed(raw, "scenes"), found.note))),
     )
 
 
@@ -328,7 +328,3 @@ def _facts(written: _Written, found: Survey, classes: Sequence[str]) -> Segmenta
         cases=dict(sorted(written.cases.items())),
         group=found.group,
     )
-
-
-def _composed(raw: Path) -> str:
-    return "composed scenes" if (raw / raw_files.COMPOSED).is_file() else ""
