@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.datasets import ingest
 from components.datasets.raw_files import COMPOSED
 from components.errors import PedigreeError
 from components.images.digits import mnist
@@ -54,8 +55,6 @@ CONTRAST = 64
 INSIDE, RIM = 51, 13
 """Least opacities, of 255, of a pixel inside a digit and of one at its rim: 0.2 and 0.05."""
 TRIES = 20
-QUIET_SECONDS = 5.0
-"""Time between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def write_scenes(folder: Path, counts: Counts | None = None) -> None:
             (folder / split / "masks" / f"{name}.png").write_bytes(_png(scene.mask))
             _describe(document, f"images/{name}.jpg", scene)
             done += 1
-            if time.monotonic() - reported > QUIET_SECONDS:
+            if time.monotonic() - reported > ingest.QUIET_SECONDS:
                 reported = time.monotonic()
                 log.info(f"{folder}: {done:,} of {total:,} scenes written")
         text = json.dumps(document, separators=(",", ":"))

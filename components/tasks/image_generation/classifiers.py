@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from components.datasets import ingest
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images.augment import crop_and_flip
@@ -30,8 +31,6 @@ SIZE = 64
 """Number of features. A covariance of more would need more images than a small test split has."""
 SEEDS = {FEATURES: 1, JUDGE: 2}
 BATCH, RATE, SHIFT = 64, 5e-3, 2
-QUIET_SECONDS = 5.0
-"""Time between two lines of progress."""
 TOGETHER = 500
 """Images in a batch of the finished classifiers, which does not depend on how many there are."""
 
@@ -94,7 +93,7 @@ def _train(model: Classifier, split: Columns, updates: int, what: str) -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-        if time.monotonic() - said > QUIET_SECONDS:
+        if time.monotonic() - said > ingest.QUIET_SECONDS:
             said = time.monotonic()
             log.info(f"{what}: {number:,} of {updates:,} updates, loss {loss.item():.3f}")
     model.eval()

@@ -36,7 +36,6 @@ SHOWN, LISTED = 10, 100
 """Most misses, and most false detections, in the gallery and in mistakes.json."""
 TILE = 160
 """Side of a picture in the gallery, in pixels."""
-QUIET_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def _validated(model: nn.Module, prepared: Prepared, params: DetectionParams) ->
         for index in range(len(batches)):
             with torch.inference_mode():
                 yield train.predict(model, batches[index], params)
-            if time.monotonic() - reported > QUIET_SECONDS:
+            if time.monotonic() - reported > ingest.QUIET_SECONDS:
                 reported = time.monotonic()
                 log.info(f"evaluate: batch {index + 1:,} of {len(batches):,} of the validation split")
 
