@@ -300,10 +300,8 @@ class Task(Generic[P, S]):
 
     name: str
     params: type[P]
-    embedded: str
-    """Name of the embedded data set."""
-    default_data: Callable[[Path], None]
-    """Writes the embedded data set's files into an empty folder, byte-identical on every machine."""
+    embedded: Mapping[str, Callable[[Path], None]]
+    """By name: writes an embedded data set's files into an empty folder, byte-identical on every machine."""
     public_data: Mapping[str, Callable[[Path, Path], None]]
     """By name: downloads a public data set into the second folder and writes its files into the first."""
     prepare: Callable[[Path, Path, P], Manifest]
@@ -357,8 +355,6 @@ class Task(Generic[P, S]):
     further_scores: Callable[[Manifest], Sequence[Score]] | None = None
     """Returns further metrics that can be computed from `outcomes`, so that they get an interval; a metric of a
     group is named `<metric>/<group>`. None: only the score has one."""
-    more_embedded: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
-    """By name: further embedded data sets, written as `default_data` does."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""

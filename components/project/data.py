@@ -40,7 +40,7 @@ class DataSet:
     @property
     def embedded(self) -> bool:
         """Whether a task can write it."""
-        return self.name in writers(self.task)
+        return self.name in self.task.embedded
 
     @property
     def path(self) -> str:
@@ -53,11 +53,6 @@ class DataSet:
         return f"`pedigree data --accept {self.model}`"
 
 
-def writers(task: Task[Any, Any]) -> dict[str, Callable[[Path], None]]:
-    """Return what writes each embedded data set of a task, by its name."""
-    return {task.embedded: task.default_data, **task.more_embedded}
-
-
 def of_models(listed: Iterable[Listed]) -> list[DataSet]:
     """Return the data sets of models without duplicates."""
     readers: dict[str, dict[str, str]] = {}
@@ -68,7 +63,7 @@ def of_models(listed: Iterable[Listed]) -> list[DataSet]:
 
 def _data_set(name: str, models_by_task: Mapping[str, str]) -> DataSet:
     their_tasks = [tasks.load(task) for task in models_by_task]
-    writer = next((task for task in their_tasks if name in writers(task)), their_tasks[0])
+    writer = next((task for task in their_tasks if name in task.embedded), their_tasks[0])
     return DataSet(name, writer, tuple(models_by_task.values()))
 
 
@@ -192,8 +187,7 @@ def bring_raw(root: Path, ancestry: Lineage, folder: Path) -> None:
     task, raw = tasks.load(old_versions.task(ancestry)), ancestry.data.raw
     name, unreachable = old_versions.data_folder(ancestry), ""
     own = root / DATA / name
-    embedded = writers(task)
-    for here in (own, *(root / DATA / each for each in embedded)):
+    for here in (own, *(root / DATA / each for each in task.embedded)):
         if (raw == NONE and here == own and files.filled(here)) or dvc_data.has_version(here, raw):
             dvc_data.survey(here)
             files.link_folder(here, folder)
@@ -218,7 +212,8 @@ def bring_raw(root: Path, ancestry: Lineage, folder: Path) -> None:
                 )
             return
     _log.info("writing the embedded data of %s", task.name)
-    embedded.get(name, task.default_data)(folder)
+    first_set = next(iter(task.embedded))  # what old versions, whose data set had the task's name, were trained on
+    task.embedded[name if name in task.embedded else first_set](folder)
     if dvc_data.hash_or_none(folder) != raw:
         raise PedigreeError(
             f"the raw data {raw} are neither in {DATA}/{name} nor in DVC's cache or remote, and are not the "
@@ -295,7 +290,7 @@ def _rebuild(root: Path, data: DataSet, pin: Version | None) -> str:
     """Write the embedded data and pin it; if `pin` is given, fail unless the result matches it."""
     with files.replacing(root / data.path) as new:
         _log.info("writing the embedded data set %s", data.name)
-        writers(data.task)[data.name](new)
+        data.task.embedded[data.name](new)
         found = dvc_data.version_of(new, root)
         if pin is not None and found != pin:
             raise PedigreeError(

@@ -20,8 +20,7 @@ CODE = "components"
 WORKER = ("components.jobs.fit", "components.adapters.ray_train")
 """The modules that every training worker imports, whatever its task."""
 NOT_TRAINING = (
-    "default_data",
-    "more_embedded",
+    "embedded",
     "public_data",
     "survey",
     "prepare",

@@ -183,7 +183,7 @@ def toy(project: Path, name: str) -> Model:
     model = Model(name, task, task.params.model_validate(values()), name, project)
     if not model.raw.exists():
         model.raw.mkdir(parents=True)
-        task.default_data(model.raw)
+        task.embedded[name](model.raw)
     return model
 
 

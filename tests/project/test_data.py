@@ -24,7 +24,7 @@ from tests.dvc_program import dvc
 
 
 def write(texts):
-    """Return a function that writes these files, as `default_data` and the values of `public_data` do."""
+    """Return a function that writes these files, as the values of `embedded` and `public_data` do."""
 
     def into(folder, cache=None):
         for name, text in texts.items():
@@ -45,20 +45,16 @@ PIN = f"{'ab' * 16}.dir"
 DIGITS = {"train/1.png": "one", "train/2.png": "two"}
 VISION = SimpleNamespace(
     name="image_classification",
-    embedded="digits",
-    default_data=write(DIGITS),
+    embedded={"digits": write(DIGITS)},
     public_data={"cifar10": write({"train/cat.png": "cat"}), "broken": broken},
     survey=None,
-    more_embedded={},
 )
-CHANGED = SimpleNamespace(**{**vars(VISION), "default_data": write({"train/1.png": "One"})})
+CHANGED = SimpleNamespace(**{**vars(VISION), "embedded": {"digits": write({"train/1.png": "One"})}})
 SPEECH = SimpleNamespace(
     name="spoken_words",
-    embedded="words",
-    default_data=write({"yes/1.wav": "yes"}),
+    embedded={"words": write({"yes/1.wav": "yes"})},
     public_data={},
     survey=None,
-    more_embedded={},
 )
 PARAMS = """\
 models:
@@ -94,7 +90,8 @@ def new_template(tmp_path_factory):
 def template(new_template, tmp_path_factory):
     root = shutil.copytree(new_template, tmp_path_factory.mktemp("pinned") / "project")
     for task in (VISION, SPEECH):
-        task.default_data(root / "data" / task.embedded)
+        ((name, write_files),) = task.embedded.items()
+        write_files(root / "data" / name)
     dvc_data.add(root, "digits", "words")
     return root
 

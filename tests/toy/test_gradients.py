@@ -40,7 +40,8 @@ def raw(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tones")
     for name in ("raw", "prepared"):
         (folder / name).mkdir()
-    TASK.default_data(folder / "raw")
+    (write,) = TASK.embedded.values()
+    write(folder / "raw")
     TASK.prepare(folder / "raw", folder / "prepared", TASK.params.model_validate(values()))
     return folder
 

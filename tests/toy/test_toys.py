@@ -31,7 +31,7 @@ from components.__main__ import STAGES, run_stage
 for name in ("spots", "tones"):
     folder = Path("data", name)
     folder.mkdir(parents=True)
-    tasks.load(name).default_data(folder)
+    tasks.load(name).embedded[name](folder)
     for stage in STAGES:
         run_stage(name, stage, Path.cwd())
 

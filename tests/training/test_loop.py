@@ -42,8 +42,7 @@ def toy(augment=lambda batch, values: batch, dropout: float = 0.0, better: str =
     return Task(
         name="toy",
         params=VisionParams,
-        default_data=None,
-        embedded="",
+        embedded={},
         public_data={},
         prepare=None,
         load_split=lambda folder, name: split(name),

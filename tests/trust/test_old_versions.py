@@ -100,7 +100,7 @@ def test_the_trace_of_an_old_version_says_where_its_data_are(chain, old, monkeyp
 
 
 def test_raw_files_of_an_old_version_come_from_its_pinned_data(chain, old, tmp_path, monkeypatch):
-    embedded = replace(chain.task, default_data=lambda folder: (folder / "one.png").write_bytes(b"one"))
+    embedded = replace(chain.task, embedded={"digits": lambda folder: (folder / "one.png").write_bytes(b"one")})
     monkeypatch.setattr(data.tasks, "load", lambda name: embedded)  # the real one's 5,000 files take seconds
     lost = old.model_copy(update={"data": old.data.model_copy(update={"raw": "1" * 32 + ".dir"})})
     with pytest.raises(PedigreeError, match="1111"):

@@ -10,9 +10,7 @@ from components.tasks.image_classification.params import VisionParams
 TASK = Task[VisionParams, Columns](
     name="image_classification",
     params=VisionParams,
-    embedded="digits",
-    default_data=digits.digits,
-    more_embedded={"lesions": data.lesions},
+    embedded={"digits": digits.digits, "lesions": data.lesions},
     public_data={"cifar10": data.cifar10},
     survey=prepare.find,
     prepare=prepare.prepare,

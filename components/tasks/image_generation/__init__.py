@@ -9,8 +9,7 @@ from components.tasks.image_generation.params import FlowParams
 TASK = Task[FlowParams, Columns](
     name="image_generation",
     params=FlowParams,
-    embedded="digits",
-    default_data=digits.digits,
+    embedded={"digits": digits.digits},
     public_data={},
     survey=folders.survey,
     prepare=prepare.prepare,

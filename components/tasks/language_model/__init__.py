@@ -9,8 +9,7 @@ from components.text import corpus
 TASK = Task[LanguageParams, Columns](
     name="language_model",
     params=LanguageParams,
-    embedded="docstrings",
-    default_data=data.docstrings,
+    embedded={"docstrings": data.docstrings},
     public_data={"wikitext2": data.wikitext2},
     survey=corpus.survey,
     prepare=prepare.prepare,

@@ -8,8 +8,7 @@ from components.tasks.object_detection.params import DetectionParams
 TASK = Task[DetectionParams, Columns](
     name="object_detection",
     params=DetectionParams,
-    embedded="scenes",
-    default_data=data.scenes,
+    embedded={"scenes": data.scenes},
     public_data={},
     survey=prepare.survey,
     prepare=prepare.prepare,

@@ -8,8 +8,7 @@ from components.tasks.segmentation.params import SegmentationParams
 TASK = Task[SegmentationParams, Columns](
     name="segmentation",
     params=SegmentationParams,
-    embedded="scenes",
-    default_data=data.scenes,
+    embedded={"scenes": data.scenes},
     public_data={},
     survey=prepare.survey,
     prepare=prepare.prepare,

@@ -9,8 +9,7 @@ from components.tasks.spoken_words.params import SpeechParams
 TASK = Task[SpeechParams, Columns](
     name="spoken_words",
     params=SpeechParams,
-    embedded="words",
-    default_data=data.espeak,
+    embedded={"words": data.espeak},
     public_data={"speech_commands": data.speech_commands},
     survey=words.survey,
     prepare=prepare.prepare,

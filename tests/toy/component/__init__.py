@@ -9,8 +9,7 @@ from components.datasets.splits import Columns
 TASK = Task[ToyParams, Columns](
     name="toy",
     params=ToyParams,
-    default_data=task.default_data,
-    embedded="points",
+    embedded={"points": task.embedded},
     public_data={},
     prepare=task.prepare,
     load_split=task.load_split,

@@ -31,7 +31,7 @@ from components.datasets.splits import Columns
 from components.requests import answer_rows
 
 
-def default_data(folder: Path) -> None:
+def embedded(folder: Path) -> None:
     """Write forty points near y = 3 x - 1."""
     noise = np.random.default_rng(0).normal(0, 0.01, 40)
     lines = [f"{x / 20:.2f},{3 * x / 20 - 1 + e:.4f}\n" for x, e in zip(range(40), noise, strict=True)]

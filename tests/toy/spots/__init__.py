@@ -12,8 +12,7 @@ from components.datasets.splits import Columns
 TASK = Task[SpotsParams, Columns](
     name="spots",
     params=SpotsParams,
-    default_data=task.default_data,
-    embedded="spots",
+    embedded={"spots": task.embedded},
     public_data={},
     prepare=task.prepare,
     load_split=task.load_split,

@@ -35,7 +35,7 @@ from components.requests import answer_rows
 SPLITS = {"train": range(60), "val": range(60, 75), "test": range(75, 100)}
 
 
-def default_data(folder: Path) -> None:
+def embedded(folder: Path) -> None:
     """Write a hundred series of 0 to 30 numbers, a line each, and the positions of their spots, none to three."""
     random = np.random.default_rng(0)
     lines = []

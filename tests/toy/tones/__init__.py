@@ -12,8 +12,7 @@ from components.datasets.splits import Columns
 TASK = Task[TonesParams, Columns](
     name="tones",
     params=TonesParams,
-    default_data=task.default_data,
-    embedded="tones",
+    embedded={"tones": task.embedded},
     public_data={},
     prepare=task.prepare,
     load_split=task.load_split,

@@ -34,7 +34,7 @@ TOKENS = 5
 SPLITS = {"train": range(48), "val": range(48, 60), "test": range(60, 80)}
 
 
-def default_data(folder: Path) -> None:
+def embedded(folder: Path) -> None:
     """Write eighty sequences of 2 to 17 tokens, a line each: the next one is mostly the last one and one more."""
     random = np.random.default_rng(0)
     lines = []
