@@ -34,6 +34,8 @@ NOT_TRAINING = (
     "rows",
     "row_params",
     "outcomes_from",
+    "draw",
+    "tags",
 )
 """Fields of a task that training does not call. Fields not listed here, such as new ones, count as called."""
 
