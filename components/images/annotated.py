@@ -1,6 +1,6 @@
 """The raw folder of images with a class for each pixel: which images, with which masks, in which splits.
 
-No image or mask is opened here. Four layouts are known, and told by the names of folders and files:
+No image or mask is opened here. Four layouts are known, by the names of folders and files:
 
 - `folders`: a mask for each image, with the same name but for its suffix, in folders beside each other:
   `{train,val,test}/{images,masks}/`, `{images,masks}/{train,val,test}/`, `{train,trainannot,val,valannot,…}/`

@@ -42,7 +42,7 @@ def scale_and_flip(
 ) -> tuple[Tensor, Tensor]:
     """Enlarge or reduce each image by up to `factor`, move it, and mirror a share of them; bilinear, zeros outside.
 
-    An enlarged image is cut off at a random place, a reduced one stands at a random place. Boxes are cut off at the
+    An enlarged image is cropped at random, a reduced one is pasted at random. Boxes are clipped at the
     edges; those of which less than `VISIBLE` is left become crowd regions, which are neither learnt nor background.
 
     Args:

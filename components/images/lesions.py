@@ -3,7 +3,7 @@
 The photograph is of a healthy left eye, by Mikael Häggström (Medical gallery of Mikael Häggström 2014, WikiJournal
 of Medicine 1 (2)), licence CC0 1.0. Its field of view is divided into square regions, each with its own patches,
 and a region is in one split: no pixel is in two. A region stands for a patient. Lesions are soft bright or dark
-spots, many so faint that they cannot be told from the texture around them.
+spots, many so faint that they cannot be distinguished from the texture around them.
 """
 
 import csv

@@ -13,10 +13,10 @@ from components.images.masks import Labels
 __all__ = ["Region", "Unusable", "painted"]
 
 OVERSHOOT = 0.02
-"""Share of the image's side by which a polygon may be outside; it is then cut off at the border."""
+"""Share of the image's side by which a polygon may be outside; it is then clipped at the border."""
 LONGEST = 40
 """Most bits of a compressed run length; no image has so many pixels."""
-CLIPPED = "polygons that were cut off at the border of the image"
+CLIPPED = "polygons clipped at the border of the image"
 CROWDS = "crowds, whose pixels have no class"
 OVERLAPS = "images with objects that overlap, the smaller one in front"
 

@@ -72,7 +72,7 @@ def sides(annotations, split="train"):
 def test_a_box_that_hardly_reaches_beyond_the_image_is_cut_off_there():
     found, counts = boxes((-0.5, 2, 10, 30.4))
     assert found[:, :4].tolist() == [[0, 2, 10, 30]]
-    assert counts["boxes cut off at the image's edge"] == 1
+    assert counts["boxes clipped at the image's edge"] == 1
 
 
 @pytest.mark.parametrize("box", [(-3, 2, 10, 20), (5, 5, 60, 20), (5, 5, 20, 31), (5, 40, 20, 60)])

@@ -143,7 +143,7 @@ def test_an_object_that_is_mostly_cut_off_becomes_a_region_that_is_not_learnt():
         assert 0 <= top <= bottom <= 24
         if found[0, 0, 5]:
             return
-    pytest.fail("no object was cut off")
+    pytest.fail("no object was clipped")
 
 
 def test_colours_change_within_the_scale_and_not_at_all_without_a_share():

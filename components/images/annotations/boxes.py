@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from components.datasets.ingest import Unusable
 
 OVERSHOOT = 0.02
-"""Largest share of an image's side by which a box may reach beyond the image: it is cut off there."""
+"""Largest share of an image's side by which a box may reach beyond the image: it is clipped there."""
 COLUMNS = ("left", "top", "right", "bottom", "label", "crowd")
 """Columns of an array of boxes. Pixels are counted from the image's left and top edge; `crowd` is 0 or 1."""
 
@@ -70,7 +70,7 @@ def in_pixels(picture: Picture, width: int, height: int) -> tuple[NDArray[np.flo
     """Return an image's usable boxes, with columns as in `COLUMNS`, and what was changed or dropped, by name.
 
     Coordinates are rounded to 0.01 pixel, so that files of several formats give the same array. A box that reaches
-    at most `OVERSHOOT` beyond the image is cut off there. Boxes of at most one pixel in width or height, among them
+    at most `OVERSHOOT` beyond the image is clipped there. Boxes of at most one pixel in width or height, among them
     those whose sides are swapped, and repeated boxes are dropped.
 
     Args:
@@ -106,7 +106,7 @@ def in_pixels(picture: Picture, width: int, height: int) -> tuple[NDArray[np.flo
             counts["repeated boxes, dropped"] += 1
             continue
         if beyond > 0:
-            counts["boxes cut off at the image's edge"] += 1
+            counts["boxes clipped at the image's edge"] += 1
         if box.crowd:
             counts["crowd regions, ignored in training and evaluation"] += 1
         rows[row] = None

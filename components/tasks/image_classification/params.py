@@ -9,7 +9,7 @@ from components.params import LabelSmoothing, Section, TaskParams, TrainParams
 
 
 class VisionPrepareParams(ImagePrepareParams):
-    """How image files become arrays, and what is to be told apart."""
+    """How image files become arrays, and the classes to distinguish."""
 
     format: Literal["auto", "folders", "csv", "npz"] = Field(
         description="Layout of the raw folder: folders of classes, a CSV manifest, or MedMNIST's arrays; auto "

@@ -37,7 +37,7 @@ class VisionFacts(Facts):
 
     @property
     def problem(self) -> Problem:
-        """What is to be told apart."""
+        """The classes to distinguish."""
         return Problem(self.classes, self.positive, self.several)
 
 

@@ -16,7 +16,7 @@ GROUPS = 8
 HEADS = 4
 """Heads of the attention."""
 NO_CLASS = -1
-"""The label of an image whose class the network is not told."""
+"""The label of an image whose class the network does not get."""
 FREQUENCIES = 32
 """Sines, and as many cosines, that represent a time."""
 
