@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components import figures
-from components.classification import ranked, report
-from components.classification.ranked import Problem
+from components.classification import probabilities, report
+from components.classification.probabilities import Problem
 from components.classification.report import LISTED, SHOWN, Samples
 from components.contracts import Batch, Outcomes
 from components.runtime.files import write_json
@@ -34,12 +34,12 @@ def evaluate(predictions: Batch, samples: Samples, found: Outcomes, out: Path) -
     problem = Problem(samples.classes, several=True)
     logits, target = predictions["logits"].double(), problem.targets(predictions["label"])
     flagged, probability = problem.flagged(predictions), problem.probabilities(logits)
-    metrics = ranked.measure(found, predictions, problem)
+    metrics = probabilities.measure(found, predictions, problem)
     metrics["exact_match"] = float((flagged == target).all(1).double().mean())
     metrics["loss"] = float(F.binary_cross_entropy_with_logits(logits, target.double()))
     _table(samples, target, flagged, probability, out / "examples" / "predictions.csv")
     _mistakes(samples, target, flagged, probability, out / "examples")
-    ranked.plot(found, problem, out / "plots", samples.note)
+    probabilities.plot(found, problem, out / "plots", samples.note)
     names = report.metric_names(samples.classes)
     known = {name: own for name, own in zip(names, samples.classes, strict=True) if f"auc/{name}" in metrics}
     if known:

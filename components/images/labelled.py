@@ -18,9 +18,9 @@ from components.datasets import groups, ingest, raw_files
 from components.datasets.ingest import Unusable
 from components.images import folders
 from components.images.decode import decode
-from components.images.lists import Listing
+from components.images.image_lists import Listing
+from components.images.layouts import Format, Source
 from components.images.params import ImagePrepareParams
-from components.images.sources import Format, Source
 
 log = logging.getLogger("pedigree.prepare")
 

@@ -19,8 +19,8 @@ from PIL import Image
 from components.datasets import raw_files
 from components.datasets.raw_files import SPLITS
 from components.errors import PedigreeError
-from components.images import lists
-from components.images.lists import Entry, Listing
+from components.images import image_lists
+from components.images.image_lists import Entry, Listing
 from components.params import FilesPrepareParams
 
 IMAGES, LABELS = "images", "labels"
@@ -49,7 +49,7 @@ def survey(raw: Path, name: str, options: FilesPrepareParams) -> Listing:
 
     Raises:
         PedigreeError: the file is damaged, holds Python objects, or lacks an array; its arrays are not images and
-            labels; or as `lists.divide` does.
+            labels; or as `image_lists.divide` does.
     """
     file = raw / name
     labels = {split: _labels(file, split) for split in SPLITS if f"{split}_{IMAGES}" in _keys(file)}
@@ -70,7 +70,7 @@ def survey(raw: Path, name: str, options: FilesPrepareParams) -> Listing:
         for index, row in enumerate(rows.tolist())
     ]
     ignored = [other for other, _ in raw_files.visible(raw) if other != name and other not in raw_files.about(raw)]
-    return lists.divide(raw, entries, several, options, {}, ignored, key=lambda label: (int(label), label))
+    return image_lists.divide(raw, entries, several, options, {}, ignored, key=lambda label: (int(label), label))
 
 
 def _names(row: list[int], several: bool) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.images import average_precision, boxes, coco_eval
+from components.images import average_precision, box_targets, coco_eval
 
 NAMES = ["a", "b", "c"]
 
@@ -56,8 +56,8 @@ def test_what_validation_judges_on_the_device_is_the_same_at_one_threshold(seed)
         columns = average_precision.table((found, score, label), true)
         order = np.argsort(-score, kind="stable")
         tensors = [torch.from_numpy(each[order])[None] for each in (found, score, label)]
-        right, wrong = boxes.judged(
-            boxes.Detections(*tensors), torch.from_numpy(true)[None], torch.tensor([len(true)]), 0.5
+        right, wrong = box_targets.judged(
+            box_targets.Detections(*tensors), torch.from_numpy(true)[None], torch.tensor([len(true)]), 0.5
         )
         assert right[0].tolist() == columns["hit"][: len(score), 0].astype(bool).tolist()
         assert wrong[0].tolist() == columns["wrong"][: len(score), 0].astype(bool).tolist()

@@ -12,9 +12,9 @@ from PIL import Image
 
 from components.datasets import raw_files
 from components.errors import PedigreeError
-from components.images import lesions, sources
+from components.images import layouts, lesions
 from components.tasks.image_classification import data
-from tests.images.test_sources import options
+from tests.images.test_layouts import options
 
 HAS_PHOTOGRAPH = importlib.util.find_spec("skimage") is not None
 pytestmark = pytest.mark.skipif(not HAS_PHOTOGRAPH, reason="scikit-image, of the extra [demo], is not installed")
@@ -76,7 +76,7 @@ def test_a_patch_without_a_lesion_is_a_part_of_its_region(raw, green):
 
 
 def test_they_are_read_through_the_manifest_and_marked_as_composed(raw):
-    source = sources.find(raw, "auto", options())
+    source = layouts.find(raw, "auto", options())
     assert source.format == "csv"
     assert source.survey.classes == ["healthy", "lesion"]
     assert not source.survey.strays

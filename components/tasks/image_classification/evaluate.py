@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import nn
 
-from components.classification import labels, ranked, ranking, report
+from components.classification import labels, probabilities, ranking, report
 from components.contracts import Batch, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import arrays, ingest
 from components.images import folders
@@ -24,7 +24,7 @@ def evaluate(
         model: Unused.
         predictions: Batches of `logits`, float32 (B, C), `label`, and maybe thresholds, in the split's order.
         prepared: The prepared data of the predictions.
-        out: Gets the files of `report.evaluate` or `labels.evaluate`, and of `ranked.plot`.
+        out: Gets the files of `report.evaluate` or `labels.evaluate`, and of `probabilities.plot`.
         params: Unused.
 
     Raises:
@@ -40,12 +40,12 @@ def evaluate(
     samples = report.Samples(facts.classes, files, picture, "image", prepared.manifest.note)
     if not facts.ranked:
         return report.evaluate(joined, samples, out)
-    found = ranked.outcomes(joined, facts.problem, files, clusters)
+    found = probabilities.outcomes(joined, facts.problem, files, clusters)
     if facts.several:
         return labels.evaluate(joined, samples, found, out)
     metrics = report.evaluate(joined, samples, out, facts.problem.predicted(joined))
-    ranked.plot(found, facts.problem, out / "plots", prepared.manifest.note)
-    return metrics | ranked.measure(found, joined, facts.problem)
+    probabilities.plot(found, facts.problem, out / "plots", prepared.manifest.note)
+    return metrics | probabilities.measure(found, joined, facts.problem)
 
 
 def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: VisionParams) -> Outcomes:
@@ -55,7 +55,7 @@ def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: VisionPar
     """
     facts, joined = _facts(prepared.manifest), report.joined(predictions)
     if facts.ranked:
-        return ranked.outcomes(joined, facts.problem, *_files(prepared))
+        return probabilities.outcomes(joined, facts.problem, *_files(prepared))
     return report.outcomes(joined, facts.classes, *_files(prepared))
 
 
@@ -63,7 +63,7 @@ def outcomes_from(answers: Iterable[Row | Rejected], prepared: Prepared) -> Outc
     """Return `outcomes` from a served version's answers to `serve.rows`."""
     facts, label = _facts(prepared.manifest), load_split(prepared.folder, "test")["label"]
     if facts.ranked:
-        return ranked.outcomes_from(answers, label, facts.problem, *_files(prepared))
+        return probabilities.outcomes_from(answers, label, facts.problem, *_files(prepared))
     return report.outcomes_from(answers, "label", label, facts.classes, *_files(prepared))
 
 
@@ -86,11 +86,11 @@ def score(manifest: Manifest) -> Score:
     facts = _facts(manifest)
     if not facts.ranked:
         return report.SCORE
-    return ranking.AUC if facts.score == "auc" else ranked.ACCURACY
+    return ranking.AUC if facts.score == "auc" else probabilities.ACCURACY
 
 
 def further_scores(manifest: Manifest) -> Sequence[Score]:
     """Return the other scores of probabilities, if these are evaluated."""
     facts = _facts(manifest)
     own = score(manifest).name
-    return [each for each in ranked.all_scores(facts.problem) if each.name != own] if facts.ranked else []
+    return [each for each in probabilities.all_scores(facts.problem) if each.name != own] if facts.ranked else []

@@ -8,15 +8,15 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from components.classification.ranked import Problem
+from components.classification.probabilities import Problem
 from components.contracts import Manifest, Part
 from components.datasets import arrays, ingest, raw_files
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
-from components.images import dicom, labelled, sources
+from components.images import dicom, labelled, layouts
+from components.images.image_lists import Listing
 from components.images.labelled import Facts
-from components.images.lists import Listing
-from components.images.sources import Source
+from components.images.layouts import Source
 from components.tasks.image_classification.params import VisionParams, VisionPrepareParams
 
 
@@ -73,7 +73,7 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
 
 def find(raw: Path, options: VisionPrepareParams) -> Source:
     """Detect the layout of the raw folder and survey it without opening images."""
-    return sources.find(raw, options.format, options)
+    return layouts.find(raw, options.format, options)
 
 
 def _check_problem(raw: Path, source: Source, options: VisionPrepareParams) -> None:

@@ -15,7 +15,7 @@ from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.images import dicom
 from components.images.decode import decode
-from components.images.sources import reader
+from components.images.layouts import reader
 from components.requests import answer_rows
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.prepare import VisionFacts

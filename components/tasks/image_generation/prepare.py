@@ -7,7 +7,7 @@ import torch
 from components.contracts import Manifest
 from components.datasets import arrays
 from components.datasets.splits import Columns
-from components.images import labelled, sources
+from components.images import labelled, layouts
 from components.tasks.image_generation import classifiers
 from components.tasks.image_generation.params import FlowParams
 
@@ -16,9 +16,9 @@ def prepare(raw: Path, out: Path, params: FlowParams) -> Manifest:
     """Prepare images in a folder for each class, and train the classifiers on those of the training split.
 
     Raises:
-        PedigreeError: as `sources.find` and `labelled.write`.
+        PedigreeError: as `layouts.find` and `labelled.write`.
     """
-    source = sources.find(raw, "folders", params.prepare)
+    source = layouts.find(raw, "folders", params.prepare)
     written = labelled.write(raw, out, source, params.prepare)
     facts = labelled.facts(source, written)
     splits = {name: part.described() for name, part in written.parts.items()}

@@ -23,12 +23,12 @@ from components.datasets.ingest import Unusable
 from components.datasets.readers import ahead, readers
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
-from components.images import draws
+from components.images import drawn_splits
 from components.images.annotations import layout
 from components.images.annotations.boxes import COLUMNS, Annotations, Picture, in_pixels
 from components.images.decode import native
 from components.images.headers import Header, header
-from components.images.sizes import limited
+from components.images.reduced import limited
 from components.tasks.object_detection.params import DetectionParams, DetectionPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
@@ -99,11 +99,11 @@ class _Part:
         return Part(samples=self.sizes.rows, sha256=arrays.joint_sha256(self.images, self.boxes, self.sizes))
 
 
-def survey(raw: Path, options: DetectionPrepareParams) -> draws.Drawn:
+def survey(raw: Path, options: DetectionPrepareParams) -> drawn_splits.Drawn:
     """Read the annotations of the raw folder and divide its images, of which none is opened.
 
     Raises:
-        PedigreeError: `layout.read` or `draws.divide` raises it.
+        PedigreeError: `layout.read` or `drawn_splits.divide` raises it.
     """
     return _divided(raw, _annotations(raw, options), options)
 
@@ -112,9 +112,9 @@ def _annotations(raw: Path, options: DetectionPrepareParams) -> Annotations:
     return layout.read(raw, options.format, options.box_origin, options.empty_ok)
 
 
-def _divided(raw: Path, found: Annotations, options: DetectionPrepareParams) -> draws.Drawn:
+def _divided(raw: Path, found: Annotations, options: DetectionPrepareParams) -> drawn_splits.Drawn:
     names = {split: [each.file for each in pictures] for split, pictures in found.splits.items()}
-    return draws.divide(raw, names, options)
+    return drawn_splits.divide(raw, names, options)
 
 
 def prepare(raw: Path, out: Path, params: DetectionParams) -> Manifest:

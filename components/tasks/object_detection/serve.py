@@ -17,7 +17,7 @@ from components.datasets.ingest import sent
 from components.errors import PedigreeError
 from components.images import drawing
 from components.images.decode import native
-from components.images.sizes import limited
+from components.images.reduced import limited
 from components.requests import answer_rows
 from components.tasks.object_detection import train
 from components.tasks.object_detection.params import DetectionParams

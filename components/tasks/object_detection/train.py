@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from components.contracts import Batch, Batches, Better, StepOutput
 from components.datasets.splits import Columns
-from components.images import average_precision, box_augment, boxes
-from components.images.boxes import Detections
+from components.images import average_precision, box_augment, box_targets
+from components.images.box_targets import Detections
 from components.tasks.object_detection.model import STRIDE, inside
 from components.tasks.object_detection.params import DetectionParams
 
@@ -50,18 +50,18 @@ def step(model: nn.Module, batch: Batch, params: DetectionParams) -> StepOutput:
     size = batch["image_size"]
     logits, sides = model(batch["image"].permute(0, 3, 1, 2), size)
     shape = (logits.shape[2], logits.shape[3])
-    wanted = boxes.targets(batch["boxes"], batch["boxes_length"], logits.shape[1], shape, STRIDE)
+    wanted = box_targets.targets(batch["boxes"], batch["boxes_length"], logits.shape[1], shape, STRIDE)
     within = inside(size, *shape, STRIDE)
-    of_heat = boxes.focal(logits, wanted.heat, wanted.valid & within)
-    of_labels = boxes.cross_entropy(logits, wanted)
-    of_boxes = boxes.giou(sides, wanted, STRIDE)
+    of_heat = box_targets.focal(logits, wanted.heat, wanted.valid & within)
+    of_labels = box_targets.cross_entropy(logits, wanted)
+    of_boxes = box_targets.giou(sides, wanted, STRIDE)
     sums = {
         "heat_loss": of_heat.detach().double(),
         "class_loss": of_labels.detach().double(),
         "box_loss": of_boxes.detach().double(),
     }
     if not model.training:
-        found = boxes.detect(logits, sides, size, within, average_precision.MOST, STRIDE)
+        found = box_targets.detect(logits, sides, size, within, average_precision.MOST, STRIDE)
         sums["histogram"] = _histogram(found, batch, logits.shape[1])
     loss = of_heat + of_labels + params.train.box_weight * of_boxes
     return StepOutput(loss, wanted.number, sums)
@@ -73,7 +73,7 @@ def _histogram(found: Detections, batch: Batch, classes: int) -> Tensor:
     The number of objects is in the first bin of the third row.
     """
     own, length = batch["boxes"], batch["boxes_length"]
-    right, wrong = boxes.judged(found, own, length, float(average_precision.THRESHOLDS[0]))
+    right, wrong = box_targets.judged(found, own, length, float(average_precision.THRESHOLDS[0]))
     objects = (torch.arange(own.shape[1], device=own.device) < length[:, None]) & (own[..., 5] == 0)
     counts = torch.zeros(classes * 3 * BINS, dtype=torch.float64, device=own.device)
     place = 3 * BINS * found.label + (found.score * BINS).long().clamp(max=BINS - 1)
@@ -119,7 +119,7 @@ def predict(model: nn.Module, batch: Batch, params: DetectionParams) -> Batch:
     size = batch["image_size"]
     logits, sides = model(batch["image"].permute(0, 3, 1, 2), size)
     within = inside(size, logits.shape[2], logits.shape[3], STRIDE)
-    found = boxes.detect(logits, sides, size, within, average_precision.MOST, STRIDE)
+    found = box_targets.detect(logits, sides, size, within, average_precision.MOST, STRIDE)
     missing = average_precision.MOST - found.score.shape[1]
     score = torch.where(found.score >= LEAST, found.score, 0)
     pad = torch.nn.functional.pad

@@ -20,7 +20,7 @@ from components.classification.report import metric_names
 from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import groups, ingest
 from components.errors import PedigreeError
-from components.images import overlays, sizes
+from components.images import mask_overlays, reduced
 from components.images.boundaries import boundary_f1
 from components.tasks.segmentation.params import SegmentationParams
 from components.tasks.segmentation.prepare import IMAGE, MASK, SegmentationFacts, load_split
@@ -253,14 +253,14 @@ def _gallery(worst: Sequence[tuple[float, _Predicted]], prepared: Prepared) -> "
     """Draw the worst images, each beside its true and its predicted classes."""
     facts, split = _facts(prepared), load_split(prepared.folder, "test")
     files = ingest.file_names(prepared.folder, "test")
-    palette = overlays.palette_of(facts.classes)
+    palette = mask_overlays.palette_of(facts.classes)
     tiles, seen = [], set[int]()
     for iou, each in worst:
-        image = sizes.limited(split.ragged[IMAGE][each.number].numpy(), SHOWN)
+        image = reduced.limited(split.ragged[IMAGE][each.number].numpy(), SHOWN)
         true = split.ragged[MASK][each.number].numpy() - np.uint8(1)  # 255 for pixels without a class
-        maps = [sizes.nearest(labels, *image.shape[:2]) for labels in (true, each.label)]
+        maps = [reduced.nearest(labels, *image.shape[:2]) for labels in (true, each.label)]
         seen |= {int(index) for labels in maps for index in np.unique(labels)}
-        pictures = [image, *(overlays.blended(image, labels, palette) for labels in maps)]
+        pictures = [image, *(mask_overlays.blended(image, labels, palette) for labels in maps)]
         captions = ["image", "true classes", f"predicted, IoU {iou:.3f}"]
         tiles += [figures.Tile(*pair, files[each.number]) for pair in zip(pictures, captions, strict=True)]
     title = f"The {len(worst)} test images with the lowest mean IoU of their classes"

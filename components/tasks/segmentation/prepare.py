@@ -21,9 +21,9 @@ from components.datasets import arrays, ingest, ragged, raw_files, readers
 from components.datasets.ingest import Unusable
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
-from components.images import annotated, decode, masks, regions, sizes, voc_classes
-from components.images.annotated import Annotated, Survey
+from components.images import decode, mask_layouts, masks, reduced, regions, voc_classes
 from components.images.headers import Header, header
+from components.images.mask_layouts import Annotated, Survey
 from components.tasks.segmentation.params import SegmentationParams, SegmentationPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 def survey(raw: Path, options: SegmentationPrepareParams) -> Survey:
     """List the raw folder without opening images."""
-    return annotated.survey(raw, options, options.format)
+    return mask_layouts.survey(raw, options, options.format)
 
 
 def prepare(raw: Path, out: Path, params: SegmentationParams) -> Manifest:
@@ -277,8 +277,8 @@ def _read(
     digest = ingest.digest(pixels)
     cases = [*cases, *_conversions(header(data), pixels)]
     if options.longest != "native":
-        pixels = sizes.limited(pixels, options.longest)
-        labels = labels if native else sizes.nearest(labels, *pixels.shape[:2])
+        pixels = reduced.limited(pixels, options.longest)
+        labels = labels if native else reduced.nearest(labels, *pixels.shape[:2])
     return Sample(pixels, labels, digest, cases)
 
 

@@ -16,7 +16,7 @@ from components.contracts import Manifest, Predict, Prepared, Row, Served, Sourc
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.errors import PedigreeError
-from components.images import drawing, overlays, sizes
+from components.images import drawing, mask_overlays, reduced
 from components.images.decode import native
 from components.images.unet import UNet, labels_at
 from components.requests import answer_rows
@@ -71,13 +71,13 @@ def load_predict(model: nn.Module, manifest: Manifest, params: SegmentationParam
     facts = SegmentationFacts.model_validate(manifest.facts)
     model.eval()
     device = next(model.parameters()).device
-    palette = overlays.palette_of(facts.classes)
+    palette = mask_overlays.palette_of(facts.classes)
 
     def read(row: Row) -> _Image:
         planes = native(sent(row.get("image"), "image"), 3, params.prepare.max_megapixels)
         pixels = np.ascontiguousarray(planes.transpose(1, 2, 0))
         longest = params.prepare.longest
-        small = pixels if longest == "native" else sizes.limited(pixels, longest)
+        small = pixels if longest == "native" else reduced.limited(pixels, longest)
         return _Image(small, *pixels.shape[:2])
 
     @torch.inference_mode()
@@ -89,7 +89,7 @@ def load_predict(model: nn.Module, manifest: Manifest, params: SegmentationParam
         labels = labels_at(cast(UNet, model).coarse(planes)[0], image.height, image.width).cpu().numpy()
         areas = np.bincount(labels.ravel(), minlength=len(facts.classes)) / labels.size
         return {
-            "mask": overlays.png(labels, palette),
+            "mask": mask_overlays.png(labels, palette),
             "classes": list(facts.classes),
             "areas": dict(zip(facts.classes, areas.tolist(), strict=True)),
         }
@@ -102,7 +102,9 @@ def draw(row: Row, answer: Row) -> bytes:
     pixels = native(sent(row.get("image"), "image"), 3, MEGAPIXELS).transpose(1, 2, 0)
     with Image.open(io.BytesIO(answer["mask"]), formats=("PNG",)) as image:
         labels = np.asarray(image)
-    tinted = overlays.blended(np.ascontiguousarray(pixels), labels, overlays.palette_of(answer["classes"]))
+    tinted = mask_overlays.blended(
+        np.ascontiguousarray(pixels), labels, mask_overlays.palette_of(answer["classes"])
+    )
     return drawing.png(Image.fromarray(tinted))
 
 

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.functional.classification import binary_f1_score, multiclass_jaccard_index
 
 from components.contracts import Rejected
-from components.images import overlays
+from components.images import mask_overlays
 from components.tasks.segmentation import TASK
 from components.tasks.segmentation.evaluate import WORST, evaluate, mean_iou, outcomes, outcomes_from
 from components.tasks.segmentation.prepare import MASK, load_split
@@ -134,7 +134,7 @@ def test_the_figures_are_written(evaluated):
 
 
 def test_a_served_versions_answers_are_compared_by_the_names_of_their_classes(done):
-    palette = overlays.palette_of(["background", "square", "disc"])
+    palette = mask_overlays.palette_of(["background", "square", "disc"])
     order = ["disc", "background", "square"]
     to_other = np.array([1, 2, 0], np.uint8)
     answers, number = [], 0
@@ -142,7 +142,7 @@ def test_a_served_versions_answers_are_compared_by_the_names_of_their_classes(do
     for batch in predictions(done):
         for label in batch["label"].numpy():
             height, width = split.ragged[MASK].shapes[number].tolist()
-            answers.append({"mask": overlays.png(to_other[label[:height, :width]], palette), "classes": order})
+            answers.append({"mask": mask_overlays.png(to_other[label[:height, :width]], palette), "classes": order})
             number += 1
     expected, found = outcomes(predictions(done), done, values()), outcomes_from(answers, done)
     for name, column in expected.columns.items():

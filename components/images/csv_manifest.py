@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from components.datasets import raw_files
 from components.errors import PedigreeError
-from components.images import lists
-from components.images.lists import Entry, Listing
+from components.images import image_lists
+from components.images.image_lists import Entry, Listing
 from components.params import FilesPrepareParams
 
 PATH, LABEL, PATIENT, SPLIT = "path", "label", "patient", "split"
@@ -56,8 +56,8 @@ def survey(raw: Path, name: str, options: FilesPrepareParams) -> Listing:
         options: The shares and the seed.
 
     Raises:
-        PedigreeError: the manifest cannot be read, names a file twice or an unknown split, or as `lists.divide`
-            does.
+        PedigreeError: the manifest cannot be read, names a file twice or an unknown split, or as
+            `image_lists.divide` does.
     """
     rows = list(_rows(raw / name))
     several = any(SEPARATORS.search(row[LABEL]) for _, row in rows)
@@ -78,7 +78,7 @@ def survey(raw: Path, name: str, options: FilesPrepareParams) -> Listing:
     known = {*entries, *strays, name, raw_files.COMPOSED}
     about = {*raw_files.about(raw)}
     ignored = [file for file in _files(raw) if file not in known and file not in about]
-    return lists.divide(raw, list(entries.values()), several, options, strays, ignored)
+    return image_lists.divide(raw, list(entries.values()), several, options, strays, ignored)
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, str]]]:

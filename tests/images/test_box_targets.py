@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou
 
-from components.images import box_augment, boxes
+from components.images import box_augment, box_targets
 
 STRIDE = 4
 
@@ -15,7 +15,7 @@ def batch_of(*rows):
 
 
 def targets(*rows, classes=2, shape=(16, 16)):
-    return boxes.targets(*batch_of(*rows), classes, shape, STRIDE)
+    return box_targets.targets(*batch_of(*rows), classes, shape, STRIDE)
 
 
 def test_the_target_of_a_box_is_one_at_its_centre_and_falls_with_its_size():
@@ -46,10 +46,12 @@ def test_a_crowd_region_is_no_target_and_its_cells_do_not_count_but_for_objects_
 
 
 def test_a_batch_without_boxes_has_a_loss_of_the_background_alone():
-    found = boxes.targets(torch.zeros(2, 0, 6), torch.zeros(2, dtype=torch.int64), 2, (4, 4), STRIDE)
+    found = box_targets.targets(torch.zeros(2, 0, 6), torch.zeros(2, dtype=torch.int64), 2, (4, 4), STRIDE)
     assert found.number == 0
     logits = torch.zeros(2, 2, 4, 4, requires_grad=True)
-    loss = boxes.focal(logits, found.heat, found.valid) + boxes.giou(torch.ones(2, 4, 4, 4), found, STRIDE)
+    loss = box_targets.focal(logits, found.heat, found.valid) + box_targets.giou(
+        torch.ones(2, 4, 4, 4), found, STRIDE
+    )
     loss.backward()
     assert loss.isfinite()
     assert logits.grad is not None
@@ -62,18 +64,18 @@ def test_the_loss_is_least_for_outputs_that_are_the_targets():
     x, y = rows.expand(16, 16), rows[:, None].expand(16, 16)
     left, top, right, bottom = found.boxes[0]
     sides = torch.stack([x - left, y - top, right - x, bottom - y])[None]
-    assert boxes.giou(sides, found, STRIDE) == pytest.approx(0, abs=1e-4)
-    assert boxes.giou(sides * 1.2, found, STRIDE) > 0.1
+    assert box_targets.giou(sides, found, STRIDE) == pytest.approx(0, abs=1e-4)
+    assert box_targets.giou(sides * 1.2, found, STRIDE) > 0.1
     right_logits = torch.where(found.heat == 1, 9.0, -9.0)
-    assert boxes.focal(right_logits, found.heat, found.valid) < 0.01
-    assert boxes.focal(-right_logits, found.heat, found.valid) > 10
+    assert box_targets.focal(right_logits, found.heat, found.valid) < 0.01
+    assert box_targets.focal(-right_logits, found.heat, found.valid) > 10
 
 
 def test_the_generalized_iou_is_that_of_torchvision():
     generator = torch.Generator().manual_seed(0)
     one, other = (torch.rand(50, 4, generator=generator).cumsum(1)[:, [0, 1, 2, 3]] for _ in range(2))
     expected = generalized_box_iou(one, other).diagonal()
-    assert torch.allclose(boxes.generalized_iou(one, other), expected, atol=1e-5)
+    assert torch.allclose(box_targets.generalized_iou(one, other), expected, atol=1e-5)
 
 
 def test_boxes_are_detected_at_the_peaks_inside_the_image_and_end_at_its_edges():
@@ -83,7 +85,7 @@ def test_boxes_are_detected_at_the_peaks_inside_the_image_and_end_at_its_edges()
     size = torch.tensor([[28, 28]])
     within = torch.ones(1, 8, 8, dtype=torch.bool)
     within[0, 7], within[0, :, 7] = False, False
-    found = boxes.detect(logits, sides, size, within, 5, STRIDE)
+    found = box_targets.detect(logits, sides, size, within, 5, STRIDE)
     assert found.label[0, :2].tolist() == [1, 0]
     assert found.score[0, :2].tolist() == pytest.approx([0.9526, 0.7311], abs=1e-4)
     assert found.boxes[0, 0].tolist() == [0, 0, 22, 22]

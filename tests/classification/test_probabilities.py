@@ -8,9 +8,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from components.classification import labels, ranked
+from components.classification import labels, probabilities
 from components.classification.answers import answers, decided
-from components.classification.ranked import ACCURACY, Problem
+from components.classification.probabilities import ACCURACY, Problem
 from components.classification.ranking import AUC, SENSITIVITY
 from components.classification.report import Samples
 from components.contracts import Rejected
@@ -44,7 +44,7 @@ def predictions(problem: Problem, threshold: float = 0.3, seed: int = 0) -> dict
 @pytest.mark.parametrize("problem", [BINARY, MANY, SEVERAL], ids=["binary", "many", "several"])
 def test_outcomes_give_accuracy_and_auc(problem):
     given = predictions(problem)
-    found = ranked.outcomes(given, problem, FILES)
+    found = probabilities.outcomes(given, problem, FILES)
     probability, target = problem.probabilities(given["logits"]), problem.targets(given["label"])
     flagged = problem.flagged(given)
     expected = (flagged == target).double().mean()
@@ -53,7 +53,7 @@ def test_outcomes_give_accuracy_and_auc(problem):
     assert intervals.value(found, ACCURACY) == pytest.approx(float(expected))
     areas = [roc_auc_score(target[:, k], probability[:, k]) for k in range(target.shape[1])]
     assert intervals.value(found, AUC) == pytest.approx(np.mean(areas))
-    metrics = ranked.measure(found, given, problem)
+    metrics = probabilities.measure(found, given, problem)
     assert metrics["auc"] == pytest.approx(np.mean(areas))
     assert metrics["accuracy"] == pytest.approx(float(expected))
     if problem is not BINARY:
@@ -63,12 +63,14 @@ def test_outcomes_give_accuracy_and_auc(problem):
 
 def test_with_two_classes_the_positive_one_decides_whichever_it_is():
     given = predictions(BINARY)
-    ill = ranked.measure(ranked.outcomes(given, BINARY, FILES), given, BINARY)
+    ill = probabilities.measure(probabilities.outcomes(given, BINARY, FILES), given, BINARY)
     swapped = Problem(["ill", "healthy"], positive="ill")
     turned = given | {"logits": given["logits"].flip(1), "label": 1 - given["label"]}
-    assert ranked.measure(ranked.outcomes(turned, swapped, FILES), turned, swapped) == pytest.approx(ill)
+    assert probabilities.measure(probabilities.outcomes(turned, swapped, FILES), turned, swapped) == pytest.approx(
+        ill
+    )
     healthy = Problem(["healthy", "ill"], positive="healthy")
-    other = ranked.measure(ranked.outcomes(given, healthy, FILES), given, healthy)
+    other = probabilities.measure(probabilities.outcomes(given, healthy, FILES), given, healthy)
     assert other["auc"] == pytest.approx(ill["auc"])
     assert other["average_precision"] != pytest.approx(ill["average_precision"])
 
@@ -77,7 +79,7 @@ def test_the_threshold_decides_sensitivity():
     metrics = []
     for threshold in (0.1, 0.9):
         given = predictions(BINARY, threshold)
-        metrics.append(ranked.measure(ranked.outcomes(given, BINARY, FILES), given, BINARY))
+        metrics.append(probabilities.measure(probabilities.outcomes(given, BINARY, FILES), given, BINARY))
     assert metrics[0]["sensitivity"] > metrics[1]["sensitivity"]
     assert metrics[0]["specificity"] < metrics[1]["specificity"]
     assert [each["threshold"] for each in metrics] == [0.1, 0.9]
@@ -85,7 +87,7 @@ def test_the_threshold_decides_sensitivity():
 
 def test_the_interval_of_sensitivity_is_that_of_a_share_of_the_positives():
     given = predictions(BINARY, threshold=0.0)  # everything is flagged
-    low, high = intervals.interval(ranked.outcomes(given, BINARY, FILES), SENSITIVITY)
+    low, high = intervals.interval(probabilities.outcomes(given, BINARY, FILES), SENSITIVITY)
     t = intervals.quantile(0.975, 19)
     assert (low, high) == (pytest.approx(1 / (1 + t**2 / 20)), 1)
 
@@ -99,8 +101,8 @@ def served(problem: Problem, given: dict[str, torch.Tensor]) -> list[dict]:
 @pytest.mark.parametrize("problem", [BINARY, MANY, SEVERAL], ids=["binary", "many", "several"])
 def test_served_answers_give_the_outcomes_of_evaluation(problem):
     given = predictions(problem)
-    direct = ranked.outcomes(given, problem, FILES)
-    through = ranked.outcomes_from(served(problem, given), given["label"], problem, FILES)
+    direct = probabilities.outcomes(given, problem, FILES)
+    through = probabilities.outcomes_from(served(problem, given), given["label"], problem, FILES)
     assert through.columns.keys() == direct.columns.keys()
     for name, column in direct.columns.items():
         np.testing.assert_allclose(through.columns[name], column, atol=1e-12)
@@ -109,7 +111,7 @@ def test_served_answers_give_the_outcomes_of_evaluation(problem):
 @pytest.mark.parametrize("problem", [BINARY, MANY, SEVERAL], ids=["binary", "many", "several"])
 def test_a_rejected_sample_counts_as_wrong(problem):
     given = predictions(problem)
-    found = ranked.outcomes_from([Rejected("no image")] * 40, given["label"], problem, FILES)
+    found = probabilities.outcomes_from([Rejected("no image")] * 40, given["label"], problem, FILES)
     assert intervals.value(found, AUC) == 0
     assert intervals.value(found, ACCURACY) == 0
 
@@ -117,23 +119,23 @@ def test_a_rejected_sample_counts_as_wrong(problem):
 def test_answers_of_another_kind_of_model_are_named():
     label = predictions(BINARY)["label"]
     with pytest.raises(PedigreeError, match="no column 'probabilities' but text"):
-        ranked.outcomes_from([{"text": "?"}] * 40, label, BINARY, FILES)
+        probabilities.outcomes_from([{"text": "?"}] * 40, label, BINARY, FILES)
     answer = {"label": "ill", "probabilities": {"sick": 1.0}}
     with pytest.raises(PedigreeError, match="no probability of 'ill'"):
-        ranked.outcomes_from([answer] * 40, label, BINARY, FILES)
+        probabilities.outcomes_from([answer] * 40, label, BINARY, FILES)
 
 
 def test_a_diverged_training_is_an_error():
     given = predictions(BINARY)
     given["logits"][3] = torch.nan
     with pytest.raises(PedigreeError, match="for 1 of 40 test samples are not finite"):
-        ranked.outcomes(given, BINARY, FILES)
+        probabilities.outcomes(given, BINARY, FILES)
 
 
 @pytest.mark.parametrize("problem", [BINARY, MANY], ids=["binary", "many"])
 def test_the_curves_are_drawn(tmp_path, problem):
     given = predictions(problem)
-    ranked.plot(ranked.outcomes(given, problem, FILES), problem, tmp_path, "composed")
+    probabilities.plot(probabilities.outcomes(given, problem, FILES), problem, tmp_path, "composed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precision_recall.png", "roc.png"]
 
 
@@ -143,7 +145,7 @@ def test_the_report_on_several_labels_has_metrics_tables_and_mistakes(tmp_path, 
         (tmp_path / folder).mkdir()
     given = predictions(SEVERAL)
     samples = Samples(SEVERAL.classes, FILES, lambda index: np.zeros((8, 8), np.uint8), "image", "")
-    metrics = labels.evaluate(given, samples, ranked.outcomes(given, SEVERAL, FILES), tmp_path)
+    metrics = labels.evaluate(given, samples, probabilities.outcomes(given, SEVERAL, FILES), tmp_path)
     flagged, target = SEVERAL.flagged(given), given["label"] > 0
     assert metrics["exact_match"] == pytest.approx(float((flagged == target).all(1).double().mean()))
     assert metrics["accuracy"] == pytest.approx(float((flagged == target).double().mean()))

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
-from components.images import medmnist, sources
-from components.images.lists import ANY
+from components.images import layouts, medmnist
+from components.images.image_lists import ANY
 from components.params import read, validate
 from components.tasks.image_classification.params import VisionParams
 
@@ -21,8 +21,8 @@ def options(**changes):
     return OPTIONS.model_copy(update=changes)
 
 
-def find(raw: Path, layout: str = "auto", **changes) -> sources.Source:
-    return sources.find(raw, layout, options(**changes))
+def find(raw: Path, layout: str = "auto", **changes) -> layouts.Source:
+    return layouts.find(raw, layout, options(**changes))
 
 
 def touch(raw: Path, *files: str) -> None:
@@ -47,7 +47,7 @@ def patients(raw: Path, count: int = 20, split: str = "") -> None:
     touch(raw, *(row.split(",")[0] for row in rows))
 
 
-def parts(source: sources.Source) -> dict[str, list[str]]:
+def parts(source: layouts.Source) -> dict[str, list[str]]:
     survey = source.survey
     return {
         split: sorted(file for name in survey.strata for file in survey.files(split, name))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
-from components.images import annotated, coco_regions
+from components.images import coco_regions, mask_layouts
 from components.images.annotations.files import below
 from tests.conftest import ROOT
 
@@ -33,8 +33,8 @@ def put(raw: Path, *files: str) -> Path:
     return raw
 
 
-def survey(raw: Path, layout="auto", **options) -> annotated.Survey:
-    return annotated.survey(raw, SimpleNamespace(**vars(OPTIONS) | options), layout)
+def survey(raw: Path, layout="auto", **options) -> mask_layouts.Survey:
+    return mask_layouts.survey(raw, SimpleNamespace(**vars(OPTIONS) | options), layout)
 
 
 def error(raw: Path, layout="auto") -> str:
@@ -43,7 +43,7 @@ def error(raw: Path, layout="auto") -> str:
     return str(raised.value)
 
 
-def pairs(found: annotated.Survey, split: str) -> list[tuple[str, ...]]:
+def pairs(found: mask_layouts.Survey, split: str) -> list[tuple[str, ...]]:
     return [(each.image, *each.masks) for each in found.splits[split]]
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from components.datasets import ingest, raw_files
 from components.errors import PedigreeError
-from components.images import decode, folders, medmnist, table
-from components.images.lists import Listing
+from components.images import csv_manifest, decode, folders, medmnist
+from components.images.image_lists import Listing
 from components.params import FilesPrepareParams
 
 Format = Literal["folders", "csv", "npz"]
@@ -43,7 +43,7 @@ def find(raw: Path, chosen: Format | Literal["auto"], options: FilesPrepareParam
         )
     survey: folders.Survey | Listing
     if found == "csv":
-        survey = table.survey(raw, _only(raw, "csv", table.manifests(raw)), options)
+        survey = csv_manifest.survey(raw, _only(raw, "csv", csv_manifest.manifests(raw)), options)
     else:
         survey = folders.survey(raw, options)
     return Source(found, survey, reader(raw, found), partial(_peek_file, raw))
@@ -58,7 +58,7 @@ def reader(raw: Path, layout: Format) -> Callable[[str], bytes]:
 
 def _detected(raw: Path) -> Format:
     """Return the layout: a CSV manifest, an npz file that no folder is beside, or folders of classes."""
-    manifests, archives = table.manifests(raw), medmnist.archives(raw)
+    manifests, archives = csv_manifest.manifests(raw), medmnist.archives(raw)
     if manifests and archives:
         raise PedigreeError(
             f"{raw} has two layouts: the manifest {manifests[0]} and the arrays {archives[0]}: set prepare.format "

@@ -19,7 +19,7 @@ from typing import Literal
 
 from components.datasets.raw_files import COMPOSED, about, listed, split_of
 from components.errors import PedigreeError
-from components.images import coco_regions, draws
+from components.images import coco_regions, drawn_splits
 from components.images.annotations.files import Files, below
 from components.images.regions import Region
 from components.params import FilesPrepareParams
@@ -83,7 +83,7 @@ class Survey:
 
 
 def survey(raw: Path, options: FilesPrepareParams, layout: Format | Literal["auto"]) -> Survey:
-    """Survey the raw folder, and draw the splits that it does not have (`draws.divide`).
+    """Survey the raw folder, and draw the splits that it does not have (`drawn_splits.divide`).
 
     Raises:
         PedigreeError: there are no masks, the layout is two at once, or there are too few images.
@@ -104,7 +104,7 @@ def survey(raw: Path, options: FilesPrepareParams, layout: Format | Literal["aut
     if not any(names.values()):
         detected = "" if layout == "auto" else "set prepare.format to auto, which detects the layout, or "
         raise PedigreeError(f"{raw}: there is no image with a mask in the layout {chosen}: {detected}{_LAYOUTS}")
-    divided = draws.divide(raw, names, options)
+    divided = drawn_splits.divide(raw, names, options)
     by_name = {each.image: each for images in found.splits.values() for each in images}
     splits = {split: [by_name[name] for name in files] for split, files in divided.files.items()}
     return replace(found, splits=splits, drawn=divided.drawn, group=divided.group, note=divided.note)
