@@ -43,10 +43,11 @@ check: .venv/installed ## lint, types, one-way imports, vulnerabilities; AUDIT=r
 ui: .venv/installed ## MLflow's pages on http://127.0.0.1:5000, or at PEDIGREE_MLFLOW_PORT
 	pedigree ui
 
-bench: .venv/installed ## measure throughput, evaluation, scaling, large data sets and overhead; write docs/performance.md
+bench: .venv/installed ## measure throughput, evaluation, beam search, scaling, large data sets and overhead; write docs/performance.md
 	pedigree data $(EMBEDDED)
 	python -m benchmarks.throughput
 	python -m benchmarks.inference
+	python -m benchmarks.beam
 	python -m benchmarks.scaling
 	python -m benchmarks.large
 	python -m benchmarks.around

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from components import models, tasks
 from components.contracts import Batch
 from components.datasets.splits import Columns
-from components.images.scenes import SOURCES, write_scenes
+from components.images.embedded.scenes import SOURCES, write_scenes
 from components.models import Model
 from components.params import TaskParams
 from components.stages import prepare
@@ -99,32 +99,48 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return self.streams[:, first:last], self.streams[:, first + 1 : last + 1]
 
 
-class Scenes(Dataset[tuple[Tensor, Tensor]]):
-    """Images with their boxes, without transforms."""
+class Rows(Dataset[Batch]):
+    """The columns of each sample, such as an image with its label, boxes or mask, without transforms."""
 
     def __init__(self, split: Columns) -> None:
-        self.images, self.boxes = split.ragged["image"], split.ragged["boxes"]
+        self.columns = {**split.dense, **split.ragged}
+        self.samples = len(split)
 
     def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
+        """Return the number of samples."""
+        return self.samples
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return one image (H, W, 3) and its boxes (N, 6)."""
-        return self.images[index], self.boxes[index]
+    def __getitem__(self, index: int) -> Batch:
+        """Return one sample."""
+        return {name: rows[index] for name, rows in self.columns.items()}
 
 
-def padded(items: list[tuple[Tensor, Tensor]]) -> Batch:
-    """Pad images and boxes to the largest of a batch."""
-    images, boxes = zip(*items, strict=True)
-    size = torch.tensor([image.shape[:2] for image in images])
-    height, width = size.amax(0).tolist()
+def with_boxes(items: list[Batch]) -> Batch:
+    """Make a batch of images (H, W, 3) with their boxes (N, 6)."""
     return {
-        "image": torch.stack([F.pad(x, (0, 0, 0, width - x.shape[1], 0, height - x.shape[0])) for x in images]),
-        "image_size": size,
-        "boxes": nn.utils.rnn.pad_sequence([*boxes], batch_first=True),
-        "boxes_length": torch.tensor([*map(len, boxes)]),
+        **padded(items),
+        "image_size": torch.tensor([item["image"].shape[:2] for item in items]),
+        "boxes_length": torch.tensor([len(item["boxes"]) for item in items]),
     }
+
+
+def with_lengths(items: list[Batch]) -> Batch:
+    """Make a batch of rows that differ in length, as `Columns` does."""
+    lengths = {f"{name}_length": torch.tensor([len(item[name]) for item in items]) for name in items[0]}
+    return padded(items) | lengths
+
+
+def padded(items: list[Batch]) -> Batch:
+    """Pad each column to the largest of a batch."""
+    return {name: _stacked([item[name] for item in items]) for name in items[0]}
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    largest = [max(sizes) for sizes in zip(*(row.shape for row in rows), strict=True)]
+    whole = rows[0].new_zeros(len(rows), *largest)
+    for place, row in zip(whole, rows, strict=True):
+        place[tuple(map(slice, row.shape))] = row
+    return whole
 
 
 class Learner(nn.Module):
@@ -228,6 +244,15 @@ KINDS = {
         data=lambda split, facts, _: Images(split, facts),
         part="network",
     ),
+    "image_generation": Kind(
+        settings=("train.epochs=3", "prepare.classifier_updates=1"),
+        unit="images",
+        cut=some_files,
+        share=0.1,
+        samples=lambda batch: len(batch["image"]),
+        data=lambda split, *_: Rows(split),
+        step=True,
+    ),
     "language_model": Kind(
         settings=("train.epochs=2", "train.label_smoothing=0", f"train.window={WINDOW}", "train.dropout.output=0"),
         unit="tokens",
@@ -246,7 +271,20 @@ KINDS = {
         cut=some_scenes,
         share=0.1,
         samples=lambda batch: int(batch["boxes_length"].sum()),
-        data=lambda split, *_: Scenes(split),
+        data=lambda split, *_: Rows(split),
+        collate=with_boxes,
+        step=True,
+    ),
+    "segmentation": Kind(
+        settings=(
+            "train.epochs=3",
+            "train.augment={flip: false, turns: false, scale: 1, colour: 0}",  # a crop is then a whole scene
+        ),
+        unit="pixels",
+        cut=some_scenes,
+        share=0.1,
+        samples=lambda batch: int((batch["mask"] > 0).sum()),
+        data=lambda split, *_: Rows(split),
         collate=padded,
         step=True,
     ),
@@ -263,6 +301,16 @@ KINDS = {
         samples=lambda batch: len(batch[0]),
         data=lambda split, *_: Clips(split),
     ),
+    "translation": Kind(
+        settings=("train.epochs=3",),
+        unit="tokens",
+        cut=some_text,
+        share=0.2,
+        samples=lambda batch: int(batch["target_length"].sum()),
+        data=lambda split, *_: Rows(split),
+        collate=with_lengths,
+        step=True,
+    ),
 }
 
 
@@ -273,6 +321,7 @@ MODELS = {
     "object_detection": "scenes",
     "segmentation": "scene-masks",
     "spoken_words": "words",
+    "translation": "interface-fr",
 }
 """For each task, the model of params.yaml whose parameters and data set are used."""
 

@@ -136,8 +136,9 @@ def by_hand(name: str, folder: Path, seed: int) -> dict[str, float]:
         batches, carry = (task.train_batches or shuffled)(split, values, Shard(epoch)), Batch()
         for index in range(len(batches)):
             batch = device.to_device(batches[index], CPU) | carry
+            batch = task.augment(batch, values) if task.augment else batch
             with device.autocast(CPU, precision):
-                output = task.step(model, task.augment(batch, values) if task.augment else batch, values)
+                output = task.step(model, batch, values)
             loss = output.loss / output.count
             loss.backward()
             optimizer.step()

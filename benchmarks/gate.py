@@ -283,11 +283,16 @@ error of 1 - `level`, 5 % in params.yaml: the first one needs p <= 2.5 %, the se
 the margin beyond chance: p <= 5 % divided by the number of groups, from the same jackknife. Groups of fewer than
 ten samples, or from two to four sources, are named and not judged.
 
+A model of `pedigree new` has no bounds for metrics, as those of the model that it is like say nothing of other
+data: its first version becomes champion whatever its score, and the verdict says so. Set `register.gate.at_least`
+or `at_most` in its section of params.yaml to demand a score.
+
 **The interval of a score** comes from the same jackknife: Student's for any score, and Wilson's (1927) for a score
 that is a share, such as accuracy. Its number of samples is the effective one, with which independent samples would
 have the same standard error (Korn and Graubard 1998; Franco et al. 2019). So it has a width even if all samples are
 right: 36 of 36 is 1 [0.897, 1]. Nothing then shows whether samples of a source are alike, and they count as
-independent.
+independent. It is at most the number of samples, unless these can be right in part, as images are whose pixels or
+boxes count (mean IoU, mAP).
 
 `pedigree gate MODEL` prints what the champion's test split can detect, and says so if the prepared data
 have another one by now. Where all answers are right, or all wrong, it takes the standard error from Wilson's

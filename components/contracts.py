@@ -124,6 +124,9 @@ class Score:
     rows, one with weight 0 not at all."""
     share: bool = False
     """Whether it lies between 0 and 1, so that a verdict gives differences in points."""
+    graded: bool = False
+    """Whether a sample can be right in part, as an image is of which pixels or boxes count: the interval of a share
+    can then be narrower than that of as many samples that are right or wrong."""
     counted: Callable[[Columns], NDArray[np.bool_]] | None = None
     """Returns which rows of the columns it depends on, (R,), so that an interval counts only their samples. None:
     on all."""
@@ -260,15 +263,19 @@ class Served:
     """Distributions that prediction needs besides torch, pydantic and safetensors."""
     optional: frozenset[str] = frozenset()
     """Inputs that a row may omit."""
-    params: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Parameters that a request can set for all its rows, with their defaults."""
+    params: Mapping[str, bool | int | float | str | type[float]] = field(default_factory=dict)
+    """Parameters that a request can set for all its rows, with their defaults; `float` for a number that is None
+    unless a request sets it."""
     file: str | None = None
     """The binary or string input that `pedigree predict` fills with a file's content. None: its files are tables of
     rows."""
-    lines: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-    """Params with which `pedigree predict` makes each line of a file a row of its own; empty: never."""
+    lines: Mapping[str, bool | int | float | str] | None = None
+    """Params with which `pedigree predict` makes each line of a file a row: an empty mapping always, None never."""
     media: Mapping[str, str] = field(default_factory=dict)
     """Media types of outputs that are binary, or lists of it, such as {"mask": "image/png"}."""
+    formats: Mapping[str, Callable[[str, Row], Sequence[Row]]] = field(default_factory=dict)
+    """Formats of the field, such as "coco", in which `pedigree predict` can print answers: maps the path of a file
+    and its answer, with binary outputs in base64, to the answer's entries in one list of JSON objects."""
 
 
 @dataclass(frozen=True)
@@ -355,6 +362,9 @@ class Task(Generic[P, S]):
     further_scores: Callable[[Manifest], Sequence[Score]] | None = None
     """Returns further metrics that can be computed from `outcomes`, so that they get an interval; a metric of a
     group is named `<metric>/<group>`. None: only the score has one."""
+    further_metrics: Callable[[Iterable[Batch], Prepared, Sources], dict[str, float]] | None = None
+    """Computes further metrics from the predictions on the test split and from the files that parameters of the
+    section `evaluate` name, such as a published network; called if they name any. None: there are none."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""

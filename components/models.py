@@ -78,6 +78,17 @@ class Model:
             if not named.startswith(params.VERSION) and not (self.root / named).exists():
                 raise missing_source(key, named)
 
+    def for_preparation(self) -> TaskParams:
+        """Return the parameters, with absolute paths of the files that those of the section prepare name.
+
+        Raises:
+            PedigreeError: one does not exist.
+        """
+        for key, named in params.sources(self.params).items():
+            if key.startswith("prepare.") and not (self.root / named).exists():
+                raise missing_source(key, named)
+        return self.params.model_copy(update={"prepare": params.located(self.params.prepare, self.root)})
+
 
 def expect_data(root: Path, model: Listed | Model) -> None:
     """Check that a model's data set exists; raises as `Model.expect_data` does."""
@@ -94,11 +105,15 @@ def missing_data(model: Listed | Model) -> PedigreeError:
 
 def missing_source(key: str, named: str) -> PedigreeError:
     """Return the error for a file or folder that a parameter names and that does not exist."""
-    version = f"{params.VERSION}NAME@champion"
-    random = f", or set {key}=random and train.init.freeze=0" if key == params.INIT else ""
+    if key == params.INIT:
+        where = "docs/tutorial.md says where pretrained weights are"
+        instead = f", or a registered version such as {params.VERSION}NAME@champion, or set {key}=random and "
+        instead += "train.init.freeze=0"
+    else:
+        where, instead = "docs/tasks says how", ""
     return PedigreeError(
-        f"{key} names {named}, which does not exist: get it first (docs/tutorial.md says where pretrained weights "
-        f"are), or name another file or folder, or a registered version such as {version}{random}"
+        f"{key} names {named}, which does not exist: get it first ({where}), or name another file or folder"
+        f"{instead}"
     )
 
 

@@ -529,6 +529,18 @@ def sources(params: BaseModel) -> dict[str, str]:
     return named
 
 
+def located(section: S, root: Path) -> S:
+    """Return a section whose `Source` parameters, which name files or folders, are paths below `root`."""
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            changed[name] = located(value, root)
+        elif "source" in field.metadata and value:
+            changed[name] = str(root / value)
+    return section.model_copy(update=changed)
+
+
 def sections(values: TaskParams) -> dict[str, BaseModel]:
     """Return a model's sections by name in params.yaml."""
     return {field.alias or name: getattr(values, name) for name, field in type(values).model_fields.items()}

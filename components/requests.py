@@ -4,11 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
+from components import display
 from components.contracts import Kind, Rejected, Row
 from components.datasets.ingest import Unusable
+from components.display import brief
+from components.errors import PedigreeError
+from components.params import nearest
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 LISTS = ("binaries", "strings", "doubles", "records")
 """Kinds whose values are lists."""
 
@@ -44,6 +50,31 @@ def _read(read: Callable[[Row], T], noun: str, row: Row) -> T | Rejected:
     except Unusable as problem:
         remedy = "" if ";" in str(problem) else "; send another"  # some reasons end with their own remedy
         return Rejected(f"the {noun} cannot be used: {problem}{remedy}")
+
+
+def settings(kind: type[M], given: Mapping[str, Any]) -> M:
+    """Return the params of a request.
+
+    Args:
+        kind: What they may be, with their defaults.
+        given: Those of the request.
+
+    Raises:
+        PedigreeError: one is unknown or invalid.
+    """
+    fields = kind.model_fields
+    problems = [
+        f"{brief(name)} is unknown{nearest(str(name), fields) or ': leave it out'}"
+        for name in given
+        if name not in fields
+    ]
+    try:
+        chosen = kind.model_validate({name: given[name] for name in fields if name in given})
+    except ValidationError as error:
+        problems += [f"{e['loc'][0]} = {brief(e['input'])}: {e['msg']}" for e in error.errors()]
+    if problems:
+        raise PedigreeError(f"the request's params: {'; '.join(display.first(problems))}")
+    return chosen
 
 
 def unfolded(rows: Sequence[Row], inputs: Mapping[str, Kind]) -> list[Row]:

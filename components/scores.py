@@ -1,6 +1,8 @@
 """Scores shared by several tasks, as functions of weighted rows; see `contracts.Score`."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +19,40 @@ def ratio(name: str, better: Better, numerator: str, denominator: str | None = N
 def perplexity(nats: str, tokens: str) -> Score:
     """Return a score that is the exponential of the mean nats per token."""
     return Score("perplexity", "less", partial(_perplexity, nats, tokens))
+
+
+def of_class(score: Score, column: str, index: int, name: str) -> Score:
+    """Return a score of the rows of one class alone, called `<score>/<name>`.
+
+    Args:
+        score: The score of all rows.
+        column: The column with the index of each row's class.
+        index: The class.
+        name: Its name, as metrics are named.
+    """
+    return replace(
+        score,
+        name=f"{score.name}/{name}",
+        of=partial(_of_class, score.of, column, index),
+        counted=partial(_counted_of_class, score.counted, column, index),
+    )
+
+
+def _of_class(
+    of: Callable[[Columns, NDArray[np.float64]], float],
+    column: str,
+    index: int,
+    columns: Columns,
+    weights: NDArray[np.float64],
+) -> float:
+    return of(columns, weights * (columns[column] == index))
+
+
+def _counted_of_class(
+    counted: Callable[[Columns], NDArray[np.bool_]] | None, column: str, index: int, columns: Columns
+) -> NDArray[np.bool_]:
+    own: NDArray[np.bool_] = columns[column] == index
+    return own if counted is None else own & counted(columns)
 
 
 def _ratio(numerator: str, denominator: str | None, columns: Columns, weights: NDArray[np.float64]) -> float:

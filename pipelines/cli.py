@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -275,8 +275,12 @@ def predict(
         typer.Option("--set", metavar="KEY=VALUE", help="Set one request parameter, such as temperature=0.8."),
     ] = None,
     form: Annotated[
-        Literal["json", "table"] | None,
-        typer.Option("--format", help="Output format (default: table in a terminal, otherwise JSON lines)."),
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, json, or a format of the model's own, such as coco of a detector (default: table in a "
+            "terminal, otherwise JSON lines).",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -290,6 +294,7 @@ def predict(
     ] = None,
 ) -> None:
     """Print a registered model's predictions for files; exits with 1 if any file is rejected."""
+    from components.adapters.version_process import FormatError
     from pipelines import predict as command
 
     if files.count("-") > 1:
@@ -300,7 +305,10 @@ def predict(
         raise typer.BadParameter(str(error)) from None
     form = form or ("table" if sys.stdout.isatty() else "json")
     output = command.Output(form, out, draw)
-    good = command.predict(Path.cwd(), context.obj, model, files, params, output, bool(os.environ.get(DEBUG)))
+    try:
+        good = command.predict(Path.cwd(), context.obj, model, files, params, output, bool(os.environ.get(DEBUG)))
+    except FormatError as error:
+        raise typer.BadParameter(str(error), param_hint="--format") from None
     if not good:
         raise typer.Exit(1)
 

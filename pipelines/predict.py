@@ -1,4 +1,5 @@
-"""`pedigree predict`: prints a registered version's predictions for files, as JSON lines or as a table."""
+"""`pedigree predict`: prints a registered version's predictions for files, as a table, as JSON lines or in a format
+of the field."""
 
 import base64
 import json
@@ -6,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from components import params
 from components.adapters import mlflow_store, mlflow_versions, version_process
+from components.adapters.version_process import JSON, TABLE
 from components.contracts import NOTE, RejectedFile
 from components.display import printable_name
 from components.errors import PedigreeError
@@ -26,7 +28,6 @@ from components.registry import predict as predictions
 from components.registry.predict import Answer
 from pipelines import terminal
 
-Form = Literal["json", "table"]
 SHOWN = 5
 """Most elements of a list, or greatest numbers by name, that a cell shows, and most notes."""
 NARROWEST = 16
@@ -37,8 +38,8 @@ NARROWEST = 16
 class Output:
     """What becomes of the answers."""
 
-    form: Form
-    """How they are printed."""
+    form: str
+    """How they are printed: as a table, as JSON lines, or in a format of the version's own."""
     out: Path | None = None
     """A folder into which files in the answers, such as images, are written; their paths are printed instead."""
     draw: Path | None = None
@@ -71,18 +72,19 @@ def predict(
     """Print a version's predictions for files, whose paths start at `here`; return whether none was rejected.
 
     Raises:
+        FormatError: the version has no such format.
         PedigreeError: there is no such version, it cannot be loaded, it rejects the settings, or it has no files or
             pictures for a folder; or they cannot be written there.
     """
     mlflow_store.connect(root)
     version = mlflow_versions.find(address)
     form = output.form
-    with version_process.answering(version, settings, debug, draw=output.draw is not None) as model:
+    with version_process.answering(version, settings, debug, draw=output.draw is not None, form=form) as model:
         if output.out and not model.media:
             raise PedigreeError(f"{model.name} answers with no files that could be written: leave out --out")
         inputs = predictions.files(names, here, model.file)
         folders = predictions.Folders(here, output.out, output.draw, inputs)
-        rejected, notes, table = 0, 0, Table(box=SIMPLE, pad_edge=False)
+        rejected, notes, table, entries = 0, 0, Table(box=SIMPLE, pad_edge=False), _Entries()
         total = len(inputs) if model.file and not model.file.lines else None
         with _bar(form) as bar:
             name = escape(printable_name(version.name))
@@ -96,14 +98,18 @@ def predict(
                     notes += 1
                     if notes <= SHOWN:
                         bar.console.print(f"note: {_place(each)}: {each.note}", soft_wrap=True)
-                if form == "json":
+                if form == JSON:
                     print(json.dumps({"file": each.file, **each.columns}, default=_base64), flush=True)
-                else:
+                elif form == TABLE:
                     _add(table, each)
+                else:
+                    entries.add(model.entries(each.file, each.columns))
             if notes > SHOWN:
                 bar.console.print(f"note: {notes - SHOWN} more answers have such notes", soft_wrap=True)
         if table.rows:
             terminal.console().print(table)
+        if form not in (JSON, TABLE):
+            entries.end()
     return not rejected
 
 
@@ -112,9 +118,24 @@ def _place(answer: Answer) -> str:
     return printable_name(answer.file) + (f":{line}" if line else "")
 
 
-def _bar(form: Form) -> Progress:
-    """Return a progress bar on standard error, hidden without a terminal or beside JSON lines."""
-    lines = form == "json" and sys.stdout.isatty()
+class _Entries:
+    """Prints one list of JSON objects, an object a line, with only those of one answer in memory."""
+
+    def __init__(self) -> None:
+        self._before = "["
+
+    def add(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        for each in entries:
+            print(self._before + json.dumps(each), end="")
+            self._before = ",\n"
+
+    def end(self) -> None:
+        print("[]" if self._before == "[" else "]")
+
+
+def _bar(form: str) -> Progress:
+    """Return a progress bar on standard error, hidden without a terminal or beside JSON."""
+    lines = form != TABLE and sys.stdout.isatty()
     hidden = lines or not sys.stderr.isatty()
     # Predictions bypass rich, which would redirect them to standard error.
     return Progress(console=terminal.console(stderr=True), transient=True, disable=hidden, redirect_stdout=False)

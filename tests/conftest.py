@@ -145,9 +145,16 @@ def commit(folder: Path, message: str) -> None:
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 
+def copied(project: Path, folder: Path) -> Path:
+    """Copy a project with its registry, but without what its runs left; a version's files stay where they are."""
+    return shutil.copytree(
+        project, folder, ignore=shutil.ignore_patterns("build", ".prefect", "mlruns", ".git", ".dvc")
+    )
+
+
 def with_broken_code(project: Path, folder: Path) -> Path:
     """Copy a project whose own code can rebuild no network any more: only what versions carry still can."""
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", ".prefect", "mlruns", ".git", ".dvc"))
+    copied(project, folder)
     with (folder / "components" / "training" / "model_files.py").open("a") as file:
         file.write("\n\ndef rebuild(*_):\n    raise RuntimeError('the code of the checkout')\n")
     return folder

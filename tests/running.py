@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -22,6 +23,16 @@ PEDIGREE = ["-c", "from pipelines.cli import main; main()"]
 DVC = ["-c", "from components.adapters.dvc_program import main; import sys; sys.exit(main())"]
 """This environment's `dvc`, with the code of the current folder."""
 UP_SECONDS = 200
+
+
+def install(project: Path) -> Path:
+    """Write a program that runs the code of the current folder, .venv/bin/pedigree; return the folder it is in."""
+    folder = project / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    program = folder / "pedigree"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *PEDIGREE])} "$@"\n')
+    program.chmod(0o755)
+    return folder
 
 
 def python(folder: Path, seconds: float, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -33,6 +33,8 @@ def test_the_result_of_one_seed_has_its_interval_over_test_samples_and_that_of_s
     first, second = ({"accuracy": value, "accuracy_low": 0.8, "accuracy_high": 0.95} for value in (0.9, 0.92))
     assert results._result("accuracy", [first]) == "accuracy 0.9000 [0.8000, 0.9500]"
     assert results._result("accuracy", [first, second]) == "accuracy 0.9100 ± 0.0141"
+    one = {"iou/foreground": 0.8, "iou_low/foreground": 0.7, "iou_high/foreground": 0.85}
+    assert results._result("iou/foreground", [one]) == "iou/foreground 0.8000 [0.7000, 0.8500]"
     assert results._target(results.Aim("loss", "less", (1.44, 1.42))) == "loss ≤ 1.44 (≤ 1.42)"
 
 
@@ -78,7 +80,7 @@ def test_what_fails_on_a_gpu_is_on_the_page_with_its_error_and_what_could_not_be
     assert "Nothing on this page was measured on a GPU" in report._gpu(None)[0]
 
 
-TRIALS = 500
+TRIALS = 250
 
 
 def at_most(share):

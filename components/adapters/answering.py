@@ -5,7 +5,8 @@ nothing here may import `components`, as this checkout's code would then answer 
 
 A request is a line of JSON on standard input, the answer a line on standard output: `{"answers": [...]}`, or
 `{"rejected": reason}` if all rows are rejected. The first line of output says whether the model was loaded. With
-`draw` in a request, each answer has a picture in the column `drawn`.
+`draw` in a request, each answer has a picture in the column `drawn`. A request with a `format` has an answer in
+place of rows, and gets its entries in that format.
 """
 
 import base64
@@ -31,7 +32,8 @@ def main(folder: str) -> None:
         raise
     _write(out, {"answers": []})
     for line in sys.stdin:
-        _write(out, _answer(model, json.loads(line)))
+        request = json.loads(line)
+        _write(out, _formatted(model, request) if "format" in request else _answer(model, request))
 
 
 def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +62,11 @@ def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
             if not answer.get("error"):
                 answer["drawn"] = draw(row, answer)
     return {"answers": found}
+
+
+def _formatted(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
+    entries = model.unwrap_python_model().formats[request["format"]]
+    return {"answers": list(entries(request["file"], request["answer"]))}
 
 
 def _reason(error: Exception) -> str:

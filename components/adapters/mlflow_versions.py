@@ -56,6 +56,8 @@ LINES = "lines"
 """Metadata of a version: the params with which each line of a file is a row; older versions have none."""
 MEDIA = "media"
 """Metadata of a version: the media types of binary outputs; older versions have none."""
+FORMATS = "formats"
+"""Metadata of a version: the names of its formats of the field; older versions have none."""
 FILES, RECORDS = "files", "records"
 """Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
@@ -142,10 +144,11 @@ def register(
 
 
 def _metadata(served: Served) -> dict[str, Any] | None:
-    lines = {LINES: dict(served.lines)} if served.lines else {}
+    lines = {} if served.lines is None else {LINES: dict(served.lines)}
     media = {MEDIA: dict(served.media)} if served.media else {}
+    formats = {FORMATS: list(served.formats)} if served.formats else {}
     file = {FILE: served.file, FILE_KIND: served.inputs[served.file], **lines} if served.file else {}
-    return file | media or None
+    return file | media | formats or None
 
 
 def _sealed_source(folder: Path) -> list[Path]:
@@ -277,10 +280,16 @@ def _signature(served: Served) -> ModelSignature:
     # with an error that names no row. The version itself checks each row.
     inputs = [ColSpec(AnyType(), name, required=name not in served.optional) for name in served.inputs]
     outputs = [ColSpec(_type(kind), name) for name, kind in served.outputs.items()]
-    params = [ParamSpec(name, _PARAM_TYPES[type(value)], value) for name, value in served.params.items()]
+    params = [_param(name, value) for name, value in served.params.items()]
     optional = {"params": ParamSchema(params)} if params else {}
     # MLflow has no schema without columns, so a model without inputs has no input schema.
     return ModelSignature(Schema([*inputs]) if inputs else None, Schema([*outputs]), **optional)
+
+
+def _param(name: str, default: bool | int | float | str | type[float]) -> ParamSpec:
+    if isinstance(default, type):
+        return ParamSpec(name, _PARAM_TYPES[default], None)
+    return ParamSpec(name, _PARAM_TYPES[type(default)], default)
 
 
 _PARAM_TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}

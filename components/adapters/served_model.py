@@ -41,6 +41,8 @@ class ServedModel(PythonModel):
         self.draw = task.draw
         """Draws an answer on its row, as a PNG; None if the task's answers have no picture."""
         served = task.served(described.manifest, task.params.model_validate(described.params))
+        self.formats = served.formats
+        """By name: turns the path of a file and its answer into entries of a format of the field."""
         self._rows = partial(requests.unfolded, inputs=served.inputs)
 
     def predict(

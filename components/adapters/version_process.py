@@ -20,6 +20,7 @@ from mlflow.types.schema import Array, DataType, ParamSpec
 from components.adapters import mlflow_store, mlflow_versions
 from components.adapters.mlflow_versions import Version
 from components.contracts import Rejected, Row
+from components.datasets.raw_files import listed
 from components.errors import PedigreeError
 from components.params import nearest
 from components.runtime import processes
@@ -28,9 +29,15 @@ ERROR = "error"
 """Column of an answer with the reason why its row was rejected."""
 DRAWN = "drawn"
 """Column of an answer with a picture of it, if pictures were asked for."""
+TABLE, JSON = "table", "json"
+"""The formats in which the answers of any version can be printed."""
 TOGETHER, SIZE = 16, 2**25
 """Most rows of a request, and most bytes or characters of their values together, unless a single row has more."""
 _SCRIPT = Path(__file__).with_name("answering.py")
+
+
+class FormatError(PedigreeError):
+    """A version has no such format."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Answering:
     process: subprocess.Popen[str]
     draw: bool = False
     """Whether each answer should have a picture in the column `DRAWN`."""
+    form: str = JSON
+    """The format of `entries`."""
 
     def ask(self, rows: Sequence[Row]) -> list[Row | Rejected] | str:
         """Return an answer or a rejection for each row, or the reason why the params are rejected.
@@ -79,6 +88,9 @@ class Answering:
             "params": dict(self.params),
             "draw": self.draw,
         }
+        return self._exchange(request)
+
+    def _exchange(self, request: Mapping[str, Any]) -> list[Row | Rejected] | str:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # `listen` raises instead
             self.process.stdin.write(json.dumps(request) + "\n")
@@ -109,6 +121,17 @@ class Answering:
         if len(answers) != len(rows):
             raise PedigreeError(f"{self.name} gives {len(answers)} answers to {len(rows)} rows")
         return answers
+
+    def entries(self, file: str, answer: Row) -> list[Row]:
+        """Return the entries of an answer in a format of the field.
+
+        Raises:
+            PedigreeError: the process ended.
+        """
+        sent = {name: _sent(value) for name, value in answer.items()}
+        found = self._exchange({"format": self.form, "file": file, "answer": sent})
+        assert not isinstance(found, str), "an answer was not rejected"
+        return [each for each in found if not isinstance(each, Rejected)]
 
     def listen(self) -> list[Row | Rejected] | str:
         """Return the next message of the process; raises as `ask` does."""
@@ -149,6 +172,7 @@ def answering(
     debug: bool = False,
     only_known: bool = False,
     draw: bool = False,
+    form: str = JSON,
 ) -> Iterator[Answering]:
     """Load a version in a process that lives as long as the block.
 
@@ -158,8 +182,10 @@ def answering(
         debug: Show its output.
         only_known: Leave out params that it does not take, as an older version may not.
         draw: Have a picture of each answer drawn.
+        form: The format in which answers are printed.
 
     Raises:
+        FormatError: it has no such format.
         PedigreeError: the version's files are missing, it does not take these params, draws no pictures, or does
             not load.
     """
@@ -176,6 +202,7 @@ def answering(
         if only_known:
             params = {key: value for key, value in params.items() if key in known}
         _check_params(known, params, name)
+        _check_form(described, form, name)
         with _process(folder, debug) as process:
             model = Answering(
                 name,
@@ -187,6 +214,7 @@ def answering(
                 (described.metadata or {}).get(mlflow_versions.MEDIA, {}),
                 process,
                 draw,
+                form,
             )
             if isinstance(problem := model.listen(), str):
                 raise PedigreeError(
@@ -236,8 +264,8 @@ def _file_column(described: Model, params: Mapping[str, Any]) -> FileColumn | No
     if column is None or inputs is None:
         return None
     kind = metadata.get(mlflow_versions.FILE_KIND) or inputs.input_dict()[column].type.name
-    lines = metadata.get(mlflow_versions.LINES, {})
-    return FileColumn(column, kind == "binary", bool(lines) and lines.items() <= params.items())
+    lines = metadata.get(mlflow_versions.LINES)
+    return FileColumn(column, kind == "binary", lines is not None and lines.items() <= params.items())
 
 
 def _bytes_columns(described: Model) -> frozenset[str]:
@@ -267,3 +295,11 @@ def _check_params(known: Mapping[str, Any], given: Mapping[str, Any], name: str)
             raise PedigreeError(
                 f"{key}={value}: the value is not a {known[key].dtype.name}, which {name} needs: change it"
             ) from None
+
+
+def _check_form(described: Model, form: str, name: str) -> None:
+    formats = (TABLE, JSON, *(described.metadata or {}).get(mlflow_versions.FORMATS, ()))
+    if form not in formats:
+        raise FormatError(
+            f"{name} has no format {form!r}{nearest(form, formats)}; its formats are {listed(formats)}"
+        )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.contracts import Columns, Score
+from components.scores import of_class
 
 Floats = NDArray[np.float64]
 POSITIVE, PROBABILITY, FLAGGED, CLASS = "positive", "probability", "flagged", "class"
@@ -139,10 +140,6 @@ def _counted(kind: float, columns: Columns) -> NDArray[np.bool_]:
     return own
 
 
-def _only(index: float, of: Callable[[Columns, Floats], float], columns: Columns, weights: Floats) -> float:
-    return of(columns, weights * (columns[CLASS] == index))
-
-
 AUC = Score("auc", "more", partial(_mean, auc), share=True)
 AVERAGE_PRECISION = Score("average_precision", "more", partial(_mean, average_precision), share=True)
 SENSITIVITY_AT = Score("sensitivity_at_95_specificity", "more", partial(_mean, sensitivity_at), share=True)
@@ -160,22 +157,5 @@ def scores(names: Sequence[str]) -> list[Score]:
     """
     if len(names) < 2:
         return list(SCORES)
-    single = [
-        Score(
-            f"{score.name}/{name}",
-            "more",
-            partial(_only, index, score.of),
-            share=True,
-            counted=partial(_counted_class, index, score.counted),
-        )
-        for score in SCORES
-        for index, name in enumerate(names)
-    ]
+    single = [of_class(score, CLASS, index, name) for score in SCORES for index, name in enumerate(names)]
     return [*SCORES, *single]
-
-
-def _counted_class(
-    index: float, counted: Callable[[Columns], NDArray[np.bool_]] | None, columns: Columns
-) -> NDArray[np.bool_]:
-    own: NDArray[np.bool_] = columns[CLASS] == index
-    return own if counted is None else own & counted(columns)

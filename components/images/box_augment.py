@@ -6,8 +6,6 @@ from torch import Tensor
 
 VISIBLE = 0.25
 """Least share of a box's area that must stay inside the image for it to stay a box."""
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601."""
 
 
 def turn(image: Tensor, boxes: Tensor, size: Tensor, quarters: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,21 +91,3 @@ def _moved(
     left = (columns[2] - columns[0]) * (columns[3] - columns[1])
     gone = own & (left < VISIBLE * area * zoom[:, None] ** 2)
     return torch.stack([*columns, boxes[..., 4], torch.where(gone, 1.0, crowd)], 2)
-
-
-def colour(image: Tensor, most: float) -> Tensor:
-    """Change brightness, contrast and saturation of each image by up to a share, in this order.
-
-    Args:
-        image: Float (B, 3, H, W) on the scale 0..255.
-        most: Largest change, as a share.
-    """
-    brightness, contrast, saturation = 1 + most * (2 * torch.rand(3, len(image), 1, 1, 1, device=image.device) - 1)
-    image = image * brightness
-    image = torch.lerp(_grey(image).mean((2, 3), keepdim=True), image, contrast)
-    return torch.lerp(_grey(image), image, saturation).clamp(0, 255)
-
-
-def _grey(image: Tensor) -> Tensor:
-    red, green, blue = LUMA
-    return (red * image[:, 0] + green * image[:, 1] + blue * image[:, 2])[:, None]

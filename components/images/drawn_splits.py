@@ -9,7 +9,7 @@ from pathlib import Path
 from components.datasets import groups
 from components.datasets.raw_files import listed
 from components.errors import PedigreeError
-from components.images.folders import GROUP
+from components.images.labels.folders import GROUP
 from components.params import FilesPrepareParams
 
 log = logging.getLogger("pedigree.prepare")

@@ -21,6 +21,10 @@ AGAIN = "run the same command again to use what is there now"
 FOLDER = model_files.SOURCES
 
 
+_EVALUATION = "evaluate."
+"""Begins the parameters whose sources evaluation alone needs."""
+
+
 def identify(values: TaskParams, root: Path) -> dict[str, Source]:
     """Return the exact source of each parameter, with its hash and with aliases resolved to versions.
 
@@ -45,6 +49,17 @@ def identified(key: str, named: str, root: Path) -> Source:
     raise models.missing_source(key, named)
 
 
+def of_evaluation(values: TaskParams, root: Path) -> dict[str, Source]:
+    """Return the sources of parameters of the section `evaluate`, exactly; raises as `identify` does."""
+    named = params.sources(values)
+    return {key: identified(key, named[key], root) for key in named if key.startswith(_EVALUATION)}
+
+
+def of_training(identified: Mapping[str, Source]) -> dict[str, Source]:
+    """Return the sources that decide on the weights: all but those of evaluation."""
+    return {key: source for key, source in identified.items() if not key.startswith(_EVALUATION)}
+
+
 @contextmanager
 def _naming(key: str) -> Iterator[None]:
     """Prefix errors about a version with the parameter that names it."""
@@ -52,6 +67,18 @@ def _naming(key: str) -> Iterator[None]:
         yield
     except PedigreeError as error:
         raise type(error)(f"{key}: {error}") from None
+
+
+@contextmanager
+def naming_originals(identified: Mapping[str, Source], local: Sources) -> Iterator[None]:
+    """In errors of the block, name the files that the user gave and not their copies."""
+    try:
+        yield
+    except PedigreeError as error:
+        text = str(error)
+        for key, path in local.items():
+            text = text.replace(str(path), identified[key].named)
+        raise type(error)(text) from error
 
 
 def fetch(identified: Mapping[str, Source], root: Path, into: Path, remedy: str = AGAIN) -> Sources:

@@ -140,19 +140,20 @@ def _source(
 def _with_sources(ancestry: Lineage, root: Path, workspace: Path) -> dict[str, Any]:
     """Copy the sources of a version into `workspace`; return its parameters with these copies in their place.
 
+    Those of evaluation, which do not change the weights, are left out.
+
     Raises:
         PedigreeError: a source is gone or has changed.
     """
     params: dict[str, Any] = deepcopy(dict(ancestry.params))
-    local = sources.fetch(
-        ancestry.sources, root, workspace / sources.FOLDER, "restore what the version started from"
-    )
-    for key, path in local.items():
+    needed = sources.of_training(ancestry.sources)
+    local = sources.fetch(needed, root, workspace / sources.FOLDER, "restore what the version started from")
+    for key in ancestry.sources:
         *sections, name = key.split(".")
         section = params
         for each in sections:
             section = section[each]
-        section[name] = str(path.relative_to(workspace))
+        section[name] = str(local[key].relative_to(workspace)) if key in local else ""
     return params
 
 

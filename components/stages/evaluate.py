@@ -16,7 +16,7 @@ from components import figures, scores
 from components.adapters import mlflow_pages, mlflow_runs, mlflow_store
 from components.contracts import Evaluated, Outcomes, Prepared, Score, Trained
 from components.errors import PedigreeError
-from components.jobs import gpus, launch
+from components.jobs import gpus, launch, sources
 from components.jobs.predict import predict
 from components.models import Model
 from components.runtime import files
@@ -42,13 +42,18 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
     """Evaluate into `out`, which is replaced only on success."""
     task, params = model.task, model.params
     files.check_seal(prepared.folder, "prepare")
+    identified = sources.of_evaluation(params, model.root)
     with files.replacing(out) as new, files.scratch(out) as scratch:
+        local = sources.fetch(identified, model.root, scratch / sources.FOLDER)
         predicted = _predictions(model, prepared, trained, scratch)
         score = task.score(prepared.manifest)
         for folder in ("plots", "examples"):
             (new / folder).mkdir()
         network = model_files.rebuild(task, trained.folder)
         metrics = task.evaluate(network, predicted, prepared, new, params)
+        if task.further_metrics and local:
+            with sources.naming_originals(identified, local):
+                metrics |= task.further_metrics(predicted, prepared, local)
         outcomes = task.outcomes(predicted, prepared, params)
         # The score is the first of the metrics that have an interval: see `score_name`.
         metrics = {score.name: metrics[score.name]} | metrics
@@ -62,8 +67,8 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
         files.write_json(new / METRICS, metrics)
         files.seal(new)
         mlflow_runs.log_evaluation(trained.run_id, metrics, new, prepared.manifest, prepared.folder)
-        if task.tags:
-            mlflow_runs.tag_run(trained.run_id, task.tags(prepared))
+        hashes = {key: source.sha256 for key, source in identified.items()}
+        mlflow_runs.tag_run(trained.run_id, {**hashes, **(task.tags(prepared) if task.tags else {})})
         mlflow_pages.log_score(trained.run_id, score.name, metrics[score.name])
     return Evaluated(out, metrics)
 

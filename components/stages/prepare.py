@@ -25,7 +25,7 @@ def prepare(model: Model, raw: Path, out: Path) -> Prepared:
     with files.replacing(out) as new:
         before = dvc_data.hash_or_none(raw)
         try:
-            manifest = model.task.prepare(raw, new, model.params)
+            manifest = model.task.prepare(raw, new, model.for_preparation())
         except PedigreeError:
             if present.rejected:  # perhaps the reason why there is too little
                 log.warning(f"prepare {model.name}: {ingest.rejections(present.rejected)}")
@@ -37,8 +37,8 @@ def prepare(model: Model, raw: Path, out: Path) -> Prepared:
         rejected = sorted([*manifest.rejected, *present.rejected], key=lambda each: each.file)
         passed_over = {"rejected": rejected, "ignored": sorted([*manifest.ignored, *present.ignored])}
         if isinstance(section := model.params.prepare, FilesPrepareParams):
-            total = len(present.readable) + len(present.rejected)
-            ingest.expect_few(raw, new, rejected, total, section.max_rejected)
+            accepted = sum(part.samples for part in manifest.splits.values())  # one file may hold many
+            ingest.expect_few(raw, new, rejected, accepted + len(rejected), section.max_rejected)
         note = {"note": _note(model, manifest)}
         manifest = manifest.model_copy(update=identity | passed_over | note)
         files.write_json(new / MANIFEST, manifest.model_dump())

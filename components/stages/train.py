@@ -76,7 +76,7 @@ def train(
         locks.release(root / AHEAD)
         code = imports.of_training(task)  # after waiting, so that edits made meanwhile count
         started = provenance.record(root, prepared.manifest, code)
-        job_key = job.key(model, prepared.manifest, code.sha256, identified)
+        job_key = job.key(model, prepared.manifest, code.sha256, sources.of_training(identified))
         training = stack.enter_context(job.resumed_or_new(out, job_key, model.name, started))
         if _stamp(out) != before and (finished := same(model, prepared, out)):
             return finished  # by the process that we waited for, such as one whose DVC was killed
@@ -110,7 +110,7 @@ def train(
                 elif event["kind"] == "validation":
                     on_validation(event["metrics"], event["snapshot"])
 
-            local = sources.fetch(identified, root, training.folder / sources.FOLDER)
+            local = sources.fetch(sources.of_training(identified), root, training.folder / sources.FOLDER)
             work = partial(fit, code, model, prepared, training.folder, local)
             notify = _all_of([on_event, partial(_warn_of_few, model), progress.show, *listeners])
             presence.end_orphans(root)
@@ -148,13 +148,8 @@ def _check_start(model: Model, prepared: Prepared, identified: Mapping[str, Sour
     with files.scratch(out) as scratch:
         initial = {key: source for key, source in identified.items() if key == INIT}
         local = sources.fetch(initial, model.root, scratch)
-        try:
+        with sources.naming_originals(initial, local):
             loop.initialise(task, params, task.build_model(params, prepared.manifest), few, local)
-        except PedigreeError as error:
-            if INIT not in local:
-                raise
-            # Name the file that the user gave, not our copy.
-            raise PedigreeError(str(error).replace(str(local[INIT]), identified[INIT].named)) from error
 
 
 def _warn_of_few(model: Model, event: Event) -> None:
@@ -175,7 +170,7 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
 
 def key_now(model: Model, prepared: Prepared) -> str:
     """Return the key of a training job with these parameters and data and the present code."""
-    identified = sources.identify(model.params, model.root)
+    identified = sources.of_training(sources.identify(model.params, model.root))
     return job.key(model, prepared.manifest, imports.of_training(model.task).sha256, identified)
 
 

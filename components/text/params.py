@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.params import PrepareParams, Section
+from components.params import PrepareParams, Section, Source
 
 Cell = Literal["lstm", "gru", "rnn"]
 
@@ -53,3 +53,50 @@ class DropoutParams(Section):
     hidden: float = Field(ge=0, lt=1, description="Rate between layers, the same at every position")
     output: float = Field(ge=0, lt=1, description="Rate for the last layer's output, the same at every position")
     weight: float = Field(ge=0, lt=1, description="Rate for hidden-to-hidden weights, fixed in a window")
+
+
+class SampleTokenizerParams(Section):
+    """How texts that are samples become tokens."""
+
+    name: Literal["word", "bpe", "wordpiece"] = Field(
+        description="word: words and punctuation marks; bpe: learnt byte pairs, lossless; wordpiece: the tokenizer "
+        "of a BERT, read from a file"
+    )
+    vocabulary: int = Field(ge=2, le=2**20, description="Maximum number of tokens of word and bpe")
+    min_count: int = Field(ge=1, description="Words that are rarer in training become <unk>")
+    lowercase: bool = Field(description="Whether word and bpe read all letters as small ones")
+    from_: Source = Field(
+        alias="from", description="The tokenizer.json or vocab.txt of wordpiece; empty for the other names"
+    )
+
+    @model_validator(mode="after")
+    def _has_what_its_name_needs(self) -> Self:
+        if self.name == "wordpiece" and not self.from_:
+            raise ValueError("wordpiece is read from a file: name a tokenizer.json or vocab.txt in `from`")
+        if self.name != "wordpiece" and self.from_:
+            raise ValueError(f"{self.name} is learnt from the training texts: set from to '', or name to wordpiece")
+        if self.name != "wordpiece":
+            self.learnt  # noqa: B018 (its own rules hold, too)
+        return self
+
+    @property
+    def learnt(self) -> TokenizerParams:
+        """The parameters of a tokenizer that is learnt."""
+        assert self.name != "wordpiece", "its file has all"
+        return TokenizerParams(name=self.name, vocabulary=self.vocabulary, min_count=self.min_count)
+
+
+class BertParams(Section):
+    """The size of a BERT, as in its config.json (Devlin et al. 2019, arXiv:1810.04805)."""
+
+    layers: int = Field(ge=1, le=64, description="num_hidden_layers")
+    hidden: int = Field(ge=1, le=65536, description="hidden_size: size of a token's vector")
+    heads: int = Field(ge=1, le=1024, description="num_attention_heads")
+    intermediate: int = Field(ge=1, le=2**20, description="intermediate_size: size inside a feed-forward layer")
+    positions: int = Field(ge=2, le=2**16, description="max_position_embeddings: most tokens of a sample")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_vectors(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} cannot be divided among {self.heads} heads")
+        return self

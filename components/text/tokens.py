@@ -45,7 +45,9 @@ _ALONE, _ATTACHED = re.compile(r"(?<!\S)[,;:!?](?!\S)"), re.compile(r"(?<=\w)[,;
 """A mark between spaces, and one at a word's end; not the point, which belongs to abbreviations."""
 
 
-def train(params: TokenizerParams, blocks: Iterable[str]) -> Tokenizer:
+def train(
+    params: TokenizerParams, blocks: Iterable[str], specials: Sequence[str] = (), lowercase: bool = False
+) -> Tokenizer:
     """Learn a tokenizer from blocks of the training text.
 
     Ids start with `<unk>` and, for words, `<eos>`; characters and words follow by descending frequency, then by
@@ -54,29 +56,41 @@ def train(params: TokenizerParams, blocks: Iterable[str]) -> Tokenizer:
     for WikiText, and `<unk>` in the text is the unknown word. Byte pairs (Sennrich et al. 2016, arXiv:1508.07909)
     are learnt on bytes, so that nothing is unknown (Radford et al. 2019, GPT-2), from words of at most `LONGEST`
     characters.
+
+    Args:
+        params: The kind of tokens and their number.
+        blocks: The text.
+        specials: Further tokens, such as one between two texts. They follow `<unk>` and `<eos>`, or are the first
+            byte pairs.
+        lowercase: Whether capital letters are read as small ones.
     """
+    small: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
     if params.name == "bpe":
-        return _byte_pairs(params.vocabulary, blocks)
+        return _byte_pairs(params.vocabulary, blocks, specials, small)
     tokenizer = Tokenizer(models.WordLevel())
     if params.name == "char":
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         tokenizer.decoder = decoders.Fuse()
+        parts = small
     else:
         blocks = iter(blocks)
         first = next(blocks, "")
         blocks = chain([first], blocks)
         ends = normalizers.Replace("\n", f" {END} ")
         apart = [] if _stand_apart(first) else _apart()
-        tokenizer.normalizer = normalizers.Sequence([*apart, ends]) if apart else ends
+        parts = [*small, *apart, ends]
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if parts:
+        tokenizer.normalizer = normalizers.Sequence(parts) if len(parts) > 1 else parts[0]
     limit = 2**31 - 1 if params.name == "char" else params.vocabulary
     trainer = trainers.WordLevelTrainer(
         vocab_size=limit, min_frequency=params.min_count, show_progress=False, special_tokens=[]
     )
     tokenizer.train_from_iterator(blocks, trainer)
-    counted, fixed = tokenizer.get_vocab(), [UNKNOWN] if params.name == "char" else [UNKNOWN, END]
+    counted = tokenizer.get_vocab()
+    fixed = [UNKNOWN, *([] if params.name == "char" else [END]), *specials]
     known = [token for token in sorted(counted, key=counted.__getitem__) if token not in fixed]
-    numbered = enumerate([*fixed, *known[: limit - len(fixed)]])
+    numbered = enumerate([*fixed, *known[: max(limit - len(fixed), 0)]])
     tokenizer.model = models.WordLevel({token: i for i, token in numbered}, UNKNOWN)
     return tokenizer
 
@@ -92,12 +106,17 @@ def _apart() -> list[normalizers.Normalizer]:
     return [before, normalizers.Replace(Regex(_AFTER_MARK), f"{JOINER} ")]
 
 
-def _byte_pairs(vocabulary: int, blocks: Iterable[str]) -> Tokenizer:
+def _byte_pairs(
+    vocabulary: int, blocks: Iterable[str], specials: Sequence[str], normalizer: Sequence[normalizers.Normalizer]
+) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
+    if normalizer:
+        (tokenizer.normalizer,) = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=max(vocabulary, 256),
+        vocab_size=max(vocabulary, 256 + len(specials)),
+        special_tokens=list(specials),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -108,7 +127,12 @@ def _byte_pairs(vocabulary: int, blocks: Iterable[str]) -> Tokenizer:
     while wait([learnt], QUIET_SECONDS).not_done:
         log.info("learning byte pairs: %.0f s so far", time.monotonic() - started)
     learnt.result()
-    return tokenizer
+    # Without `specials` as added tokens, which would be found in texts that have their characters.
+    bare = Tokenizer(tokenizer.model)
+    bare.pre_tokenizer, bare.decoder = tokenizer.pre_tokenizer, tokenizer.decoder
+    if normalizer:
+        bare.normalizer = tokenizer.normalizer
+    return bare
 
 
 def _bounded(words: pre_tokenizers.PreTokenizer, blocks: Iterable[str]) -> Iterator[str]:

@@ -203,19 +203,15 @@ def _shortage(text: str) -> str:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the batch on the device, with images in the memory format in which convolutions are fastest."""
+    """Return the batch on the device."""
     if device.type == "cuda":
         batch = pinned(batch)
-    return {name: _channels_last(tensor.to(device, non_blocking=True)) for name, tensor in batch.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def pinned(batch: Batch) -> Batch:
     """Return the batch in pinned memory, as other copies to a GPU are not asynchronous; or as it is on a GPU."""
     return {name: tensor if tensor.is_cuda else tensor.pin_memory() for name, tensor in batch.items()}
-
-
-def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _gate_flops(*shapes: Any, **_: Any) -> int:

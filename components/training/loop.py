@@ -495,9 +495,10 @@ def _update(run: _Run, batch: Batch, share: float) -> tuple[Sums, Batch]:
     augment = run.task.augment or _unchanged
     rate = learning_rate(run.train, share)
     for number, micro_batch in enumerate(micro_batches, start=1):
+        changed = augment(micro_batch, run.params)  # in fp32: bf16 has too few bits for the coordinates of pixels
         with _without_exchange(run.network) if number < len(micro_batches) else nullcontext():
             with autocast(run.worker.device, run.precision):
-                output = run.task.step(run.network, augment(micro_batch, run.params), run.params)
+                output = run.task.step(run.network, changed, run.params)
             # With a single micro_batch the count is known now, which saves a pass over the gradients.
             (output.loss / at_least_one(output.count) if alone else output.loss).backward()
         outputs.append(output)

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Muon, Optimizer
-from torch.optim import _muon as _torch_muon
+from torch.optim import SGD, AdamW, Optimizer
 
 from components.params import AverageParams, OptimizerParams, TrainParams
-from components.training.device import precision_on
 from components.training.inference import copied
+from components.training.muon import Muon
 
 LAYER_FACTOR = "layer_factor"
 """Key of a parameter group: the factor of its learning rate."""
@@ -21,9 +20,8 @@ def build_optimizers(model: nn.Module, params: OptimizerParams, layer_decay: flo
     """Return optimizers that together cover every trainable parameter exactly once.
 
     Weight decay applies only to tensors of two or more dimensions: decaying biases and norms hurts (He et al. 2019,
-    "Bag of Tricks", arXiv:1812.01187, section 3.1). Muon (Jordan 2024, kellerjordan.github.io/posts/muon) is meant
-    for matrices between hidden layers, so AdamW takes the embeddings and the last layer. Muon's step is scaled to
-    the root mean square of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one learning rate fits both.
+    "Bag of Tricks", arXiv:1812.01187, section 3.1). Muon is meant for matrices between hidden layers, so AdamW
+    takes the embeddings and the last layer.
 
     Args:
         model: The model whose parameters are optimized.
@@ -34,13 +32,10 @@ def build_optimizers(model: nn.Module, params: OptimizerParams, layer_decay: flo
     trainable = [p for p in model.parameters() if p.requires_grad]
     factors = _layer_factors(model, layer_decay)
     if params.name == "muon":
-        modules = list(model.modules())
-        embeddings = [m for m in modules if isinstance(m, nn.Embedding)]
-        last = [m for m in modules if isinstance(m, nn.Linear)][-1:]
-        outer = {id(m.weight) for m in (*embeddings, *last)}
-        inner = [p for p in trainable if p.ndim == 2 and id(p) not in outer]
-        others = [p for p in trainable if p.ndim != 2 or id(p) in outer]
-        # A convolutional network may have no such matrix, and torch rejects an optimizer without parameters.
+        hidden = {id(weight) for weight in _hidden(model)}
+        inner = [p for p in trainable if id(p) in hidden]
+        others = [p for p in trainable if id(p) not in hidden]
+        # A network may have no such weight, and torch rejects an optimizer without parameters.
         return [
             *([_muon(inner, params, factors)] if inner else []),
             *([_adamw(others, params, factors)] if others else []),
@@ -74,45 +69,29 @@ def _layer(name: str) -> str:
     return ".".join(parts[: numbered + 1])
 
 
-def _muon(matrices: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]) -> Muon:
-    if precision_on(matrices[0].device, "auto") == "fp32":
-        # torch (2.14) always uses bf16 here; in software this takes 0.24 s for 768 x 192, against 0.01 s in fp32.
-        _torch_muon._zeropower_via_newtonschulz = orthogonalised
-    return Muon(
-        [
-            {"params": [p for p in matrices if factors[id(p)] == factor], LAYER_FACTOR: factor}
-            for factor in _distinct(matrices, factors)
-        ],
-        lr=params.lr,
-        momentum=params.momentum,
-        weight_decay=params.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
+def _hidden(model: nn.Module) -> list[nn.Parameter]:
+    """Return the matrices and the filters of convolutions between a model's hidden layers.
+
+    Embeddings and the last layer are none, and neither are filters that see one channel each: as rows of a matrix
+    they would have nothing in common.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    alone = [m for m in layers if isinstance(m, nn.Conv1d | nn.Conv2d) and m.groups > 1]
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    outer = {id(m.weight) for m in (*embeddings, *alone, *layers[-1:])}
+    return [p for p in model.parameters() if p.ndim >= 2 and id(p) not in outer]
+
+
+def _muon(weights: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]) -> Muon:
+    groups = [
+        {"params": [p for p in weights if factors[id(p)] == factor], LAYER_FACTOR: factor}
+        for factor in _distinct(weights, factors)
+    ]
+    return Muon(groups, params.lr, params.momentum, params.weight_decay)
 
 
 def _distinct(parameters: list[nn.Parameter], factors: dict[int, float]) -> list[float]:
     return list(dict.fromkeys(factors[id(p)] for p in parameters))
-
-
-def orthogonalised(grad: Tensor, ns_coefficients: tuple[float, float, float], ns_steps: int, eps: float) -> Tensor:
-    """Bring a matrix's singular values close to 1 by Newton-Schulz iteration, in the precision of the matrix.
-
-    This is torch's algorithm without its conversion to bf16.
-
-    Args:
-        grad: (rows, columns).
-        ns_coefficients: a, b and c of a step, X -> a X + (b X X' + c (X X')^2) X.
-        ns_steps: Number of steps.
-        eps: Lower bound of the norm that the matrix is divided by.
-    """
-    a, b, c = ns_coefficients
-    tall = grad.shape[0] > grad.shape[1]
-    wide = grad.T if tall else grad
-    x: Tensor = wide / wide.norm().clamp(min=eps)
-    for _ in range(ns_steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
 
 
 def _sgd(parameters: list[nn.Parameter], params: OptimizerParams, factors: dict[int, float]) -> SGD:

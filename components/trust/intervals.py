@@ -77,23 +77,25 @@ def interval(outcomes: Outcomes, score: Score) -> Interval:
         outcomes = _having(outcomes, rows, np.unique(outcomes.row_samples[rows]))
     found = estimate(outcomes, score)
     if score.share:
-        return _of_share(found, len(np.unique(outcomes.row_samples)))
+        return _of_share(found, len(np.unique(outcomes.row_samples)), score.graded)
     return (found.value, found.value) if math.isnan(found.error) else found.interval
 
 
-def _of_share(found: Estimate, samples: int) -> Interval:
+def _of_share(found: Estimate, samples: int, graded: bool) -> Interval:
     """Return Wilson's interval of a share, which has a width even where all outcomes are equal.
 
     The number of samples is the effective one, with which independent samples would have the same standard error
     (Wilson 1927, JASA 22; Korn and Graubard 1998, Survey Methodology 24; Franco et al. 2019, Journal of Survey
-    Statistics and Methodology 7). It is at most the actual number, also where the jackknife shows no error.
+    Statistics and Methodology 7). It is at most the actual number, unless samples are graded, and the actual number
+    where the jackknife shows no error.
     """
     if math.isnan(found.value):
         return math.nan, math.nan
     if math.isnan(found.error):
         return 0.0, 1.0
     variance = max(found.value * (1 - found.value), 0.0)
-    count = min(samples, variance / found.error**2) if variance and found.error else samples
+    effective = variance / found.error**2 if variance and found.error else samples
+    count = effective if graded else min(samples, effective)
     t = quantile(1 - (1 - LEVEL) / 2, found.freedom)
     shrunk = 1 + t**2 / count
     middle = (found.value + t**2 / (2 * count)) / shrunk

@@ -97,7 +97,6 @@ def test_a_process_that_runs_one_versions_code_runs_no_bytecode_beside_it_and_re
     assert f"imported `components` from {first}/code/components, whose code differs from that of the" in said[2]
     assert f"version in {other}: load each version in a process of its own" in said[2]
     assert not list(canary.iterdir())
-    assert loaded(tmp_path, other) == [f"loaded with {other}/code/components"]
 
 
 @pytest.mark.long

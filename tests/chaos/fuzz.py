@@ -23,7 +23,7 @@ from components.contracts import Manifest, Predict, Rejected, Row
 from components.datasets import ingest
 from components.datasets.ingest import Unusable
 from components.errors import PedigreeError
-from components.images import decode as images
+from components.images.decoding import decode as images
 from components.sound import decode as sounds
 from components.tasks.language_model.prepare import prepare as prepare_text
 from tests.chaos.results import Result

@@ -33,7 +33,7 @@ from tests.conftest import MODEL_OF, PARAMS, tiny
 
 TINY = {
     "size": 40, "width": 0.25, "seconds": 0.4, "mels": 32, "window": 64, "hidden": 40, "embedding": 40, "layers": 3,
-    "vocabulary": 400, "batch_size": 64, "classifier_updates": 3,
+    "vocabulary": 400, "batch_size": 64, "classifier_updates": 3, "inner": 64,
 }  # fmt: skip
 """Upper limits of fields by name, so that networks are built quickly."""
 WEIGHTS = "weights.safetensors"
@@ -41,6 +41,9 @@ WEIGHTS = "weights.safetensors"
 TEXTS = {
     "speaker": ("(?P<speaker>.+)_", "^(?P<speaker>s[0-9]+)", "(?P<speaker>)", "(?P<speaker>.*?)$"),
     "from_": (params.RANDOM, WEIGHTS, "nowhere.safetensors"),
+    "inception": ("", "nowhere.pth"),
+    "source": ("en", "loss"),
+    "target": ("xx", "en"),
 }
 """Values of text fields that do not accept any text."""
 FREE = 64

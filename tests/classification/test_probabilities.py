@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, hamming_loss, recall_score, roc_auc_score
 
 from components.classification import labels, probabilities
 from components.classification.answers import answers, decided
@@ -59,6 +59,20 @@ def test_outcomes_give_accuracy_and_auc(problem):
     if problem is not BINARY:
         assert metrics["auc/bee"] == pytest.approx(areas[1])
         assert set(found.groups["class"]) == set(problem.classes)
+
+
+def test_the_means_over_several_labels_are_those_of_scikit_learn():
+    given = predictions(SEVERAL)
+    found = probabilities.measure(probabilities.outcomes(given, SEVERAL, FILES), given, SEVERAL)
+    target, probability = given["label"].numpy(), given["logits"].double().sigmoid().numpy()
+    flagged = probability >= 0.3
+    assert found["auc"] == pytest.approx(roc_auc_score(target, probability, average="macro"))
+    assert found["average_precision"] == pytest.approx(
+        average_precision_score(target, probability, average="macro")
+    )
+    assert found["sensitivity"] == pytest.approx(recall_score(target, flagged, average="macro"))
+    assert found["specificity"] == pytest.approx(recall_score(1 - target, ~flagged, average="macro"))
+    assert found["accuracy"] == pytest.approx(1 - hamming_loss(target, flagged))
 
 
 def test_with_two_classes_the_positive_one_decides_whichever_it_is():

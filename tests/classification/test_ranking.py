@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, recall_score, roc_auc_score, roc_curve
 
 from components.classification import ranking
 from components.classification.decision import Decision, probabilities
@@ -58,6 +58,16 @@ def test_the_threshold_makes_sensitivity_plus_specificity_largest_and_is_between
     assert ranking.threshold(1 - positive, 1 - probability) == pytest.approx(0.75)
     assert ranking.threshold(np.array([0.0, 1.0]), np.array([0.1, 0.2])) == pytest.approx(0.15)
     assert ranking.threshold(np.zeros(2), np.array([0.1, 0.9])) == 0.5
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_threshold_reaches_the_largest_index_of_scikit_learns_curve(seed, ties):
+    positive, probability, _ = drawn(seed, ties)
+    rate, sensitivity, _ = roc_curve(positive, probability)
+    flagged = probability >= ranking.threshold(positive, probability)
+    reached = recall_score(positive, flagged) + recall_score(positive, flagged, pos_label=0) - 1
+    assert reached == pytest.approx((sensitivity - rate).max())
 
 
 def test_of_several_equally_good_thresholds_the_one_nearest_to_a_half_is_taken():

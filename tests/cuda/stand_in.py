@@ -70,9 +70,13 @@ class OnGpu(Tensor):
     @staticmethod
     def __new__(cls, own: Tensor) -> "OnGpu":
         """Wrap a tensor of the CPU."""
-        tensor = Tensor._make_wrapper_subclass(
-            cls, own.shape, own.stride(), own.storage_offset(), dtype=own.dtype, layout=own.layout, device=DEVICE
-        )
+        with torch.inference_mode(False):  # a view of an ordinary tensor has to be one, in inference mode, too
+            tensor = Tensor._make_wrapper_subclass(
+                *(cls, own.shape, own.stride(), own.storage_offset()),
+                dtype=own.dtype,
+                layout=own.layout,
+                device=DEVICE,
+            )
         tensor.own = own
         return tensor
 

@@ -35,8 +35,8 @@ from tests.cuda import stand_in
 from tests.cuda.stand_in import DEVICE, FAULTS, part
 from tests.toy.values import NAMES, importable, values
 
-UPDATES = 3
-"""Updates of an epoch."""
+UPDATES = 2
+"""Updates of an epoch: one to resume from, and one that follows."""
 STOPPED = "stopped"
 
 
@@ -99,17 +99,18 @@ def train(model: Model, prepared: Prepared, folder: Path, stop_after: int = 0, *
 
 
 def run(model: Model, folder: Path) -> None:
-    """Train, accumulate, stop, resume, validate and predict."""
-    torch.cuda.mem_get_info = lambda *_: (2**40, 2**40)  # so that the data move to the GPU
+    """Train on data that stay in the CPU's memory and on data that move to the GPU; stop, resume and predict."""
     (folder / "prepared").mkdir(parents=True)
     prepared = Prepared(folder / "prepared", model.task.prepare(model.raw, folder / "prepared", model.params))
+    torch.cuda.mem_get_info = lambda *_: (0, 0)
     whole = train(model, prepared, folder / "whole")
+    torch.cuda.mem_get_info = lambda *_: (2**40, 2**40)
     with pytest.raises(PedigreeError, match=STOPPED):
-        train(model, prepared, folder / "resumed", stop_after=2)
+        train(model, prepared, folder / "resumed", stop_after=1)
     resumed = train(model, prepared, folder / "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole), "resumed with other weights"
-    torch.cuda.mem_get_info = lambda *_: (0, 0)  # so that the data stay in the CPU's memory
-    train(model, prepared, folder / "accumulated", accumulate=2)
+    with pytest.raises(PedigreeError, match=STOPPED):
+        train(model, prepared, folder / "accumulated", stop_after=1, accumulate=2)
     predict(model, prepared, folder)
 
 

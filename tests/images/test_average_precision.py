@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.images import average_precision, box_targets, coco_eval
+from components.images import box_targets
+from components.images.measures import average_precision, coco_eval
 
 NAMES = ["a", "b", "c"]
 
@@ -59,8 +60,9 @@ def test_what_validation_judges_on_the_device_is_the_same_at_one_threshold(seed)
         right, wrong = box_targets.judged(
             box_targets.Detections(*tensors), torch.from_numpy(true)[None], torch.tensor([len(true)]), 0.5
         )
-        assert right[0].tolist() == columns["hit"][: len(score), 0].astype(bool).tolist()
-        assert wrong[0].tolist() == columns["wrong"][: len(score), 0].astype(bool).tolist()
+        by_class = np.argsort(label[order], kind="stable")
+        assert right[0][by_class].tolist() == columns["hit"][: len(score), 0].astype(bool).tolist()
+        assert wrong[0][by_class].tolist() == columns["wrong"][: len(score), 0].astype(bool).tolist()
 
 
 def test_an_image_of_weight_two_counts_like_two_images():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.images.boundaries import boundary_f1
+from components.images.measures.boundaries import boundary_f1
 
 
 def square(left: int, void: bool = False) -> np.ndarray:

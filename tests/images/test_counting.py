@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from components.images.counting import Scored, count, metrics, thresholds
+from components.images.measures.counting import Scored, count, metrics, thresholds
 
 
 def image(scores, true):
-    """Return an image with detections of class 0 and objects of it."""
-    return Scored(np.array(scores), np.zeros(len(scores), np.int64), np.zeros(true, np.int64))
+    """Return an image with detections of the first of two classes and objects of it."""
+    return Scored(np.array(scores), np.zeros(len(scores), np.int64), np.array([true, 0]))
 
 
 def test_the_threshold_is_in_the_middle_of_those_that_count_best():
     images = [image([0.9, 0.8, 0.3, 0.1], 2), image([0.7, 0.4], 1)]
-    (chosen, unused) = thresholds(images, 2)
+    (chosen, unused) = thresholds(images)
     assert chosen == pytest.approx(0.55, abs=0.02)
     assert unused == 0.5
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, features
 
-from components.images import jpeg
-from components.images.decode import Unusable, decode, native, peek
+from components.images.decoding import jpeg
+from components.images.decoding.decode import Unusable, decode, native, peek
 
 SIZE = 32
 

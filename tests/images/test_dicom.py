@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from components.datasets.ingest import Unusable
-from components.images import dicom
-from components.images.decode import decode, peek
+from components.images.decoding import dicom
+from components.images.decoding.decode import decode, peek
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
-from components.images import layouts, medmnist
-from components.images.image_lists import ANY
+from components.images.labels import csv_manifest, layouts, medmnist
+from components.images.labels.image_lists import ANY
 from components.params import read, validate
 from components.tasks.image_classification.params import VisionParams
 
@@ -94,6 +94,16 @@ def test_a_manifest_without_commas_is_an_error_and_not_passed_over(tmp_path, sep
         find(tmp_path)
 
 
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_manifest_in_utf_16_is_an_error_and_not_passed_over(tmp_path, separator):
+    touch(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "manifest.csv").write_text(separator.join(["path", "label"]) + "\r\n", encoding="utf-16")
+    with pytest.raises(PedigreeError, match=r"manifest.csv is in UTF-16: save it as CSV in UTF-8, or set"):
+        find(tmp_path)
+    (tmp_path / "manifest.csv").write_text("name,size\r\n", encoding="utf-16")
+    assert csv_manifest.manifests(tmp_path) == [], "it is another table"
+
+
 def test_whole_patients_are_drawn_for_testing_and_validation(tmp_path):
     patients(tmp_path)
     source = find(tmp_path)
@@ -169,7 +179,8 @@ def test_a_row_that_cannot_be_used_is_rejected_with_its_line(tmp_path, row, file
         (["x.png,c,test"], "test has labels that train lacks: c .such as in manifest.csv:14."),
         (["x.png,c,train"], "test lacks labels that train has: c"),
         (["x.png,a,train,more"], "manifest.csv:14: 4 cells under 3 columns"),
-        (['"x.png,a,train'], "this is not CSV"),
+        (['"x.png,a,train'], "manifest.csv:14: this is not CSV"),
+        (["x.png,,train", "x.png,a,train"], "manifest.csv:15: x.png is already in manifest.csv:14"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_an_error_with_the_line(tmp_path, rows, message):
@@ -185,6 +196,21 @@ def test_a_manifest_that_is_not_utf_8_or_has_a_column_twice_is_an_error(tmp_path
         find(tmp_path)
     (tmp_path / "m.csv").write_bytes(b"path,label,Label\nx.png,a,b\n")
     with pytest.raises(PedigreeError, match="two columns are called label"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([], "it has no rows below its first line"),
+        (["x.png,a", "y.png,b"], "x.png: there is no such file: m.csv names it in line 2"),
+    ],
+)
+def test_a_manifest_that_names_no_image_is_an_error_with_the_first_reason(tmp_path, rows, why):
+    manifest(tmp_path, "\n".join(["path,label", *rows]), "m.csv")
+    with pytest.raises(
+        PedigreeError, match=rf"m\.csv names no image that can be used \({why}\): name images by their"
+    ):
         find(tmp_path)
 
 
@@ -243,7 +269,11 @@ def test_splits_that_the_arrays_lack_are_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": None}, r"has no train_images and train_labels, .*: it has test_images, test_labels"),
+        (
+            {"train_images": None, "train_labels": None},
+            r"has no train_images and train_labels, .*: it has test_images, test_labels",
+        ),
+        ({"test_images": None}, "has test_labels but no test_images: add it"),
         ({"test_labels": None}, "has test_images but no test_labels: add it"),
         (
             {"val_labels": np.array([0, 1, None, "x"], object)},

@@ -12,7 +12,8 @@ from PIL import Image
 
 from components.datasets import raw_files
 from components.errors import PedigreeError
-from components.images import layouts, lesions
+from components.images.embedded import lesions
+from components.images.labels import layouts
 from components.tasks.image_classification import data
 from tests.images.test_layouts import options
 

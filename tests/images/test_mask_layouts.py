@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
-from components.images import coco_regions, mask_layouts
 from components.images.annotations.files import below
+from components.images.masks import coco_regions, mask_layouts
 from tests.conftest import ROOT
 
 SHARED = ROOT.parent / "shared" / "datasets" / "images"
@@ -115,6 +115,29 @@ def test_a_folder_of_masks_with_the_name_of_an_image_has_its_objects(tmp_path):
     assert found.layout == "instances"
     assert not found.strays
     assert sum(len(each.masks) for images in found.splits.values() for each in images) == 8
+
+
+def cityscapes(raw: Path) -> Path:
+    for split, city in (("train", "aachen"), ("val", "ulm"), ("test", "bonn")):
+        for name in (f"{city}_000000_000019", f"{city}_000001_000019"):
+            put(raw, f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
+            ends = ("labelIds.png", "instanceIds.png", "color.png", "polygons.json")
+            put(raw, *(f"gtFine/{split}/{city}/{name}_gtFine_{end}" for end in ends))
+    return raw
+
+
+def test_cityscapes_names_are_paired_without_their_ends_and_its_other_annotations_are_passed_over(tmp_path):
+    found = survey(cityscapes(tmp_path))
+    assert found.layout == "cityscapes"
+    assert not found.strays
+    assert pairs(found, "val")[0] == (
+        "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png",
+        "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png",
+    )
+    assert {split: len(images) for split, images in found.splits.items()} == {"train": 2, "val": 2, "test": 2}
+    assert found.cases == {"annotations besides labelIds, passed over": 18}
+    (tmp_path / "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png").unlink()
+    assert survey(tmp_path).strays == {pairs(found, "val")[0][0]: "an image without a mask"}
 
 
 def voc(raw: Path) -> Path:
@@ -253,6 +276,12 @@ def test_the_layouts_of_datumaro_are_recognised(tmp_path):
     assert found.layout == "folders"
     assert {split: len(images) for split, images in found.splits.items()} == {"train": 1, "val": 1, "test": 2}
     assert not found.strays
+    city = assets / "cityscapes_dataset/dataset"
+    for file in city.glob("gtFine/*/*/*_instanceIds.png"):  # without instances, these are the labels' ids
+        shutil.copyfile(file, file.with_name(file.name.replace("instanceIds", "labelIds")))
+    found = survey(city)
+    assert found.layout == "cityscapes"
+    assert {split: len(images) for split, images in found.splits.items()} == {"train": 1, "val": 1, "test": 2}
     with pytest.raises(PedigreeError, match="too few"):
         survey(assets / "common_semantic_segmentation_dataset/dataset")
     instances = assets / "coco_dataset/coco_instances"

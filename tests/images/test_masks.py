@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.images import masks, voc_classes
-from components.images.masks import Unusable
+from components.images.masks import mask_files, voc_classes
+from components.images.masks.mask_files import Unusable
 from tests.conftest import ROOT
 
 TRAPS = ROOT.parent / "shared" / "datasets" / "images" / "annotation-traps.tar"
-TABLE = masks.from_values({"road": 0, "car": 1, "tree": 7}, (255,))
-COLOURS = masks.from_colours({"road": (128, 64, 128), "car": (0, 0, 142)}, ((0, 0, 0),))
+TABLE = mask_files.from_values({"road": 0, "car": 1, "tree": 7}, (255,))
+COLOURS = mask_files.from_colours({"road": (128, 64, 128), "car": (0, 0, 142)}, ((0, 0, 0),))
 NUMBERS = np.array([[0, 1, 7], [255, 1, 0]], np.uint8)
 
 
@@ -28,15 +28,15 @@ def painted(*colours) -> np.ndarray:
     return np.array([colours], np.uint8)
 
 
-def reason(data: bytes, table: masks.Table = TABLE) -> str:
+def reason(data: bytes, table: mask_files.Table = TABLE) -> str:
     with pytest.raises(Unusable) as error:
-        masks.labels(data, table, 64)
+        mask_files.labels(data, table, 64)
     return str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
 def test_a_grey_mask_has_a_class_for_each_number_and_none_for_the_ignored_one(kind):
-    labels, _ = masks.labels(encoded(NUMBERS, kind), TABLE, 64)
+    labels, _ = mask_files.labels(encoded(NUMBERS, kind), TABLE, 64)
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[1, 2, 3], [0, 2, 1]]
 
@@ -45,9 +45,9 @@ def test_a_mask_with_a_palette_is_read_by_index_whatever_its_colours():
     image = Image.fromarray(NUMBERS)
     image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
     assert image.mode == "P"
-    labels, cases = masks.labels(encoded(image), TABLE, 64)
+    labels, cases = mask_files.labels(encoded(image), TABLE, 64)
     assert labels.tolist() == [[1, 2, 3], [0, 2, 1]]
-    assert cases == [masks.PALETTE]
+    assert cases == [mask_files.PALETTE]
 
 
 @pytest.mark.skipif(not TRAPS.exists(), reason="the real masks are not on this machine")
@@ -64,7 +64,7 @@ def test_masks_of_pascal_voc_have_its_classes_and_borders_of_none(name, classes)
         file = archive.extractfile(f"traps/voc-palette/{name}.png")
         assert file is not None
         data = file.read()
-    labels, _ = masks.labels(data, voc_classes.TABLE, 64)
+    labels, _ = mask_files.labels(data, voc_classes.TABLE, 64)
     assert {voc_classes.CLASSES[label - 1] for label in np.unique(labels) if label} == classes
     with Image.open(io.BytesIO(data)) as image:
         assert (labels == 0).sum() == (np.asarray(image) == 255).sum()
@@ -73,8 +73,8 @@ def test_masks_of_pascal_voc_have_its_classes_and_borders_of_none(name, classes)
 def test_a_mask_of_voc_that_was_saved_in_its_colours_is_the_same():
     image = Image.fromarray(np.array([[0, 15, 255]], np.uint8))
     image.putpalette(bytes(np.array([voc_classes.colour(index) for index in range(256)], np.uint8)))
-    by_index, _ = masks.labels(encoded(image), voc_classes.TABLE, 64)
-    by_colour, _ = masks.labels(encoded(image.convert("RGB")), voc_classes.TABLE, 64)
+    by_index, _ = mask_files.labels(encoded(image), voc_classes.TABLE, 64)
+    by_colour, _ = mask_files.labels(encoded(image.convert("RGB")), voc_classes.TABLE, 64)
     assert by_index.tolist() == by_colour.tolist() == [[1, 16, 0]]
     assert voc_classes.colour(15) == (192, 128, 128)
     assert voc_classes.colour(255) == (224, 224, 192)
@@ -82,7 +82,7 @@ def test_a_mask_of_voc_that_was_saved_in_its_colours_is_the_same():
 
 def test_a_mask_in_colours_is_read_by_the_table_and_other_colours_are_named():
     pixels = painted((128, 64, 128), (0, 0, 142), (0, 0, 0))
-    assert masks.labels(encoded(pixels), COLOURS, 64)[0].tolist() == [[1, 2, 0]]
+    assert mask_files.labels(encoded(pixels), COLOURS, 64)[0].tolist() == [[1, 2, 0]]
     other = painted((128, 64, 128), (1, 2, 3))
     assert reason(encoded(other), COLOURS) == "colours outside the classes: [1, 2, 3]"
 
@@ -92,7 +92,7 @@ def test_a_palette_gives_the_colours_if_the_classes_have_colours():
     palette = np.zeros((256, 3), np.uint8)
     palette[3], palette[9] = (128, 64, 128), (0, 0, 142)
     image.putpalette(palette.tobytes())
-    assert masks.labels(encoded(image), COLOURS, 64)[0].tolist() == [[1, 2]]
+    assert mask_files.labels(encoded(image), COLOURS, 64)[0].tolist() == [[1, 2]]
 
 
 def test_a_mask_in_colours_without_a_table_says_what_to_set():
@@ -102,9 +102,9 @@ def test_a_mask_in_colours_without_a_table_says_what_to_set():
 
 
 def test_a_grey_mask_that_was_saved_in_rgb_is_read_as_numbers():
-    labels, cases = masks.labels(encoded(np.stack([NUMBERS] * 3, 2)), TABLE, 64)
+    labels, cases = mask_files.labels(encoded(np.stack([NUMBERS] * 3, 2)), TABLE, 64)
     assert labels.tolist() == [[1, 2, 3], [0, 2, 1]]
-    assert cases == [masks.GREY_AS_RGB]
+    assert cases == [mask_files.GREY_AS_RGB]
 
 
 def test_values_outside_the_classes_are_named():
@@ -122,12 +122,12 @@ def test_a_mask_saved_as_jpeg_says_that_this_changed_it():
 
 def test_a_mask_of_one_bit_has_the_numbers_0_and_1():
     image = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
-    assert masks.labels(encoded(image), TABLE, 64)[0].tolist() == [[1, 2]]
+    assert mask_files.labels(encoded(image), TABLE, 64)[0].tolist() == [[1, 2]]
 
 
 def test_a_transparent_mask_is_rejected_and_an_opaque_one_is_not():
     pixels = np.dstack([NUMBERS] * 3 + [np.full_like(NUMBERS, 255)])
-    assert masks.labels(encoded(pixels), TABLE, 64)[0].tolist() == [[1, 2, 3], [0, 2, 1]]
+    assert mask_files.labels(encoded(pixels), TABLE, 64)[0].tolist() == [[1, 2, 3], [0, 2, 1]]
     pixels[0, 0, 3] = 9
     assert "transparent" in reason(encoded(pixels))
 
@@ -138,18 +138,18 @@ def test_what_is_no_image_is_rejected_with_a_reason(data):
 
 
 def test_the_values_of_a_mask_are_those_it_has_in_order():
-    assert masks.values(encoded(NUMBERS), 64) == [0, 1, 7, 255]
+    assert mask_files.values(encoded(NUMBERS), 64) == [0, 1, 7, 255]
 
 
 def test_masks_of_single_objects_make_up_the_foreground():
     one, other = np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint8)
     one[0, 0], other[1, 2] = 255, 1
-    instances = [masks.binary(encoded(each), 64) for each in (one, other)]
-    assert masks.merged(instances).tolist() == [[2, 1, 1], [1, 1, 2]]
+    instances = [mask_files.binary(encoded(each), 64) for each in (one, other)]
+    assert mask_files.merged(instances).tolist() == [[2, 1, 1], [1, 1, 2]]
     with pytest.raises(Unusable, match=r"several sizes: 3 x 2, 2 x 3"):
-        masks.merged([instances[0], np.zeros((3, 2), bool)])
+        mask_files.merged([instances[0], np.zeros((3, 2), bool)])
 
 
 def test_the_mask_of_one_object_with_several_values_is_rejected():
     with pytest.raises(Unusable, match="has the values 0, 1, 7, 255 instead of 0 and one other"):
-        masks.binary(encoded(NUMBERS), 64)
+        mask_files.binary(encoded(NUMBERS), 64)

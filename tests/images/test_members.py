@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from components.images.members import Members, averaged
+from components.images.networks.members import Members, averaged
 
 
 def test_members_differ_and_their_probabilities_are_averaged():

@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 
 from components.errors import PedigreeError
-from components.images import published
-from components.images.normalize import Normalize
-from components.images.pyramid import STRIDES, encoder
+from components.images.networks import published
+from components.images.networks.normalize import Normalize
+from components.images.networks.pyramid import STRIDES, encoder
 
 NAMES = ("resnet18", "resnet34", "mobilenet_v2")
 

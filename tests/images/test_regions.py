@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from faster_coco_eval.core import mask as coco
 
-from components.images import regions
-from components.images.regions import Region, Unusable, painted
+from components.images.masks import regions
+from components.images.masks.regions import Region, Unusable, painted
 from tests.conftest import ROOT
 
 TINY = ROOT.parent / "shared" / "datasets" / "images" / "coco-tiny.tar"

@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from components.datasets.splits import Columns
-from components.images.whitened import SHIFT, Whitened, whiten
+from components.images.networks.whitened import SHIFT, Whitened, whiten
 from components.tasks.image_classification.model import build_model, initialise
 from tests.tasks.image_classification.test_model import manifest, parameters
 

@@ -29,12 +29,13 @@ from ruamel.yaml import YAML
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
+from components import models, params
 from components.adapters import dvc_data
 from components.jobs import gpus
 from components.runtime import addresses, locks, login
-from pipelines import cli
+from pipelines import cli, prefect_yaml
 from tests import running
-from tests.conftest import MODELS, commit, listening, run_in
+from tests.conftest import commit, listening, run_in
 from tests.pages.browser import CHROMIUM, chromium
 from tests.toy import tiny as toy
 from tests.toy.tiny import SECTION
@@ -76,11 +77,14 @@ TWIN = "digits-twin"
 """A second model of the task and the data of digits."""
 
 
-def copy_model(folder: Path, name: str, copy: str) -> None:
+def leave_two_models(folder: Path) -> None:
+    """Leave the model of digits, and give it a twin: with more, each start of `up` and of DVC takes longer."""
     yaml = YAML()
-    tree = yaml.load(folder / "params.yaml")
-    tree["models"][copy] = deepcopy(tree["models"][name])
-    yaml.dump(tree, folder / "params.yaml")
+    tree = yaml.load(folder / params.FILE)
+    digits = tree["models"]["digits"]
+    tree["models"] = {"digits": digits, TWIN: deepcopy(digits)}
+    yaml.dump(tree, folder / params.FILE)
+    (folder / prefect_yaml.FILE).write_text(prefect_yaml.text(folder, models.listed(models.read(folder))))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def workspace(project, tmp_path_factory):
     """A copy of the project that tests may change, with two models of digits, and one more task with a model."""
     folder = tmp_path_factory.mktemp("entry-points") / "project"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("build", "mlflow.db", "mlruns", ".prefect"))
-    copy_model(folder, "digits", TWIN)
+    leave_two_models(folder)
     toy.add(folder)
     dvc_data.add(folder, "points")
     return folder
@@ -169,7 +173,7 @@ def test_after_a_run_of_one_model_its_outputs_reach_a_clone_through_the_remote_a
 def test_dvc_repro_means_four_stages_for_each_model(workspace):
     listed = run_in(workspace, "dvc", "stage", "list", "--name-only").stdout.split()
     stages = ("prepare", "train", "evaluate", "register")
-    assert sorted(listed) == sorted(f"{stage}@{model}" for stage in stages for model in [*MODELS, TWIN, "line"])
+    assert sorted(listed) == sorted(f"{stage}@{model}" for stage in stages for model in ["digits", TWIN, "line"])
 
 
 def test_a_changed_parameter_runs_the_stages_that_depend_on_it_alone(workspace, built):
@@ -770,10 +774,11 @@ def test_a_page_of_another_origin_reads_changes_and_starts_nothing_at_any_of_the
     asked, before = what_a_page_would_ask(its, port), state_of(its, log)
     browser.goto(f"http://127.0.0.1:{its.ports[1]}/")  # from now on, the browser adds MLflow's login by itself
     browser.goto(f"http://evil.example:{stranger}/")
-    readable = browser.evaluate(FETCH, [f"http://127.0.0.1:{stranger}/", "{}"])
-    assert [status for way, status in readable if way.startswith("cors")] == [
-        200
-    ] * 4  # from a server that allows it
+    for _ in range(3):  # a loaded machine may miss an answer of the test's own server, which allows all
+        readable = browser.evaluate(FETCH, [f"http://127.0.0.1:{stranger}/", "{}"])
+        if None not in (read := [status for way, status in readable if way.startswith("cors")]):
+            break
+    assert read == [200] * 4
     for at, path, body in asked:
         for name in ("127.0.0.1", "localhost", "evil.example"):
             found = browser.evaluate(FETCH, [f"http://{name}:{at}{path}", body])

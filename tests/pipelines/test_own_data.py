@@ -1,15 +1,13 @@
 """The README's commands for one's own data, pasted as one block into a shell in a fresh clone."""
 
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.running import PEDIGREE
+from tests.running import install
 
 pytestmark = pytest.mark.long
 
@@ -19,10 +17,7 @@ def clone(project, tmp_path):
     """A clone, without any data, whose `.venv` has the program `pedigree`."""
     folder = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", project, folder], check=True)
-    program = folder / ".venv" / "bin" / "pedigree"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, *PEDIGREE])} "$@"\n')
-    program.chmod(0o755)
+    install(folder)
     return folder
 
 

@@ -296,7 +296,6 @@ def test_a_version_that_holds_a_pickle_is_rejected(chain):
     ("arguments", "said"),
     [
         (["digits"], "Missing argument"),
-        (["digits", "a", "--format", "xml"], "'xml' is not one of"),
         (["digits", "-", "-"], "standard input can be read only once"),
         (["digits", "a", "--set", "score"], "write it as param=value"),
     ],
@@ -306,6 +305,16 @@ def test_wrong_usage_is_exit_code_2(project, monkeypatch, arguments, said):
     done = CliRunner().invoke(cli.app, ["predict", *arguments], env={"COLUMNS": "200"})
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_a_format_that_the_version_does_not_have_is_exit_code_2_and_a_sentence_that_names_its_own(
+    chain, monkeypatch
+):
+    monkeypatch.chdir(chain.root)
+    done = CliRunner().invoke(cli.app, ["predict", "digits/1", "a", "--format", "jason"], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    said = "digits version 1 has no format 'jason'; did you mean json?; its formats are table, json"
+    assert said in " ".join(done.output.replace("│", " ").split())
 
 
 class Fake:
@@ -641,6 +650,30 @@ def test_bytes_of_an_answer_are_base64_in_json_and_counted_in_a_table(chain, mon
     assert capsys.readouterr().out.split()[-3:] == ["file", "3", "bytes"]
 
 
+class FakeDetector(Fake):
+    """Stands for a version with a format of its field: two entries for each letter of a file."""
+
+    def entries(self, file, answer):
+        return [{"image_id": file, "letter": letter, "number": n} for letter in answer["answer"] for n in (1, 2)]
+
+
+def test_the_entries_of_all_answers_in_a_format_of_the_field_are_one_list(chain, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(FakeDetector()))
+    for name, letters in {"a": "xy", "b": "bad", "c": "", "d": "z"}.items():
+        (tmp_path / name).write_text(letters)
+
+    def printed(*names):
+        predict.predict(chain.root, tmp_path, "digits", names, {}, predict.Output("coco"), debug=False)
+        return json.loads(capsys.readouterr().out)
+
+    assert [(each["image_id"], each["letter"]) for each in printed("a", "b", "c", "d")][::2] == [
+        ("a", "x"),
+        ("a", "y"),
+        ("d", "z"),
+    ]
+    assert printed("b", "c") == []
+
+
 def test_a_cell_of_the_table_shows_the_first_of_many():
     assert predict._cell({"a": 0.1, "b": 0.9}) == "b 0.9  a 0.1"
     assert predict._cell([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == "1  2  3  4  5  …"
@@ -677,10 +710,10 @@ def test_no_file_that_is_to_be_answered_is_replaced(tmp_path, columns):
 
 
 @pytest.mark.long
-def test_a_detector_draws_boxes_on_the_images_that_it_can_read(chain_of, tmp_path):
+def test_a_detector_draws_boxes_on_the_images_that_it_can_read(chain_of, tmp_path, capsys):
     chain = chain_of("scenes")
     images = [str(path) for path in sorted((chain.raw / "test" / "images").iterdir())[:2]]
-    output = predict.Output("json", draw=tmp_path / "drawn")
+    output = predict.Output("coco", draw=tmp_path / "drawn")
     (tmp_path / "text.jpg").write_text("no image")
     names = [*images, "text.jpg"]
     assert not predict.predict(chain.root, tmp_path, "scenes/1", names, {"threshold": 0.0}, output, debug=False)
@@ -690,3 +723,6 @@ def test_a_detector_draws_boxes_on_the_images_that_it_can_read(chain_of, tmp_pat
             assert drawn.size == image.size
             assert drawn.convert("RGB").tobytes() != image.convert("RGB").tobytes()
     assert len(list((tmp_path / "drawn").rglob("*.png"))) == 2
+    results = json.loads(capsys.readouterr().out)
+    assert {each["image_id"] for each in results} == {int(Path(name).stem) for name in images}
+    assert {each["category_id"] for each in results} <= set(chain.prepared.manifest.facts["ids"])

@@ -20,7 +20,13 @@ import pytest
 from prefect.client import orchestration
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_PROFILES_PATH, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_PROFILES_PATH,
+    temporary_settings,
+)
 from prefect.settings.profiles import load_current_profile, update_current_profile
 
 from components.errors import PedigreeError
@@ -33,24 +39,7 @@ from tests.conftest import ROOT
 from tests.gateway import LOGIN_PAGE, certificate, gateway
 from tests.running import free_ports, python
 
-ASK = """
-import sys
-from components.errors import PedigreeError
-from pipelines import server
-try:
-    print(server.answers(sys.argv[1]))
-except PedigreeError as error:
-    print(error)
-"""
-CHECK = """
-from components.errors import PedigreeError
-from pipelines import server
-try:
-    server.check_proxies()
-    server.check_database()
-except PedigreeError as error:
-    print(error)
-"""
+ASK = "import sys; from pipelines import server; print(server.answers(sys.argv[1]))"
 HEADER = ("x-team-token", "a-token")
 
 
@@ -73,38 +62,53 @@ def backend(home):
         yield address
 
 
-def said(home, code, *arguments, **variables):
-    """Return what a process of ours says, with these variables in its environment."""
-    env = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home), **variables}
-    done = python(home, 120, "-c", code, *arguments, **env)
+def answers(home, api, **variables):
+    """Return whether a server answers a process of ours that has these variables in its environment."""
+    done = python(home, 120, "-c", ASK, api, PYTHONPATH=str(ROOT), PREFECT_HOME=str(home), **variables)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout == "True\n"
 
 
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Be in a folder without a login."""
+    monkeypatch.chdir(tmp_path)
+    with temporary_settings(restore_defaults={PREFECT_API_AUTH_STRING}):
+        yield
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_server_behind_a_login_is_used_with_the_header_it_wants_and_asks_for_one_without(backend, home):
     with gateway(backend, prefix="/team", only="/api/flows", need=HEADER) as address:
-        assert "requires a login (401 Unauthorized)" in said(home, ASK, f"{address}/api")
+        with pytest.raises(PedigreeError, match=r"requires a login \(401 Unauthorized\)"):
+            server.answers(f"{address}/api")
         headers = json.dumps(dict([HEADER]))
         # Prefect's client first fetches a token against forged requests, which this gateway does not pass on.
         variables = {"PREFECT_CLIENT_CUSTOM_HEADERS": headers, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false"}
-        assert said(home, ASK, f"{address}/api", **variables) == "True"
+        assert answers(home, f"{address}/api", **variables)
 
 
-def test_a_server_that_forbids_what_was_asked_asks_for_another_login(backend, home):
-    with gateway(backend, need=HEADER, refusal=(403, b"no")) as address:
-        assert "requires a login (403 Forbidden)" in said(home, ASK, f"{address}/api")
+@pytest.mark.usefixtures("elsewhere")
+def test_a_server_that_forbids_what_was_asked_asks_for_another_login(backend):
+    with (
+        gateway(backend, need=HEADER, refusal=(403, b"no")) as address,
+        pytest.raises(PedigreeError, match=r"requires a login \(403 Forbidden\)"),
+    ):
+        server.answers(f"{address}/api")
 
 
-def test_the_page_of_a_login_does_not_pass_for_prefect(backend, home):
+@pytest.mark.usefixtures("elsewhere")
+def test_the_page_of_a_login_does_not_pass_for_prefect(backend):
     with gateway(backend, need=HEADER, refusal=(200, LOGIN_PAGE)) as address:
-        assert said(home, ASK, f"{address}/api") == "False"
+        assert not server.answers(f"{address}/api")
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_a_server_is_used_if_prefects_client_is_configured_to_trust_its_certificate(backend, home, tmp_path):
     file = certificate(tmp_path)
     with gateway(backend, tls=file) as address:
-        assert said(home, ASK, f"{address}/api") == "False"
-        assert said(home, ASK, f"{address}/api", PREFECT_API_SSL_CERT_FILE=str(file)) == "True"
+        assert not server.answers(f"{address}/api")
+        assert answers(home, f"{address}/api", PREFECT_API_SSL_CERT_FILE=str(file))
 
 
 def test_a_teams_server_is_not_sent_the_login_of_this_checkouts_own(home, tmp_path, monkeypatch):
@@ -274,31 +278,42 @@ def test_as_many_trainings_run_at_a_time_as_there_are_gpus_or_else_one(gpus, lim
     assert [(each.name, each.limit) for each in created] == [(accelerator.LIMIT, limit)]
 
 
-def test_a_database_of_a_newer_prefect_is_one_sentence_and_one_of_this_prefect_none(backend, home, tmp_path):
+@pytest.fixture
+def its_home(tmp_path):
+    """The folder in which Prefect looks for its database."""
+    with temporary_settings({PREFECT_HOME: tmp_path}):
+        yield tmp_path
+
+
+def test_a_database_of_a_newer_prefect_is_one_sentence_and_one_of_this_prefect_none(backend, home, its_home):
     with (
         closing(sqlite3.connect(home / "prefect.db")) as database,
-        closing(sqlite3.connect(tmp_path / "prefect.db")) as copy,
+        closing(sqlite3.connect(its_home / "prefect.db")) as copy,
     ):
         database.backup(copy)
-    assert said(tmp_path, CHECK) == ""
-    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database, database:
+    server.check_database()
+    with closing(sqlite3.connect(its_home / "prefect.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
-    sentence = said(tmp_path, CHECK)
-    assert sentence.startswith(f"Prefect's database {tmp_path / 'prefect.db'} was made by a newer Prefect than ")
-    assert sentence.endswith(f"or move {tmp_path} away, which holds flow runs and settings but no versions")
+    with pytest.raises(PedigreeError) as found:
+        server.check_database()
+    sentence = str(found.value)
+    assert sentence.startswith(f"Prefect's database {its_home / 'prefect.db'} was made by a newer Prefect than ")
+    assert sentence.endswith(f"or move {its_home} away, which holds flow runs and settings but no versions")
 
 
-def test_a_damaged_database_of_prefect_is_one_sentence(tmp_path):
-    (tmp_path / "prefect.db").write_bytes(b"no database" * 1000)
-    assert said(tmp_path, CHECK).startswith(f"Prefect's database {tmp_path / 'prefect.db'} is damaged (file is not")
+def test_a_damaged_database_of_prefect_is_one_sentence(its_home):
+    (its_home / "prefect.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(PedigreeError, match=rf"^Prefect's database {its_home}/prefect.db is damaged \(file is not"):
+        server.check_database()
 
 
-def test_a_folder_without_a_database_of_prefect_is_no_problem(tmp_path):
-    assert said(tmp_path, CHECK) == ""
+@pytest.mark.usefixtures("its_home")
+def test_a_folder_without_a_database_of_prefect_is_no_problem():
+    server.check_database()
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "socks://127.0.0.1:9"])
-def test_a_proxy_that_prefects_client_cannot_use_is_named_before_anything_starts(tmp_path, proxy):
-    sentence = said(tmp_path, CHECK, all_proxy=proxy)
-    assert "cannot use a proxy that the environment names" in sentence
-    assert "httpx[socks]" in sentence
+def test_a_proxy_that_prefects_client_cannot_use_is_named_before_anything_starts(monkeypatch, proxy):
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(PedigreeError, match=r"cannot use a proxy that the environment names .*httpx\[socks\]"):
+        server.check_proxies()

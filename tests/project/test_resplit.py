@@ -1,6 +1,7 @@
 """The next draw is a number in params.yaml, for all models of a data set and for no other."""
 
 import shutil
+from collections import Counter
 
 import pytest
 from typer.testing import CliRunner
@@ -128,10 +129,12 @@ def test_an_anchor_is_added_where_the_inherited_section_has_none(project):
 
 def test_the_projects_own_params_yaml_is_written_as_it_is_committed(tmp_path):
     shutil.copyfile(ROOT / params.FILE, tmp_path / params.FILE)
-    for name in numbers(tmp_path):
-        before = numbers(tmp_path)[name]  # of another model's data set, too, if they share it
+    before = numbers(tmp_path)
+    data = {each.name: each.data for each in models.listed(models.read(tmp_path))}
+    for name in before:
         list(resplit.draw_anew(tmp_path, name))
-        assert numbers(tmp_path)[name] == before + 1
+    sharing = Counter(data.values())
+    assert numbers(tmp_path) == {name: number + sharing[data[name]] for name, number in before.items()}
 
 
 def test_a_params_yaml_that_this_cannot_follow_is_left_alone_with_the_remedy(project):

@@ -16,6 +16,7 @@ from components.registry.power import power
 from components.runtime import files
 from components.stages import evaluate, prepare, register, train
 from pipelines import versions
+from tests.drawing import draw_only
 from tests.trust.test_gate import GATE
 
 
@@ -27,7 +28,9 @@ def other(chain, tmp_path_factory):
     tree = params.Values(changes, {}).over(params.Values(chain.values.model_dump(by_alias=True), {})).tree
     values = chain.task.params.model_validate(tree)
     trained = train.train(chain.having(values), chain.prepared, folder / "model")
-    evaluated = evaluate.evaluate(chain.having(values), chain.prepared, trained, folder / "evaluation")
+    with pytest.MonkeyPatch.context() as patch:
+        draw_only(patch)
+        evaluated = evaluate.evaluate(chain.having(values), chain.prepared, trained, folder / "evaluation")
     compared = replace(chain.having(values), name="compared")
     registered = register.register(compared, chain.prepared, trained, evaluated, folder / "registered.json")
     return f"compared/{registered.version}", evaluated

@@ -17,7 +17,7 @@ from pipelines import versions
 from tests.conftest import MODELS
 from tests.trust import test_lineage
 
-MODEL = "components/images/resnet.py"
+MODEL = "components/images/networks/resnet.py"
 
 
 @pytest.fixture(scope="module")

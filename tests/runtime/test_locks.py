@@ -74,15 +74,15 @@ def test_each_of_several_has_locks_of_its_own_and_who_wants_more_than_are_free_w
 
     def hold(name: str, number: int) -> None:
         with locks.some(files_of, number, tmp_path / "turn", f"the {name}"):
-            assert enough[name].wait(30)
+            assert enough[name].wait(90)
 
     def note(name: str, number: int) -> None:
         with locks.some(files_of, number, tmp_path / "turn", f"the {name}") as held:
             found[name] = list(held)
-            assert enough[name].wait(30)
+            assert enough[name].wait(90)
 
     def until(condition) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < end
             time.sleep(0.01)

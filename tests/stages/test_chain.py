@@ -17,6 +17,7 @@ from components.errors import PedigreeError
 from components.stages import evaluate, prepare, register, train
 from components.training import model_files
 from tests.conftest import with_secrets
+from tests.drawing import draw_only
 
 
 def changed(chain, **train_params):
@@ -225,7 +226,7 @@ def test_transfer_keeps_the_frozen_backbone_and_trains_the_head(chain, tmp_path,
 
 
 def test_the_whitened_network_learns_from_images_that_are_mirrored_and_is_evaluated_as_it_was_validated(
-    chain, tmp_path
+    chain, tmp_path, monkeypatch
 ):
     values = changed(
         chain,
@@ -243,6 +244,7 @@ def test_the_whitened_network_learns_from_images_that_are_mirrored_and_is_evalua
         torch.testing.assert_close(network(image), network(image.flip(3)))
         patches = network.network.whiten(network.normalize(image)).transpose(0, 1).flatten(1)
     assert patches.square().mean(1).median() == pytest.approx(1, rel=0.5)  # of other digits than it was made of
+    draw_only(monkeypatch)
     evaluated = evaluate.evaluate(chain.having(values), chain.prepared, trained, tmp_path / "evaluation")
     assert 0 <= evaluated.metrics["accuracy"] <= 1
 

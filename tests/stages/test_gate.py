@@ -2,8 +2,10 @@
 
 import re
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -169,13 +171,14 @@ def test_places_in_a_text_are_the_same_samples_with_any_tokenizer_and_others_in_
 
 
 def test_a_champion_that_rejects_many_samples_is_not_taken_for_wrong_about_them(register_as, monkeypatch, fewer):
-    def broken(self, rows):
+    def broken(rows):
         return (
             {"label": "0"} if number % 2 else Rejected("no attribute 'product'") for number, _ in enumerate(rows)
         )
 
     register_as("broken", *[4] * 4, epochs=1)
-    monkeypatch.setattr(register.version_process.Answering, "answers", broken)
+    champion = nullcontext(SimpleNamespace(answers=broken))
+    monkeypatch.setattr(register.version_process, "answering", lambda *_, **__: champion)
     second, _ = register_as("broken", *[TRAIN] * 4, digits=fewer, newer=True)
     assert failed(second)[BETTER].endswith("of the new test samples, most of them because: no attribute 'product'")
 
@@ -208,6 +211,7 @@ def test_a_champion_is_not_compared_on_samples_whose_files_are_gone(register_as,
     assert "`pedigree new NAME --like gone --data data/digits` adds a model" in second.reason
 
 
+@pytest.mark.long
 def test_a_champion_that_does_not_know_a_new_class_is_compared(register_as, tmp_path):
     register_as("five", *[4] * 4, epochs=1)
     tiny.write(tmp_path / "five", 4, TEST, classes=5)

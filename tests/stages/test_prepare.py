@@ -22,16 +22,22 @@ def _without_settings(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def model(chain, tmp_path):
-    """The chain's model in a project of its own, whose data are pinned."""
-    root = tmp_path / "project"
+@pytest.fixture(scope="module")
+def template(chain, _without_settings, tmp_path_factory):
+    """A project that has the data of the chain's model alone, pinned."""
+    root = tmp_path_factory.mktemp("template") / "project"
     shutil.copytree(chain.root / "data" / "digits", root / "data" / "digits")
     (root / ".gitignore").write_text("/build/\n/data/\n")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
     dvc_program.dvc(root, "init")
     dvc_data.add(root, "digits")
-    return replace(chain.model, root=root)
+    return root
+
+
+@pytest.fixture
+def model(chain, template, tmp_path):
+    """The chain's model in a project of its own, whose data are pinned."""
+    return replace(chain.model, root=shutil.copytree(template, tmp_path / "project"))
 
 
 def prepared(model):

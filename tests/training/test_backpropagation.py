@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from components.images.normalize import Normalize
-from components.images.resnet import ResNet
+from components.images.networks.normalize import Normalize
+from components.images.networks.resnet import ResNet
 from components.params import read, validate
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.train import step

@@ -8,7 +8,6 @@ import tempfile
 import pytest
 import torch
 from torch import nn
-from torch._dynamo.utils import counters
 
 from components.errors import PedigreeError
 from components.training import device
@@ -70,23 +69,6 @@ def test_code_that_others_could_have_compiled_does_not_run(others, chosen, tmp_p
         device._expect_own_cache()
 
 
-@pytest.mark.long
-@pytest.mark.skipif(not device.can_compile(), reason="this machine cannot compile")
-def test_a_compiled_network_computes_what_it_did_and_learns_on_the_same_weights():
-    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(32, 8)
-    expected = model(x)
-    expected.sum().backward()
-    gradients = [each.grad.clone() for each in model.parameters()]
-    model.zero_grad()
-    before = counters["stats"]["unique_graphs"]
-    found = device.compiled(model, CPU, accumulates=False)(x)
-    assert counters["stats"]["unique_graphs"] == before + 1
-    found.sum().backward()
-    torch.testing.assert_close(found, expected)
-    for each, gradient in zip(model.parameters(), gradients, strict=True):
-        torch.testing.assert_close(each.grad, gradient)
-
-
 @pytest.mark.parametrize(
     ("of", "accumulates", "mode"),
     [("cpu", False, "default"), ("cuda", False, "reduce-overhead"), ("cuda", True, "default")],
@@ -110,12 +92,6 @@ def test_the_peak_is_of_the_order_of_what_a_plain_product_reaches():
     matrix = torch.randn(256, 256)
     plain = 2 * 256**3 * device._calls_per_second(lambda: matrix @ matrix, CPU, 0.05)
     assert device.peak_flops(CPU, "fp32", 0.1) > plain / 10
-
-
-def test_images_become_channels_last_and_labels_stay():
-    batch = device.to_device({"image": torch.zeros(2, 3, 8, 8), "label": torch.zeros(2)}, CPU)
-    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
-    assert batch["label"].shape == (2,)
 
 
 @pytest.mark.parametrize(

@@ -286,12 +286,12 @@ def test_the_first_layer_moves_by_the_share_that_layer_decay_says(tmp_path):
         torch.testing.assert_close(moved[0.25][name], share * whole, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_compile(), reason="this machine cannot compile")
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_compiled_training_ends_with_the_same_weights(accumulate, tmp_path):
+def test_a_compiled_training_ends_with_the_same_weights(tmp_path):
     plain, _ = fit(tmp_path / "plain")
     before = counters["stats"]["unique_graphs"]
-    compiled, _ = fit(tmp_path / "compiled", compile=True, accumulate=accumulate)
+    compiled, _ = fit(tmp_path / "compiled", compile=True, accumulate=2)
     assert counters["stats"]["unique_graphs"] > before
     for name, expected in plain.items():
         torch.testing.assert_close(compiled[name], expected)
@@ -328,3 +328,19 @@ def test_bf16_learns_as_fp32_does(tmp_path):
     _, bf16 = fit(tmp_path / "bf16", epochs=8, precision="bf16")
     assert fp32[-1]["val/loss"] < 0.05 * fp32[0]["val/loss"]
     assert bf16[-1]["val/loss"] < 0.05 * bf16[0]["val/loss"]
+
+
+@BF16
+def test_augmentation_computes_in_fp32_while_the_network_computes_in_bf16(tmp_path):
+    types = set()
+
+    def augment(batch, values):
+        types.add((batch["x"] @ torch.ones(4, 1)).dtype)
+        return batch
+
+    def computed(model, batch, values):
+        types.add(model(batch["x"]).dtype if model.training else None)
+        return step(model, batch, values)
+
+    fit(tmp_path, replace(toy(augment), step=computed), epochs=1, precision="bf16")
+    assert types == {torch.float32, torch.bfloat16, None}

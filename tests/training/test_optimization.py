@@ -10,13 +10,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from components.params import AverageParams, OptimizerParams, TrainParams, read
+from components.training.muon import Muon, orthogonalised
 from components.training.optimization import (
     LAYER_FACTOR,
     Average,
     build_average,
     build_optimizers,
     learning_rate,
-    orthogonalised,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -138,16 +138,20 @@ def test_every_trainable_parameter_is_with_one_optimizer(name):
     assert sorted(held(name, model)) == sorted(id(parameter) for parameter in model.parameters())
 
 
-def test_muon_has_the_matrices_between_hidden_layers_alone():
-    model = nn.Sequential(nn.Embedding(5, 3), nn.LSTM(3, 4), nn.Linear(4, 4), nn.Linear(4, 5))
+def test_muon_has_the_matrices_and_filters_between_hidden_layers_alone():
+    model = nn.Sequential(
+        *(nn.Embedding(5, 3), nn.LSTM(3, 4), nn.Linear(4, 4)),
+        *(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=4), nn.Linear(4, 5)),
+    )
     muon, adamw = build_optimizers(model, optimizer("muon"))
     matrices = {id(p) for group in muon.param_groups for p in group["params"]}
-    assert matrices == {id(p) for p in (model[1].weight_ih_l0, model[1].weight_hh_l0, model[2].weight)}
+    hidden = (model[1].weight_ih_l0, model[1].weight_hh_l0, model[2].weight, model[3].weight)
+    assert matrices == {id(p) for p in hidden}
     assert isinstance(adamw, torch.optim.AdamW)
 
 
 def test_a_network_without_such_matrices_is_adamws_alone():
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(4, 2))
     (adamw,) = build_optimizers(model, optimizer("muon"))
     assert {id(p) for group in adamw.param_groups for p in group["params"]} == set(map(id, model.parameters()))
 
@@ -237,18 +241,27 @@ def test_the_average_is_to_the_last_bit_that_of_torchs_averaged_model(params):
         assert all(torch.equal(found[name], each) for name, each in theirs.state_dict().items())
 
 
-def test_without_bf16_muon_computes_what_it_does_with_it_in_fp32(monkeypatch):
-    matrices = torch.optim._muon._zeropower_via_newtonschulz
-    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", matrices)  # is put back at the end
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+@pytest.mark.parametrize("shape", [(24, 8), (8, 24)])
+def test_muon_moves_a_matrix_as_torchs_own_does(shape):
     torch.manual_seed(0)
-    layer = nn.Linear(8, 24, bias=False)
-    before, layer.weight.grad = layer.weight.detach().clone(), torch.randn(24, 8)
-    muon, _ = build_optimizers(
-        nn.Sequential(layer, nn.Linear(24, 2)), optimizer("muon", lr=0.1, momentum=0, weight_decay=0)
-    )
-    muon.step()
-    moved = (before - layer.weight.detach()) / (0.1 * 0.2 * 24**0.5)
-    settings = ((3.4445, -4.775, 2.0315), 5, 1e-7)  # torch's own
-    torch.testing.assert_close(moved, orthogonalised(layer.weight.grad, *settings), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(moved, matrices(layer.weight.grad, *settings).float(), atol=0.03, rtol=0.1)
+    ours, theirs = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+    chosen = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.5}
+    muon = Muon([{"params": [ours]}], **chosen)
+    torchs = torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **chosen)
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        muon.step()
+        torchs.step()
+    torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0.1)  # torch's has the 8 bits of bf16
+
+
+def test_muon_treats_the_filters_of_a_convolution_as_the_rows_of_a_matrix():
+    torch.manual_seed(0)
+    gradients = torch.randn(3, 6, 4, 3, 3)
+    found = orthogonalised(gradients.flatten(2))
+    for each, alone in zip(found, gradients, strict=True):
+        filters = nn.Parameter(torch.zeros(6, 4, 3, 3))
+        filters.grad = alone
+        Muon([{"params": [filters]}], lr=1.0, momentum=0.0, weight_decay=0.0).step()
+        torch.testing.assert_close(filters.flatten(1), -0.2 * 36**0.5 * each)

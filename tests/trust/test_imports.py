@@ -49,7 +49,7 @@ OF_VISION = (
     "components/training/loop.py",
     "components/training/optimization.py",
     "components/tasks/image_classification/__init__.py",
-    "components/images/decode.py",
+    "components/images/decoding/decode.py",
     "components/tasks/image_classification/model.py",
     "components/tasks/image_classification/params.py",
     "components/tasks/image_classification/prepare.py",

@@ -1,6 +1,7 @@
 """Intervals and differences are as wide as theory says, and count clusters."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,14 @@ def test_a_share_that_is_no_mean_may_be_1_and_lower_without_some_sample():
     lowest = Score("lowest", "more", lambda columns, weights: 1.0 if weights.all() else 0.5, share=True)
     low, high = interval(of(np.ones(9)), lowest)
     assert 0 < low < high == 1
+
+
+def test_the_interval_of_samples_that_are_right_in_part_is_as_wide_as_they_differ():
+    graded, scattered = replace(SHARE, graded=True), np.tile([0.88, 0.92], 20)
+    student, yes_or_no = (np.ptp(interval(of(scattered), score)) for score in (MEAN, SHARE))
+    assert np.ptp(interval(of(scattered), graded)) == pytest.approx(student, rel=0.01)
+    assert yes_or_no > 10 * student
+    assert interval(of(np.ones(36)), graded) == interval(of(np.ones(36)), SHARE)
 
 
 def test_clusters_that_differ_make_the_interval_of_a_share_wider():

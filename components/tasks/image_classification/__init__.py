@@ -3,7 +3,7 @@
 from components.classification import loss
 from components.contracts import Task
 from components.datasets.splits import Columns
-from components.images import digits
+from components.images.embedded import digits
 from components.tasks.image_classification import data, evaluate, model, prepare, serve, train
 from components.tasks.image_classification.params import VisionParams
 

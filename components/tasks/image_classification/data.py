@@ -12,7 +12,7 @@ from PIL import Image
 
 from components.datasets.download import download
 from components.errors import PedigreeError
-from components.images.lesions import compose
+from components.images.embedded.lesions import compose
 
 LARGEST = 100_000_000
 """Maximum bytes of a file of CIFAR-10's archive, of which the largest has 31 million."""
@@ -20,7 +20,7 @@ LARGEST = 100_000_000
 
 def lesions(folder: Path) -> None:
     """Write patches of a photograph of a retina, half of them with a synthetic lesion: see
-    `components.images.lesions`.
+    `components.images.embedded.lesions`.
 
     Raises:
         PedigreeError: scikit-image, which carries the photograph, is not installed.

@@ -10,7 +10,7 @@ from torch import nn
 from components.classification import labels, probabilities, ranking, report
 from components.contracts import Batch, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import arrays, ingest
-from components.images import folders
+from components.images.labels import folders
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.prepare import VisionFacts, load_split
 

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from components.classification.decision import Decision
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.images import members, published
-from components.images.members import Members
-from components.images.mobilenet import mobilenet_v2
-from components.images.normalize import Normalize
-from components.images.resnet import ResNet, Stem
-from components.images.whitened import Whitened, whiten
+from components.images.networks import members, published
+from components.images.networks.members import Members
+from components.images.networks.mobilenet import mobilenet_v2
+from components.images.networks.normalize import Normalize
+from components.images.networks.resnet import ResNet, Stem
+from components.images.networks.whitened import Whitened, whiten
 from components.params import INIT
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.prepare import VisionFacts

@@ -13,10 +13,11 @@ from components.contracts import Manifest, Part
 from components.datasets import arrays, ingest, raw_files
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
-from components.images import dicom, labelled, layouts
-from components.images.image_lists import Listing
-from components.images.labelled import Facts
-from components.images.layouts import Source
+from components.images.decoding import dicom
+from components.images.labels import labelled, layouts
+from components.images.labels.image_lists import Listing
+from components.images.labels.labelled import Facts
+from components.images.labels.layouts import Source
 from components.tasks.image_classification.params import VisionParams, VisionPrepareParams
 
 

@@ -13,9 +13,9 @@ from components.classification.answers import answers, decided
 from components.contracts import Kind, Manifest, Predict, Prepared, Row, Served, Sources
 from components.datasets import ingest
 from components.datasets.ingest import sent
-from components.images import dicom
-from components.images.decode import decode
-from components.images.layouts import reader
+from components.images.decoding import dicom
+from components.images.decoding.decode import decode
+from components.images.labels.layouts import reader
 from components.requests import answer_rows
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.prepare import VisionFacts

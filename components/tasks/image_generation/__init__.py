@@ -2,7 +2,8 @@
 
 from components.contracts import Task
 from components.datasets.splits import Columns
-from components.images import digits, folders
+from components.images.embedded import digits
+from components.images.labels import folders
 from components.tasks.image_generation import evaluate, model, prepare, serve, train
 from components.tasks.image_generation.params import FlowParams
 
@@ -24,6 +25,7 @@ TASK = Task[FlowParams, Columns](
     score=evaluate.score,
     tags=evaluate.tags,
     evaluate=evaluate.evaluate,
+    further_metrics=evaluate.further_metrics,
     served=serve.served,
     load_predict=serve.load_predict,
     rows=serve.rows,

@@ -19,8 +19,8 @@ from components.datasets import ingest
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images.augment import crop_and_flip
-from components.images.labelled import Facts
-from components.images.normalize import Normalize
+from components.images.labels.labelled import Facts
+from components.images.networks.normalize import Normalize
 from components.runtime import files
 
 log = logging.getLogger("pedigree.prepare")

@@ -40,7 +40,7 @@ def frechet(first: Normal, second: Normal) -> float:
 
     |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the means and covariances (Dowson and Landau 1982, Journal of
     Multivariate Analysis 12; Heusel et al. 2017, arXiv:1706.08500, equation 6). It is called FID only with the
-    features of one certain Inception network.
+    features of one certain Inception network (`inception.py`).
     """
     if not (np.isfinite(first.mean).all() and np.isfinite(second.mean).all()):
         return math.nan

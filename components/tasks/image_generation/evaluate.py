@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from components import figures
 from components.classification import report
-from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, Rejected, Row, Score
+from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, Rejected, Row, Score, Sources
 from components.datasets import ingest
 from components.datasets.batches import spread
-from components.images import folders
-from components.images.labelled import Facts
-from components.tasks.image_generation import classifiers, distances
+from components.images.labels import folders
+from components.images.labels.labelled import Facts
+from components.tasks.image_generation import classifiers, distances, inception
 from components.tasks.image_generation.params import FlowParams
 from components.tasks.image_generation.prepare import load_split
 from components.tasks.image_generation.sampling import between, noise, sample
@@ -113,6 +113,18 @@ def evaluate(
     }.items():
         figures.save(figure, out / f"{name}.png", note)
     return metrics
+
+
+def further_metrics(predictions: Iterable[Batch], prepared: Prepared, sources: Sources) -> dict[str, float]:
+    """Return `fid`, between the test images and the generated ones, by the network that `evaluate.inception` names.
+
+    Raises:
+        PedigreeError: it is another network.
+    """
+    network = inception.load(sources["evaluate.inception"])
+    real = inception.features(network, load_split(prepared.folder, "test")["image"], "test")
+    generated = inception.features(network, report.joined(predictions)["image"], "generated")
+    return {"fid": inception.distance(real, generated)}
 
 
 def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: FlowParams) -> Outcomes:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.contracts import Manifest
-from components.images.labelled import Facts
+from components.images.labels.labelled import Facts
 from components.tasks.image_generation.params import FlowParams
 
 GROUPS = 8
@@ -21,6 +21,17 @@ FREQUENCIES = 32
 """Sines, and as many cosines, that represent a time."""
 
 
+class Norm(nn.GroupNorm):
+    """Group normalisation in float32, also under autocast: in bf16 it takes three times as long on a CPU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(GROUPS, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W) to float32 of the same shape."""
+        return super().forward(x.float())
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions with a shortcut, scaled and shifted by the condition.
 
@@ -30,10 +41,10 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, filters: int, condition: int, dropout: float) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(GROUPS, channels)
+        self.norm1 = Norm(channels)
         self.conv1 = nn.Conv2d(channels, filters, 3, padding=1)
         self.modulate = nn.Linear(condition, 2 * filters)
-        self.norm2 = nn.GroupNorm(GROUPS, filters)
+        self.norm2 = Norm(filters)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = _zero(nn.Conv2d(filters, filters, 3, padding=1))
         self.shortcut = nn.Identity() if channels == filters else nn.Conv2d(channels, filters, 1)
@@ -54,7 +65,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.norm = Norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = _zero(nn.Conv2d(channels, channels, 1))
 
@@ -109,7 +120,7 @@ class Flow(nn.Module):
                 self.enlarge.append(nn.Conv2d(2 * size, size, 3, padding=1))
                 joined = [2 * size, *[size] * (blocks - 1)]
                 self.up.append(nn.ModuleList(Block(each, size, condition, dropout) for each in joined))
-        self.norm = nn.GroupNorm(GROUPS, width)
+        self.norm = Norm(width)
         self.last = _zero(nn.Conv2d(width, channels * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.images.params import ImagePrepareParams
-from components.params import EvaluateParams, Section, TaskParams, TrainParams
+from components.params import EvaluateParams, Section, Source, TaskParams, TrainParams
 
 Sampler = Literal["euler", "heun"]
 
@@ -70,6 +70,9 @@ class FlowEvaluateParams(EvaluateParams):
 
     sampling: SamplingParams
     limits: LimitParams
+    inception: Source = Field(
+        description="File of the network by whose features FID is measured, beside the score; empty: it is not"
+    )
 
 
 class FlowParams(TaskParams):

@@ -7,7 +7,7 @@ import torch
 from components.contracts import Manifest
 from components.datasets import arrays
 from components.datasets.splits import Columns
-from components.images import labelled, layouts
+from components.images.labels import labelled, layouts
 from components.tasks.image_generation import classifiers
 from components.tasks.image_generation.params import FlowParams
 

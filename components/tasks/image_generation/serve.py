@@ -18,7 +18,7 @@ from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Ser
 from components.datasets.ingest import Unusable
 from components.display import brief, first
 from components.errors import PedigreeError
-from components.images.labelled import Facts
+from components.images.labels.labelled import Facts
 from components.params import nearest
 from components.requests import answer_rows
 from components.tasks.image_generation.params import FlowParams, SamplingParams
@@ -109,11 +109,12 @@ def _problems(values: Mapping[str, Any], params: FlowParams) -> list[str]:
 def _wanted(facts: Facts, params: FlowParams, usual: Mapping[str, Any], row: Row) -> _Wanted:
     given = {name: value for name, value in row.items() if not _missing(value)}
     if unknown := [name for name in given if name not in {"class", *usual}]:
-        raise Unusable(f"{brief(unknown[0])} is no column of it{nearest(unknown[0], usual)}; leave it out")
-    name = str(given.pop("class", ""))
+        right = nearest(str(unknown[0]), usual)
+        raise Unusable(f"{brief(unknown[0])} is no column of it{right}; leave it out")
+    name, known = str(given.pop("class", "")), ", ".join(first(facts.classes))
     if name not in facts.classes:
-        known = ", ".join(first(facts.classes))
-        raise Unusable(f"there is no class {brief(name)}{nearest(name, facts.classes)}; the classes are {known}")
+        what = f"there is no class {brief(name)}{nearest(name, facts.classes)}" if name else "it names no class"
+        raise Unusable(f"{what}; the classes are {known}")
     values = {**usual, **given}
     if problems := _problems(values, params):
         raise Unusable("; ".join(first(problems)))

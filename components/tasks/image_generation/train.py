@@ -8,7 +8,7 @@ from torch import nn
 from components import figures
 from components.contracts import Batch, Better, Manifest, StepOutput
 from components.images.augment import crop_and_flip
-from components.images.labelled import Facts
+from components.images.labels.labelled import Facts
 from components.tasks.image_generation.model import NO_CLASS
 from components.tasks.image_generation.params import FlowParams
 from components.tasks.image_generation.sampling import TOGETHER, noise, sample

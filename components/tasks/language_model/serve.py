@@ -6,16 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 from torch import nn
 
+from components import requests
 from components.contracts import NOTE, Manifest, Predict, Prepared, Rejected, Row, Served, Sources
 from components.datasets.ingest import Unusable, named, not_pointer
-from components.display import brief, first
-from components.errors import PedigreeError
-from components.params import nearest
-from components.requests import answer_rows
+from components.display import brief
 from components.scores import exponential
 from components.tasks.language_model.params import LanguageParams
 from components.tasks.language_model.prepare import LanguageFacts, load_split
@@ -107,7 +105,7 @@ def load_predict(model: nn.Module, manifest: Manifest, params: LanguageParams, s
         return [each | {NOTE: _note(tokenizer, facts.kind, text)} for each, text in zip(found, texts, strict=True)]
 
     def predict(rows: list[Row], settings: Mapping[str, Any]) -> list[Row | Rejected]:
-        return answer_rows(rows, _text, partial(answer, _settings(settings)), "text", 1)
+        return requests.answer_rows(rows, _text, partial(answer, requests.settings(Settings, settings)), "text", 1)
 
     return predict
 
@@ -144,22 +142,6 @@ def _note(tokenizer: Tokenizer, kind: str, text: str) -> str:
     what = ("character" if kind == "char" else "word") + (" is" if len(unknown) == 1 else "s are")
     shown = ", ".join([*map(brief, unknown[:SHOWN]), *(["…"] if len(unknown) > SHOWN else [])])
     return f"{len(unknown)} {what} not in the model's vocabulary: {shown}"
-
-
-def _settings(given: Mapping[str, Any]) -> Settings:
-    fields = Settings.model_fields
-    problems = [
-        f"{brief(name)} is unknown{nearest(str(name), fields) or ': leave it out'}"
-        for name in given
-        if name not in fields
-    ]
-    try:
-        chosen = Settings.model_validate({name: given[name] for name in fields if name in given})
-    except ValidationError as error:
-        problems += [f"{e['loc'][0]} = {brief(e['input'])}: {e['msg']}" for e in error.errors()]
-    if problems:
-        raise PedigreeError(f"the request's params: {'; '.join(first(problems))}")
-    return chosen
 
 
 def _text(row: Row) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.images.scenes import write_scenes
+from components.images.embedded.scenes import write_scenes
 
 
 def scenes(folder: Path) -> None:

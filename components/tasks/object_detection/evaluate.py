@@ -1,15 +1,12 @@
 """Evaluation of a detector on the test split."""
 
 import csv
-import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
@@ -19,19 +16,19 @@ from components.classification.report import metric_names
 from components.contracts import Batch, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import ingest
 from components.errors import PedigreeError
-from components.images import average_precision, coco_eval, counting, drawing
-from components.images.average_precision import Floats
+from components.images import drawing
+from components.images.measures import average_precision, coco_eval, counting
+from components.images.measures.average_precision import Floats
 from components.runtime.files import write_json
-from components.tasks.object_detection import train
+from components.scores import of_class
+from components.tasks.object_detection import baseline
 from components.tasks.object_detection.params import DetectionParams
-from components.tasks.object_detection.prepare import DetectionFacts, Images, load_images, load_split
+from components.tasks.object_detection.prepare import DetectionFacts, Images, load_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-log = logging.getLogger("pedigree.evaluate")
-
-SCORE = Score("map", "more", average_precision.mean, share=True)
+SCORE = Score("map", "more", average_precision.mean, share=True, graded=True)
 SHOWN, LISTED = 10, 100
 """Most misses, and most false detections, in the gallery and in mistakes.json."""
 TILE = 160
@@ -58,12 +55,11 @@ def evaluate(
     mistakes.png.
 
     Args:
-        model: The detector, which also predicts the validation split: it decides from which score on detections
-            are counted.
+        model: The detector, of which only the thresholds are used.
         predictions: Batches of `train.predict`, in the split's order.
         prepared: The prepared data of the predictions.
         out: The evaluation's folder.
-        params: `evaluate.batch_size` and `evaluate.threshold` are used.
+        params: Unused.
 
     Raises:
         PedigreeError: a prediction is not a finite number.
@@ -76,32 +72,15 @@ def evaluate(
     metrics = coco_eval.metrics([(each.boxes, each.score, each.label, each.true) for each in found], names)
     ours = average_precision.mean(outcome.columns, np.ones(len(outcome.row_samples)))
     metrics["map"] = 0.0 if np.isnan(ours) else ours
-    thresholds = counting.thresholds(_scored(_validated(model, prepared, params)), len(classes))
-    tallies = counting.count(_scored(found), thresholds)
+    metrics["baseline_map50"] = baseline.map50(load_images(prepared.folder, "train"), images)
+    thresholds = model.get_buffer("threshold").numpy()
+    tallies = counting.count([_scored(each, len(classes)) for each in found], thresholds)
     metrics |= counting.metrics(tallies, names)
+    metrics |= {f"threshold/{name}": level for name, level in zip(names, thresholds.tolist(), strict=True)}
     _write_tables(found, tallies, thresholds, classes, prepared, out / "examples")
     _plots(outcome, metrics, tallies, classes, names, out / "plots", prepared.manifest.note)
-    _gallery(found, images, classes, prepared, out / "examples", params.evaluate.threshold)
+    _gallery(found, images, classes, prepared, out / "examples", thresholds)
     return metrics
-
-
-def _validated(model: nn.Module, prepared: Prepared, params: DetectionParams) -> Iterator[Found]:
-    """Yield what the detector, on the CPU, finds in the validation split, and log progress."""
-    split = load_split(prepared.folder, "val")
-    batches = train.eval_batches(split, params.evaluate.batch_size)
-    reported = time.monotonic()
-
-    def predicted() -> Iterator[Batch]:
-        nonlocal reported
-        model.eval()
-        for index in range(len(batches)):
-            with torch.inference_mode():
-                yield train.predict(model, batches[index], params)
-            if time.monotonic() - reported > ingest.QUIET_SECONDS:
-                reported = time.monotonic()
-                log.info(f"evaluate: batch {index + 1:,} of {len(batches):,} of the validation split")
-
-    yield from _found(predicted(), load_images(prepared.folder, "val"))
 
 
 def _found(predictions: Iterable[Batch], images: Images) -> Iterator[Found]:
@@ -123,10 +102,9 @@ def _found(predictions: Iterable[Batch], images: Images) -> Iterator[Found]:
             index += 1
 
 
-def _scored(found: Iterable[Found]) -> list[counting.Scored]:
-    return [
-        counting.Scored(each.score, each.label, each.true[each.true[:, 5] == 0, 4].astype(int)) for each in found
-    ]
+def _scored(found: Found, classes: int) -> counting.Scored:
+    own = found.true[found.true[:, 5] == 0, 4].astype(np.int64)
+    return counting.Scored(found.score, found.label, np.bincount(own, minlength=classes))
 
 
 def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: DetectionParams) -> Outcomes:
@@ -178,6 +156,13 @@ def _outcomes(found: Iterable[Found], classes: Sequence[str], files: Sequence[st
 def score(manifest: Manifest) -> Score:
     """Return COCO's mAP@[.5:.95]."""
     return SCORE
+
+
+def further_scores(manifest: Manifest) -> Sequence[Score]:
+    """Return mAP@.5, and the average precision at IoU .5 of each class."""
+    every = replace(SCORE, name="map50", of=average_precision.mean_at_half)
+    names = metric_names(DetectionFacts.model_validate(manifest.facts).classes)
+    return [every, *(of_class(every, "label", label, name) for label, name in enumerate(names))]
 
 
 def _write_tables(
@@ -292,14 +277,14 @@ class _Mistake:
     box: tuple[float, float, float, float]
 
 
-def _mistakes(found: Sequence[Found], threshold: float) -> tuple[list[_Mistake], list[_Mistake]]:
-    """Return objects that are missed at IoU .5 and this threshold, and false detections; both the worst first.
+def _mistakes(found: Sequence[Found], thresholds: Floats) -> tuple[list[_Mistake], list[_Mistake]]:
+    """Return objects that are missed at IoU .5 and the thresholds, and false detections; both the worst first.
 
     The worst misses are the largest objects, the worst false detections those with the highest score.
     """
     missed, false = [], []
     for index, each in enumerate(found):
-        kept = each.score >= threshold
+        kept = each.score >= thresholds[each.label]
         one = (each.boxes[kept], each.score[kept], each.label[kept])
         for label in np.unique(np.append(one[2], each.true[:, 4].astype(int))):
             own, true = one[2] == label, each.true[each.true[:, 4] == label]
@@ -333,11 +318,11 @@ def _gallery(
     classes: Sequence[str],
     prepared: Prepared,
     folder: Path,
-    threshold: float,
+    thresholds: Floats,
 ) -> None:
     """Write mistakes.json and mistakes.png."""
     files = ingest.file_names(prepared.folder, "test")
-    missed, false = _mistakes(found, threshold)
+    missed, false = _mistakes(found, thresholds)
     rows: list[dict[str, Any]] = [
         {"file": files[each.index], "kind": each.kind, "label": classes[each.label], "score": round(each.value, 6)}
         | dict(zip(("x", "y", "width", "height"), _rounded(each.box), strict=True))
@@ -347,9 +332,9 @@ def _gallery(
     tiles = [_tile(each, images, classes, files) for each in (*missed[:SHOWN], *false[:SHOWN])]
     title = (
         f"{len(missed):,} objects missed, largest first, and {len(false):,} false detections, surest first\n"
-        f"at IoU .5 and a score of {threshold:g}; green: missed, red: false"
+        "at IoU .5 and the thresholds of the classes; green: missed, red: false"
     )
-    empty = f"No test object is missed and no detection is false at IoU .5 and a score of {threshold:g}."
+    empty = "No test object is missed and no detection is false at IoU .5 and the thresholds of the classes."
     figures.save(figures.gallery(tiles, title, empty), folder / "mistakes.png", prepared.manifest.note)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.images import published
-from components.images.normalize import Normalize
-from components.images.pyramid import MobileNetPyramid, ResNetPyramid, encoder
+from components.images.networks import published
+from components.images.networks.normalize import Normalize
+from components.images.networks.pyramid import MobileNetPyramid, ResNetPyramid, encoder
 from components.params import INIT
 from components.tasks.object_detection.params import DetectionParams
 from components.tasks.object_detection.prepare import DetectionFacts
@@ -72,11 +72,15 @@ def _convolution(channels: int, filters: int) -> nn.Sequential:
 
 
 class Detector(nn.Module):
-    """Normalisation, encoder and head."""
+    """Normalisation, encoder and head; and the thresholds, which are saved with the weights."""
+
+    threshold: Tensor
+    """Least score of a box of each class that is answered and counted, float64 (classes,)."""
 
     def __init__(self, normalize: Normalize, network: ResNetPyramid | MobileNetPyramid, head: Head) -> None:
         super().__init__()
         self.normalize, self.network, self.head = normalize, network, head
+        self.register_buffer("threshold", torch.full((head.heat.out_channels,), 0.5, dtype=torch.float64))
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         """Map padded images to what `Head` returns.

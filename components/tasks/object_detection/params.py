@@ -4,8 +4,8 @@ from pydantic import Field
 
 from components.images.annotations.layout import Format
 from components.images.annotations.voc import Origin
-from components.images.pyramid import Encoder
-from components.params import EvaluateParams, FilesPrepareParams, Section, TaskParams, TrainParams
+from components.images.networks.pyramid import Encoder
+from components.params import FilesPrepareParams, Section, TaskParams, TrainParams
 
 
 class DetectionPrepareParams(FilesPrepareParams):
@@ -57,17 +57,8 @@ class DetectionTrainParams(TrainParams):
     augment: AugmentParams
 
 
-class DetectionEvaluateParams(EvaluateParams):
-    """The shared evaluation parameters, and what a request gets if it asks for nothing else."""
-
-    threshold: float = Field(
-        ge=0, le=1, description="Least score of boxes in answers and in galleries; a request can set another"
-    )
-
-
 class DetectionParams(TaskParams):
     """The parameters of a model of object_detection in params.yaml."""
 
     prepare: DetectionPrepareParams
     train: DetectionTrainParams
-    evaluate: DetectionEvaluateParams

@@ -26,9 +26,9 @@ from components.errors import PedigreeError
 from components.images import drawn_splits
 from components.images.annotations import layout
 from components.images.annotations.boxes import COLUMNS, Annotations, Picture, in_pixels
-from components.images.decode import native
-from components.images.headers import Header, header
-from components.images.reduced import limited
+from components.images.decoding.decode import native
+from components.images.decoding.headers import Header, header
+from components.images.decoding.reduced import limited
 from components.tasks.object_detection.params import DetectionParams, DetectionPrepareParams
 
 log = logging.getLogger("pedigree.prepare")

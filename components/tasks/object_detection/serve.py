@@ -1,9 +1,9 @@
 """The served detector: an image file in, boxes with labels and scores out."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +16,8 @@ from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.errors import PedigreeError
 from components.images import drawing
-from components.images.decode import native
-from components.images.reduced import limited
+from components.images.decoding.decode import native
+from components.images.decoding.reduced import limited
 from components.requests import answer_rows
 from components.tasks.object_detection import train
 from components.tasks.object_detection.params import DetectionParams
@@ -37,18 +37,45 @@ class _Image(NamedTuple):
 
 def served(manifest: Manifest, params: DetectionParams) -> Served:
     """Describe requests and answers."""
+    facts = DetectionFacts.model_validate(manifest.facts)
+    ids = facts.ids or range(1, len(facts.classes) + 1)
     return Served(
         inputs={"image": "binary"},
         outputs={"boxes": "records"},
         example={"image": _example()},
         file="image",
-        params={"threshold": params.evaluate.threshold},
+        params={"threshold": float},
         requirements=("pillow", "torchvision"),
+        formats={"coco": partial(coco_results, dict(zip(facts.classes, ids, strict=True)))},
     )
 
 
 def _example() -> bytes:
     return drawing.png(Image.linear_gradient("L").resize((96, 64)).convert("RGB"))
+
+
+def coco_results(ids: Mapping[str, int], file: str, answer: Row) -> Sequence[Row]:
+    """Return the boxes of an image as COCO's results (https://cocodataset.org/#format-results).
+
+    An answer does not know the image's id in a file of annotations. COCO's own images are named after their ids; of
+    other images, the name without suffix stands for the id.
+
+    Args:
+        ids: The category id of each class.
+        file: The image's path.
+        answer: The answer for it.
+    """
+    stem = PurePath(file).stem
+    image = int(stem) if stem.isascii() and stem.isdigit() else stem
+    return [
+        {
+            "image_id": image,
+            "category_id": ids[each["label"]],
+            "bbox": [each["x"], each["y"], each["width"], each["height"]],
+            "score": each["score"],
+        }
+        for each in answer["boxes"]
+    ]
 
 
 def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
@@ -62,8 +89,8 @@ def load_predict(model: nn.Module, manifest: Manifest, params: DetectionParams, 
 
     An image is a file as bytes, base64 or a data URL, of any size. An answer is `{"boxes": [{"label": str, "score":
     float, "x": float, "y": float, "width": float, "height": float}]}` by descending score, where x and y are the
-    left and top edge in pixels of the image, turned by its EXIF orientation. The parameter `threshold` is the least
-    score of a box.
+    left and top edge in pixels of the image, turned by its EXIF orientation. The score of each box is at least the
+    threshold of its class, which was chosen on the validation split, or the parameter `threshold`.
     """
     classes = DetectionFacts.model_validate(manifest.facts).classes
     model.eval()
@@ -80,31 +107,32 @@ def load_predict(model: nn.Module, manifest: Manifest, params: DetectionParams, 
         for shape, group in groupby(images, lambda each: each.pixels.shape):  # padding would change the answers
             alike = list(group)
             size = torch.tensor([shape[:2]] * len(alike), device=device)
-            batch = {"image": torch.stack([each.pixels for each in alike]).to(device), "image_size": size}
-            predicted = {name: each.cpu() for name, each in train.predict(model, batch, params).items()}
+            pixels = torch.stack([each.pixels for each in alike]).to(device)
+            predicted = {name: each.cpu() for name, each in train.detect(model, pixels, size).items()}
             yield from (
                 (image, {name: each[number] for name, each in predicted.items()})
                 for number, image in enumerate(alike)
             )
 
-    def answer_with(threshold: float) -> Callable[[list[_Image]], list[Row]]:
+    def answer_with(thresholds: Tensor) -> Callable[[list[_Image]], list[Row]]:
         return lambda images: [
-            {"boxes": _records(one, image.scale, threshold, classes)} for image, one in found(images)
+            {"boxes": _records(one, image.scale, thresholds, classes)} for image, one in found(images)
         ]
 
     def predict(requests: list[Row], settings: Mapping[str, Any]) -> list[Any]:
-        threshold = float(settings.get("threshold", params.evaluate.threshold))
-        if not 0 <= threshold <= 1:
-            raise PedigreeError(f"threshold is {threshold:g}: send a number between 0 and 1")
-        return answer_rows(requests, read, answer_with(threshold), "image", BATCH)
+        own, asked = model.get_buffer("threshold").cpu(), settings.get("threshold")
+        if asked is not None and not 0 <= asked <= 1:
+            raise PedigreeError(f"threshold is {asked:g}: send a number between 0 and 1")
+        thresholds = own if asked is None else torch.full_like(own, asked)
+        return answer_rows(requests, read, answer_with(thresholds), "image", BATCH)
 
     return predict
 
 
 def _records(
-    found: Mapping[str, Tensor], scale: tuple[float, float], threshold: float, classes: list[str]
+    found: Mapping[str, Tensor], scale: tuple[float, float], thresholds: Tensor, classes: list[str]
 ) -> list[Row]:
-    kept = (found["score"] >= threshold) & (found["score"] > 0)
+    kept = (found["score"].double() >= thresholds[found["label"]]) & (found["score"] > 0)
     boxes = found["boxes"][kept].double() * torch.tensor([*scale, *scale], dtype=torch.float64)
     return [
         {

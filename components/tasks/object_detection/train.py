@@ -1,6 +1,6 @@
 """Augmentation, loss and predictions of a batch of images with boxes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from components.contracts import Batch, Batches, Better, StepOutput
 from components.datasets.splits import Columns
-from components.images import average_precision, box_augment, box_targets
+from components.images import box_augment, box_targets
+from components.images.augment import recoloured
 from components.images.box_targets import Detections
+from components.images.measures import average_precision, counting
 from components.tasks.object_detection.model import STRIDE, inside
 from components.tasks.object_detection.params import DetectionParams
 
@@ -34,9 +36,10 @@ def augment(batch: Batch, params: DetectionParams) -> Batch:
         shares = (chosen.flip / 2, chosen.flip_vertical / 2)
         image, own = box_augment.scale_and_flip(image, own, batch["boxes_length"], chosen.scale, *shares)
         size = box_augment.whole(image)
+    image = image.permute(0, 2, 3, 1)
     if chosen.colour:
-        image = box_augment.colour(image.float(), chosen.colour)
-    return {**batch, "image": image.permute(0, 2, 3, 1), "boxes": own, "image_size": size}
+        image = recoloured(image.float(), chosen.colour)
+    return {**batch, "image": image, "boxes": own, "image_size": size}
 
 
 def step(model: nn.Module, batch: Batch, params: DetectionParams) -> StepOutput:
@@ -48,7 +51,7 @@ def step(model: nn.Module, batch: Batch, params: DetectionParams) -> StepOutput:
         params: `train.box_weight` is used.
     """
     size = batch["image_size"]
-    logits, sides = model(batch["image"].permute(0, 3, 1, 2), size)
+    logits, sides = model(_planes(batch["image"]), size)
     shape = (logits.shape[2], logits.shape[3])
     wanted = box_targets.targets(batch["boxes"], batch["boxes_length"], logits.shape[1], shape, STRIDE)
     within = inside(size, *shape, STRIDE)
@@ -67,6 +70,11 @@ def step(model: nn.Module, batch: Batch, params: DetectionParams) -> StepOutput:
     return StepOutput(loss, wanted.number, sums)
 
 
+def _planes(image: Tensor) -> Tensor:
+    """Return images (B, H, W, 3) as (B, 3, H, W)."""
+    return image.permute(0, 3, 1, 2)
+
+
 def _histogram(found: Detections, batch: Batch, classes: int) -> Tensor:
     """Return right and wrong detections at IoU .5 by class and bin of the score, and objects: (classes, 3, BINS).
 
@@ -74,13 +82,20 @@ def _histogram(found: Detections, batch: Batch, classes: int) -> Tensor:
     """
     own, length = batch["boxes"], batch["boxes_length"]
     right, wrong = box_targets.judged(found, own, length, float(average_precision.THRESHOLDS[0]))
-    objects = (torch.arange(own.shape[1], device=own.device) < length[:, None]) & (own[..., 5] == 0)
     counts = torch.zeros(classes * 3 * BINS, dtype=torch.float64, device=own.device)
     place = 3 * BINS * found.label + (found.score * BINS).long().clamp(max=BINS - 1)
     counts.scatter_add_(0, place.flatten(), right.double().flatten())
     counts.scatter_add_(0, (place + BINS).flatten(), (wrong & (found.score >= LEAST)).double().flatten())
-    counts.scatter_add_(0, (3 * BINS * own[..., 4].long() + 2 * BINS).flatten(), objects.double().flatten())
+    counts.scatter_add_(0, (3 * BINS * own[..., 4].long() + 2 * BINS).flatten(), _objects(batch).double().flatten())
     return counts.view(classes, 3, BINS)
+
+
+def _objects(batch: Batch) -> Tensor:
+    """Return which rows of `boxes` are objects, neither padding nor crowd regions, bool (B, M)."""
+    boxes = batch["boxes"]
+    return (torch.arange(boxes.shape[1], device=boxes.device) < batch["boxes_length"][:, None]) & (
+        boxes[..., 5] == 0
+    )
 
 
 def metrics(sums: Mapping[str, Tensor], count: int) -> dict[str, float]:
@@ -111,13 +126,25 @@ def _binned_precision(counts: NDArray[np.float64]) -> float:
 
 
 def predict(model: nn.Module, batch: Batch, params: DetectionParams) -> Batch:
+    """Return what `detect` does, and `objects`, the true number of objects of each class, int64 (B, classes)."""
+    labels = batch["boxes"][..., 4].long()
+    objects = torch.zeros(len(labels), len(model.get_buffer("threshold")), dtype=torch.int64, device=labels.device)
+    objects.scatter_add_(1, labels, _objects(batch).long())
+    return detect(model, batch["image"], batch["image_size"]) | {"objects": objects}
+
+
+def detect(model: nn.Module, image: Tensor, size: Tensor) -> Batch:
     """Return `boxes`, float32 (B, K, 4), `score`, float32 (B, K), and `label`, int64 (B, K), by descending score.
 
     K is 100, also for small images; the score of what is no detection is 0. Boxes are in pixels of the prepared
     image.
+
+    Args:
+        model: The detector.
+        image: Padded images, uint8 (B, H, W, 3).
+        size: Height and width of each, int64 (B, 2).
     """
-    size = batch["image_size"]
-    logits, sides = model(batch["image"].permute(0, 3, 1, 2), size)
+    logits, sides = model(_planes(image), size)
     within = inside(size, logits.shape[2], logits.shape[3], STRIDE)
     found = box_targets.detect(logits, sides, size, within, average_precision.MOST, STRIDE)
     missing = average_precision.MOST - found.score.shape[1]
@@ -128,6 +155,16 @@ def predict(model: nn.Module, batch: Batch, params: DetectionParams) -> Batch:
         "score": pad(score, (0, missing)),
         "label": pad(found.label, (0, missing)),
     }
+
+
+def calibrate(model: nn.Module, predictions: Iterable[Batch], params: DetectionParams) -> None:
+    """Choose the threshold of each class with which objects of the validation split are counted best."""
+    images = [
+        counting.Scored(score[score > 0].double().numpy(), label[score > 0].numpy(), objects.numpy())
+        for batch in predictions
+        for score, label, objects in zip(batch["score"], batch["label"], batch["objects"], strict=True)
+    ]
+    model.get_buffer("threshold").copy_(torch.from_numpy(counting.thresholds(images)))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ TASK = Task[SegmentationParams, Columns](
     predict=train.predict,
     outcomes=evaluate.outcomes,
     score=evaluate.score,
+    further_scores=evaluate.further_scores,
     evaluate=evaluate.evaluate,
     served=serve.served,
     load_predict=serve.load_predict,

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +20,10 @@ from components.classification.report import metric_names
 from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import groups, ingest
 from components.errors import PedigreeError
-from components.images import mask_overlays, reduced
-from components.images.boundaries import boundary_f1
+from components.images import mask_overlays
+from components.images.decoding import reduced
+from components.images.measures.boundaries import boundary_f1
+from components.scores import of_class
 from components.tasks.segmentation.params import SegmentationParams
 from components.tasks.segmentation.prepare import IMAGE, MASK, SegmentationFacts, load_split
 from components.tasks.segmentation.serve import answered
@@ -120,7 +122,14 @@ def outcomes_from(answers: Iterable[Row | Rejected], prepared: Prepared) -> Outc
 
 def score(manifest: Manifest) -> Score:
     """Return the mean over classes of intersection over union, both summed over all images."""
-    return Score("miou", "more", mean_iou)
+    return Score("miou", "more", mean_iou, share=True, graded=True)
+
+
+def further_scores(manifest: Manifest) -> Sequence[Score]:
+    """Return the intersection over union of each class."""
+    names = metric_names(SegmentationFacts.model_validate(manifest.facts).classes)
+    iou = replace(score(manifest), name="iou")
+    return [of_class(iou, "class", index, name) for index, name in enumerate(names)]
 
 
 def mean_iou(columns: Columns, weights: NDArray[np.float64]) -> float:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.images import published
-from components.images.normalize import Normalize
-from components.images.unet import UNet
+from components.images.networks import published
+from components.images.networks.normalize import Normalize
+from components.images.networks.unet import UNet
 from components.params import INIT
 from components.tasks.segmentation.params import SegmentationParams
 from components.tasks.segmentation.prepare import SegmentationFacts
@@ -19,7 +19,7 @@ WEIGHTS = "class_weights"
 
 
 def build_model(params: SegmentationParams, manifest: Manifest) -> nn.Module:
-    """Build a randomly initialised network that maps images (N, 3, H, W) to logits (N, K, H, W)."""
+    """Build a randomly initialised U-Net."""
     facts = SegmentationFacts.model_validate(manifest.facts)
     chosen = params.train.model
     model = UNet(chosen.network, chosen.width, chosen.decoder, len(facts.classes), Normalize(facts.mean, facts.std))

@@ -16,14 +16,14 @@ Number = Annotated[int, Field(ge=0, le=65535)]
 class SegmentationPrepareParams(FilesPrepareParams):
     """How images and masks become arrays."""
 
-    format: Literal["auto", "folders", "instances", "voc", "coco"] = Field(
+    format: Literal["auto", "folders", "instances", "voc", "cityscapes", "coco"] = Field(
         description="Layout of the raw folder; auto finds it: folders has a mask for each image, instances one for "
-        "each object, voc and coco are those data sets' own"
+        "each object, voc, cityscapes and coco are those data sets' own"
     )
     classes: Literal["auto"] | list[str] | dict[str, Number | Colour] = Field(
         description="Names of the numbers 0, 1, … in the masks; or name and number, or name and [red, green, blue] "
-        "of each class; auto takes those of VOC or COCO, background and foreground if masks have 0 and 255 alone, "
-        "or else the numbers from 0 on"
+        "of each class; auto takes those of VOC, Cityscapes or COCO, background and foreground if masks have 0 and "
+        "255 alone, or else the numbers from 0 on"
     )
     ignore: Literal["auto", "none"] | Number | Colour = Field(
         description="Number or colour of pixels without a class; auto is 255, unless it is a class or the masks "
@@ -71,7 +71,9 @@ class ModelParams(Section):
         description="Multiplier of the encoder's filters, 64 to 512 of a ResNet and 16 to 320 of mobilenet_v2; "
         "torchvision's weights need 1",
     )
-    decoder: int = Field(ge=8, le=512, description="Filters of the decoder, whose last step has half of them")
+    decoder: int = Field(
+        ge=8, le=512, description="Filters of the decoder at stride 4; half at stride 2, twice as many at 8 and 16"
+    )
 
 
 class LossParams(Section):

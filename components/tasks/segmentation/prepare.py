@@ -21,16 +21,17 @@ from components.datasets import arrays, ingest, ragged, raw_files, readers
 from components.datasets.ingest import Unusable
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
-from components.images import decode, mask_layouts, masks, reduced, regions, voc_classes
-from components.images.headers import Header, header
-from components.images.mask_layouts import Annotated, Survey
+from components.images.decoding import decode, reduced
+from components.images.decoding.headers import Header, header
+from components.images.masks import cityscapes_classes, mask_files, mask_layouts, regions, voc_classes
+from components.images.masks.mask_layouts import Annotated, Survey
 from components.tasks.segmentation.params import SegmentationParams, SegmentationPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
 
 IMAGE, MASK = "image", "mask"
 BINARY = {"background": 0, "foreground": 255}
-Labels = masks.Labels
+Labels = mask_files.Labels
 
 
 class SegmentationFacts(BaseModel):
@@ -88,6 +89,11 @@ def prepare(raw: Path, out: Path, params: SegmentationParams) -> Manifest:
     for split, part in parts.items():
         if not part.rows:
             raise PedigreeError(f"{raw}: {split} has no image left: all were rejected: repair them, or add others")
+        if not part.pixels.any():
+            raise PedigreeError(
+                f"{raw}: no image of {split} has a pixel with a class: label some, or take these images out of the "
+                "folder, so that others are drawn"
+            )
     if absent := [name for name, count in zip(table.classes, parts["train"].pixels, strict=True) if not count]:
         log.warning(f"{raw}: no training image has a pixel of {raw_files.listed(absent)}, which cannot be learnt")
     return Manifest(
@@ -116,35 +122,36 @@ def load_split(prepared: Path, split: str) -> Columns:
     return Columns({}, {name: ragged.load(prepared / f"{split}.{name}") for name in (IMAGE, MASK)})
 
 
-def _table(raw: Path, found: Survey, options: SegmentationPrepareParams, pool: readers.Readers) -> masks.Table:
+def _table(raw: Path, found: Survey, options: SegmentationPrepareParams, pool: readers.Readers) -> mask_files.Table:
     """Return the classes of the masks.
 
     Raises:
         PedigreeError: they have to be named, as masks have no classes of their own.
     """
     if found.layout == "coco":
-        return masks.Table(found.classes, {}, {})
+        return mask_files.Table(found.classes, {}, {})
     if found.layout == "instances":
-        return masks.from_values(BINARY, ())
+        return mask_files.from_values(BINARY, ())
     if options.classes == "auto":
-        if found.layout == "voc":
-            return voc_classes.TABLE
-        return _guessed(raw, found, options, pool)
+        own = {"voc": voc_classes.TABLE, "cityscapes": cityscapes_classes.TABLE}
+        return own.get(found.layout) or _guessed(raw, found, options, pool)
     named = options.numbered().items()
     numbers = {name: each for name, each in named if isinstance(each, int)}
     colours = {name: each for name, each in named if not isinstance(each, int)}
     if colours:
-        return masks.from_colours(colours, () if isinstance(options.ignore, int | str) else (options.ignore,))
-    return masks.from_values(numbers, _ignored(options, masks.VOID in numbers.values()))
+        return mask_files.from_colours(colours, () if isinstance(options.ignore, int | str) else (options.ignore,))
+    return mask_files.from_values(numbers, _ignored(options, mask_files.VOID in numbers.values()))
 
 
 def _ignored(options: SegmentationPrepareParams, is_class: bool) -> tuple[int, ...]:
     if options.ignore == "auto":
-        return () if is_class else (masks.VOID,)
+        return () if is_class else (mask_files.VOID,)
     return (options.ignore,) if isinstance(options.ignore, int) else ()
 
 
-def _guessed(raw: Path, found: Survey, options: SegmentationPrepareParams, pool: readers.Readers) -> masks.Table:
+def _guessed(
+    raw: Path, found: Survey, options: SegmentationPrepareParams, pool: readers.Readers
+) -> mask_files.Table:
     """Return the classes that the numbers in the training masks tell."""
     numbers: set[int] = set()
     files = [each.masks[0] for each in found.splits["train"]]
@@ -158,22 +165,22 @@ def _guessed(raw: Path, found: Survey, options: SegmentationPrepareParams, pool:
             f"{raw}: no mask has numbers: name the colour of each class in prepare.classes, as in "
             "{road: [128, 64, 128]}"
         )
-    if options.ignore == "auto" and masks.VOID in numbers and numbers <= {0, masks.VOID}:
-        return masks.from_values(BINARY, ())
+    if options.ignore == "auto" and mask_files.VOID in numbers and numbers <= {0, mask_files.VOID}:
+        return mask_files.from_values(BINARY, ())
     ignored = _ignored(options, False)
     left = sorted(numbers - {*ignored})
-    if left != list(range(len(left))) or not 2 <= len(left) <= masks.MOST:
+    if left != list(range(len(left))) or not 2 <= len(left) <= mask_files.MOST:
         raise PedigreeError(
             f"{raw}: the training masks have the numbers {raw_files.listed([str(each) for each in left])}, not all "
             "from 0 on: name the number of each class in prepare.classes, as in {road: 7, car: 26}, and that of "
             "pixels without a class in prepare.ignore"
         )
     names = [*BINARY] if len(left) == 2 else [str(each) for each in left]
-    return masks.from_values(dict(zip(names, left, strict=True)), ignored)
+    return mask_files.from_values(dict(zip(names, left, strict=True)), ignored)
 
 
 def _values(raw: Path, max_megapixels: float, file: str) -> list[int]:
-    return masks.values(ingest.contents(raw, file, "a mask"), max_megapixels)
+    return mask_files.values(ingest.contents(raw, file, "a mask"), max_megapixels)
 
 
 @dataclass
@@ -233,7 +240,7 @@ def _write(
     raw: Path,
     out: Path,
     found: Survey,
-    table: masks.Table,
+    table: mask_files.Table,
     options: SegmentationPrepareParams,
     pool: readers.Readers,
 ) -> _Written:
@@ -264,7 +271,7 @@ def _write(
 
 
 def _read(
-    raw: Path, table: masks.Table, options: SegmentationPrepareParams, native: bool, each: Annotated
+    raw: Path, table: mask_files.Table, options: SegmentationPrepareParams, native: bool, each: Annotated
 ) -> Sample:
     """Return an image and its mask, which keeps its own size if it is to be `native`."""
     data = ingest.contents(raw, each.image, "an image")
@@ -292,7 +299,7 @@ def _conversions(described: Header, pixels: NDArray[np.uint8]) -> Iterator[str]:
 
 
 def _labels(
-    raw: Path, table: masks.Table, max_megapixels: float, each: Annotated
+    raw: Path, table: mask_files.Table, max_megapixels: float, each: Annotated
 ) -> tuple[Labels | None, list[str]]:
     """Return the labels that mask files give and what is to be counted; no labels if there are regions instead."""
     instances = []
@@ -300,11 +307,11 @@ def _labels(
         try:
             data = ingest.contents(raw, file, "a mask")
             if not each.instances:
-                return masks.labels(data, table, max_megapixels)
-            instances.append(masks.binary(data, max_megapixels))
+                return mask_files.labels(data, table, max_megapixels)
+            instances.append(mask_files.binary(data, max_megapixels))
         except Unusable as reason:
             raise Unusable(f"{reason} (in {file})") from None
-    return (masks.merged(instances), []) if instances else (None, [])
+    return (mask_files.merged(instances), []) if instances else (None, [])
 
 
 def _facts(written: _Written, found: Survey, classes: Sequence[str]) -> SegmentationFacts:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from components.contracts import Manifest, Predict, Prepared, Row, Served, Sourc
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.errors import PedigreeError
-from components.images import drawing, mask_overlays, reduced
-from components.images.decode import native
-from components.images.unet import UNet, labels_at
+from components.images import drawing, mask_overlays
+from components.images.decoding import reduced
+from components.images.decoding.decode import native
+from components.images.networks.unet import labels_at
 from components.requests import answer_rows
 from components.tasks.segmentation.params import SegmentationParams
 from components.tasks.segmentation.prepare import SegmentationFacts
@@ -86,7 +87,7 @@ def load_predict(model: nn.Module, manifest: Manifest, params: SegmentationParam
 
     def _answer(image: _Image) -> Row:
         planes = torch.from_numpy(image.pixels)[None].to(device).permute(0, 3, 1, 2)
-        labels = labels_at(cast(UNet, model).coarse(planes)[0], image.height, image.width).cpu().numpy()
+        labels = labels_at(model(planes)[0][0], image.height, image.width).cpu().numpy()
         areas = np.bincount(labels.ravel(), minlength=len(facts.classes)) / labels.size
         return {
             "mask": mask_overlays.png(labels, palette),

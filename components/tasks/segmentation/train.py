@@ -1,7 +1,6 @@
 """Augmentation, loss and predictions of a batch of images."""
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +8,13 @@ from torch import Tensor, nn
 
 from components.contracts import Batch, Better, StepOutput
 from components.images.augment import recoloured, resampled
-from components.images.unet import UNet, labels_at
+from components.images.networks.unet import labels_at
 from components.tasks.segmentation.model import class_weights
 from components.tasks.segmentation.params import SegmentationParams
 
 BETTER: dict[str, Better] = {"loss": "less", "miou": "more", "pixel_accuracy": "more"}
 IGNORED = -1
-"""Target of pixels without a class."""
+"""Index of pixels without a class."""
 
 
 def augment(batch: Batch, params: SegmentationParams) -> Batch:
@@ -30,40 +29,47 @@ def augment(batch: Batch, params: SegmentationParams) -> Batch:
         `image`, float32 (B, crop, crop, 3), and `mask`, uint8 (B, crop, crop), which is 0 outside the image.
     """
     chosen = params.train.augment
-    with torch.autocast(batch["image"].device.type, enabled=False):  # coordinates need more than the 8 bits of bf16
-        image, mask = resampled(
-            batch["image"],
-            batch["mask"],
-            batch["image_size"],
-            params.train.crop,
-            chosen.scale,
-            chosen.flip,
-            chosen.turns,
-        )
-        return {"image": recoloured(image, chosen.colour) if chosen.colour else image, "mask": mask}
+    image, mask = resampled(
+        batch["image"],
+        batch["mask"],
+        batch["image_size"],
+        params.train.crop,
+        chosen.scale,
+        chosen.flip,
+        chosen.turns,
+    )
+    return {"image": recoloured(image, chosen.colour) if chosen.colour else image, "mask": mask}
 
 
 def step(model: nn.Module, batch: Batch, params: SegmentationParams) -> StepOutput:
     """Return the loss summed over labelled pixels, and their number; in validation also the confusion, (K, K).
 
-    Padding has no class. In validation it may change what is predicted at the border of images that are smaller
-    than others of the batch; `predict` computes each image by itself.
+    The loss compares the logits of each cell of a map with the classes of the cell's pixels: at the images' own
+    resolution, it would take longer than the network. The map at stride 2 counts in full, and each coarser one half
+    as much as the one before (Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z). In validation, padding
+    may change what is predicted at the border of images that are smaller than others of the batch; `predict`
+    computes each image by itself.
 
     Args:
-        model: Maps images (N, 3, H, W) to logits (N, K, H, W).
+        model: A `UNet`.
         batch: From `augment`, or of the splits train and val.
         params: `train.loss`.
     """
-    weights = class_weights(model)
-    logits, target = model(_planes(batch["image"])), _targets(batch["mask"])
-    loss, count = _loss(logits, target, weights, params)
+    weights, mask = class_weights(model), batch["mask"]
+    logits = model(_planes(batch["image"]))
+    count = (mask > 0).sum()
+    pixels, loss = in_cells(mask, len(weights)), torch.zeros((), device=mask.device)
+    for number, each in enumerate(logits):
+        loss = loss + 0.5**number * _loss(each, pixels, count, weights, params.train.loss.dice)
+        pixels = F.avg_pool2d(pixels, 2, ceil_mode=True, divisor_override=1)
     if model.training:
         return StepOutput(loss, count)
-    return StepOutput(loss, count, {"confusion": confusion(target, logits.argmax(1), len(weights)).double()})
+    predicted = F.interpolate(logits[0], size=mask.shape[1:], mode="bilinear").argmax(1)
+    return StepOutput(loss, count, {"confusion": confusion(_targets(mask), predicted, len(weights)).double()})
 
 
 def _planes(image: Tensor) -> Tensor:
-    """Return images (N, H, W, 3) as (N, 3, H, W), in the memory format of the network's convolutions."""
+    """Return images (N, H, W, 3) as (N, 3, H, W)."""
     return image.permute(0, 3, 1, 2)
 
 
@@ -72,30 +78,43 @@ def _targets(mask: Tensor) -> Tensor:
     return mask.long() - 1
 
 
-def _loss(logits: Tensor, target: Tensor, weights: Tensor, params: SegmentationParams) -> tuple[Tensor, Tensor]:
-    """Return the sum of the loss over labelled pixels, of which Dice's is the same for each, and their number."""
-    # A row for each pixel, as the loss of maps has no implementation that repeats its results on a GPU.
-    rows, indices = logits.float().permute(0, 2, 3, 1).flatten(0, 2), target.flatten()
-    count = (indices != IGNORED).sum()
-    loss = F.cross_entropy(rows, indices, weights, reduction="sum", ignore_index=IGNORED)
-    if params.train.loss.dice:
-        loss = loss + params.train.loss.dice * count * (1 - soft_dice(rows, indices))
-    return loss, count
+def in_cells(mask: Tensor, classes: int) -> Tensor:
+    """Return how many pixels of each class are in each cell of a map at half resolution, float32 (B, K, h, w).
+
+    Args:
+        mask: (B, H, W), uint8: 1 + the index of a class, or 0.
+        classes: K.
+    """
+    mask = F.pad(mask, (0, mask.shape[2] % 2, 0, mask.shape[1] % 2))
+    values = torch.arange(1, classes + 1, dtype=torch.uint8, device=mask.device)[:, None, None]
+    above, below = (
+        (mask[:, None, row::2, ::2] == values).byte() + (mask[:, None, row::2, 1::2] == values).byte()
+        for row in (0, 1)
+    )
+    return (above + below).float()
 
 
-def soft_dice(rows: Tensor, indices: Tensor) -> Tensor:
+def _loss(logits: Tensor, pixels: Tensor, count: Tensor, weights: Tensor, dice: float) -> Tensor:
+    """Return the sum of the loss over the `count` labelled pixels, of which Dice's is the same for each.
+
+    Written out, as torch's loss of maps has no implementation that repeats its results on a GPU.
+    """
+    logarithm = logits.log_softmax(1)
+    loss = -(logarithm * pixels * weights[:, None, None]).sum()
+    return loss + dice * count * (1 - soft_dice(logarithm.exp(), pixels)) if dice else loss
+
+
+def soft_dice(probability: Tensor, pixels: Tensor) -> Tensor:
     """Return the mean over classes of 2 |P T| / (|P| + |T|), as Milletari et al. 2016 but without squares.
 
     Args:
-        rows: Logits, (M, K).
-        indices: Classes, (M,), or IGNORED.
+        probability: (B, K, h, w).
+        pixels: Number of pixels of each class in each cell, (B, K, h, w); those without a class do not count.
 
     Source: arXiv:1606.04797, section 3.
     """
-    own = (indices != IGNORED)[:, None]
-    probability = rows.softmax(1) * own  # (M, K)
-    truth = (indices[:, None] == torch.arange(rows.shape[1], device=rows.device)).float()
-    both, either = (probability * truth).sum(0), (probability + truth).sum(0)
+    both = (probability * pixels).sum((0, 2, 3))
+    either = (probability * pixels.sum(1, keepdim=True) + pixels).sum((0, 2, 3))
     return ((2 * both + 1) / (either + 1)).mean()
 
 
@@ -133,7 +152,7 @@ def predict(model: nn.Module, batch: Batch, params: SegmentationParams) -> Batch
     labels, counts = torch.zeros_like(batch["mask"]), []
     images = zip(batch["image_size"].cpu().tolist(), batch["mask_size"].cpu().tolist(), strict=True)
     for number, ((height, width), (rows, columns)) in enumerate(images):
-        logits = cast(UNet, model).coarse(_planes(batch["image"][number : number + 1, :height, :width]))[0]
+        logits = model(_planes(batch["image"][number : number + 1, :height, :width]))[0][0]
         label = labels_at(logits, rows, columns)
         labels[number, :rows, :columns] = label
         counts.append(confusion(_targets(batch["mask"][number, :rows, :columns]), label, len(logits)))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from components.errors import PedigreeError
-from components.images.digits import digits as write_digits
+from components.images.embedded.digits import digits as write_digits
 from components.params import read, validate
 from components.tasks.image_classification import data
 from components.tasks.image_classification.params import VisionParams

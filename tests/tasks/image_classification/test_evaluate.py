@@ -10,7 +10,7 @@ from torch import nn
 
 from components.classification.report import judge, measure
 from components.contracts import Manifest, Prepared
-from components.images.folders import GROUP
+from components.images.labels.folders import GROUP
 from components.params import read, validate
 from components.tasks.image_classification.evaluate import evaluate, outcomes, outcomes_from, score
 from components.tasks.image_classification.params import VisionParams

@@ -18,13 +18,14 @@ from components.classification import ranking
 from components.contracts import Evaluated, Prepared, Trained, Worker
 from components.datasets import ingest
 from components.errors import PedigreeError
-from components.images.dicom import picture
+from components.images.decoding.dicom import picture
 from components.models import Model
 from components.stages import evaluate, prepare, register, train
 from components.tasks.image_classification import TASK
 from components.tasks.image_classification.prepare import VisionFacts, load_split
 from components.training import inference, loop, model_files
 from components.trust import intervals
+from tests.drawing import draw_only
 
 CPU = torch.device("cpu")
 BASE = Path(pydicom.__file__).parent / "data" / "test_files" / "MR_small.dcm"
@@ -97,7 +98,10 @@ def run(project: Path, raw: Path, out: Path, *settings: str) -> Run:
     model = load(project, *settings)
     prepared = prepare.prepare(model, raw, out / "prepared")
     trained = train.train(model, prepared, out / "model")
-    return Run(model, raw, prepared, trained, evaluate.evaluate(model, prepared, trained, out / "evaluation"))
+    with pytest.MonkeyPatch.context() as patch:
+        draw_only(patch, "roc", "precision_recall")
+        evaluated = evaluate.evaluate(model, prepared, trained, out / "evaluation")
+    return Run(model, raw, prepared, trained, evaluated)
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +260,24 @@ def test_a_label_that_all_or_no_training_images_have_is_named(several, project, 
     (raw / "scans.csv").write_text("\n".join([rows[0], *every]))
     with pytest.raises(PedigreeError, match="all training images, or none, have the label all"):
         prepare.prepare(several.model, raw, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("copies", "too_many"), [(1, False), (4, True)])
+def test_rejected_images_of_one_npz_file_are_a_share_of_its_images(project, tmp_path, copies, too_many):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 28, 28), np.uint8)
+    images[:copies] = images[50 : 50 + copies]  # training images that are test images, too
+    parts = {"train": slice(0, 40), "val": slice(40, 50), "test": slice(50, 60)}
+    arrays = {f"{name}_images": images[part] for name, part in parts.items()}
+    arrays |= {f"{name}_labels": np.arange(60)[part] % 2 for name, part in parts.items()}
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    np.savez(raw / "some.npz", **arrays)
+    if too_many:
+        with pytest.raises(
+            PedigreeError, match=r"4 of 60 files cannot be used, more than prepare.max_rejected 0.05"
+        ):
+            prepare.prepare(load(project), raw, tmp_path / "out")
+    else:
+        rejected = prepare.prepare(load(project), raw, tmp_path / "out").manifest.rejected
+        assert [each.file for each in rejected] == ["train/0000000"]

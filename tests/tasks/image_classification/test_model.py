@@ -10,8 +10,8 @@ from torch.testing import assert_close
 from components.contracts import Manifest
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
-from components.images.normalize import Normalize
-from components.images.resnet import ResNet
+from components.images.networks.normalize import Normalize
+from components.images.networks.resnet import ResNet
 from components.params import INIT, assignment, read, validate
 from components.tasks.image_classification.model import build_model, initialise
 from components.tasks.image_classification.params import VisionParams

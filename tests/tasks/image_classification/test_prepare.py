@@ -15,8 +15,8 @@ from components.contracts import Manifest
 from components.datasets import ingest
 from components.datasets.ingest import file_names
 from components.errors import PedigreeError
-from components.images import folders
-from components.images.decode import decode
+from components.images.decoding.decode import decode
+from components.images.labels import folders
 from components.params import read, validate
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.prepare import VisionFacts, load_split, prepare

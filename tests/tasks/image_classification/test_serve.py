@@ -12,7 +12,7 @@ from torch import nn
 from components.classification.report import judge
 from components.contracts import Manifest, Rejected
 from components.datasets.ingest import contents
-from components.images.decode import Unusable, decode
+from components.images.decoding.decode import Unusable, decode
 from components.params import read, validate
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.serve import load_predict, served

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from components.contracts import Shard
 from components.datasets.splits import Columns
-from components.images.normalize import Normalize
-from components.images.resnet import ResNet
+from components.images.networks.normalize import Normalize
+from components.images.networks.resnet import ResNet
 from components.params import assignment, read, validate
 from components.tasks.image_classification import TASK
 from components.tasks.image_classification.params import VisionParams

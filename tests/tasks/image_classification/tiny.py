@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from components.images.digits import mnist
+from components.images.embedded.digits import mnist
 from tests.classifiers import compare, predictions
 
 SETTINGS = {
@@ -22,10 +22,11 @@ SETTINGS = {
 _WHITENED = {"network": "whitened", "mirror": True}
 _SGD = {"name": "sgd", "lr": 0.01}
 VARIANTS = {
+    "plain": {},
     "mixup": {"train": {"model": _WHITENED, "augment": {"flip": "alternate", "mix": "mixup"}, "optimizer": _SGD}},
     "cutmix": {"train": {"model": _WHITENED, "augment": {"flip": True, "mix": "cutmix"}}},
 }
-"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
+"""Laid over `SETTINGS`, by name: what is trained on a GPU."""
 
 
 def write(folder: Path, train: int = 24, test: int = 13, classes: int = 4) -> None:

@@ -5,19 +5,21 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+import torchvision
 from mlflow import MlflowClient
 from PIL import Image
 
 from components.adapters import mlflow_versions
 from components.contracts import Rejected
 from components.errors import PedigreeError
+from components.runtime import files
 from components.stages import evaluate as stage
-from components.stages import prepare, register
+from components.stages import prepare, register, train
 from components.tasks.image_generation import classifiers
 from components.tasks.image_generation.evaluate import outcomes_from, score, tags
 from components.tasks.image_generation.prepare import load_split
 from components.training import model_files
-from components.trust import gate, intervals
+from components.trust import gate, intervals, lineage
 from tests.conftest import register_as
 from tests.tasks.image_generation.tiny import samples
 
@@ -89,6 +91,44 @@ def test_classifiers_learn_the_classes_and_are_the_same_each_time(done, tmp_path
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
         model = classifiers.load(tmp_path / "one", name, facts)
         assert (classifiers.classes(model, split["image"]) == split["label"]).double().mean() > 0.8
+
+
+def with_inception(chain, file):
+    """Return the chain's model with a file from which FID is measured."""
+    chosen = chain.values.evaluate.model_copy(update={"inception": str(file)})
+    return chain.having(chain.values.model_copy(update={"evaluate": chosen}))
+
+
+def test_what_evaluation_alone_reads_is_hashed_and_makes_no_training_another_one(done, tmp_path):
+    file, out = tmp_path / "inception.pth", tmp_path / "evaluation"
+    with pytest.raises(PedigreeError, match=r"^evaluate\.inception names \S+, which does not exist: get it"):
+        stage.evaluate(with_inception(done, file), done.prepared, done.trained, out)
+    file.write_bytes(b"no tensors")
+    model = with_inception(done, file)
+    quick = replace(done.task, evaluate=lambda *_: {"frechet": 1.0})
+    with pytest.raises(PedigreeError, match=rf"^{file} holds more than tensors"):
+        stage.evaluate(replace(model, task=quick), done.prepared, done.trained, out)
+    counting = replace(
+        quick, further_metrics=lambda _, __, sources: {"bytes": len(sources["evaluate.inception"].read_bytes())}
+    )
+    evaluated = stage.evaluate(replace(model, task=counting), done.prepared, done.trained, out)
+    assert evaluated.metrics["bytes"] == 10
+    tagged = MlflowClient().get_run(done.trained.run_id).data.tags
+    assert tagged["evaluate.inception"] == files.sha256(file)
+    assert train.key_now(model, done.prepared) == train.key_now(done.model, done.prepared)
+    trained = train.train(model, done.prepared, tmp_path / "model")
+    assert lineage.read(trained.folder).sources["evaluate.inception"].sha256 == files.sha256(file)
+    assert not (trained.folder / model_files.SOURCES).exists(), "answers do without"
+
+
+@pytest.mark.long
+def test_fid_stands_beside_the_score_if_the_network_is_there(done, tmp_path):
+    network = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, init_weights=False)
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    model = with_inception(done, tmp_path / "inception.pth")
+    evaluated = stage.evaluate(model, done.prepared, done.trained, tmp_path / "evaluation")
+    assert evaluated.metrics.keys() == done.evaluated.metrics.keys() | {"fid"}
+    assert evaluated.metrics["fid"] > 0
 
 
 @pytest.mark.long

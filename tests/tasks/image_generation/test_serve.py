@@ -50,7 +50,11 @@ def test_colour_is_served_in_colour():
     ("row", "said"),
     [
         ({"class": "d"}, "there is no class 'd'; the classes are a, b, c"),
-        ({}, "there is no class ''; the classes are"),
+        ({}, "it names no class; the classes are a, b, c"),
+        ({"class": None}, "it names no class; the classes are a, b, c"),
+        ({"class": "a", "seed": 2**70}, "seed = 1180591620717411303424: Input should be less than"),
+        ({"class": "a", "guidance": math.inf}, "guidance = inf: Input should be a finite number"),
+        ({"class": "a", 5: 1}, "5 is no column of it; leave it out"),
         ({"class": "a", "count": 41}, "count 41 is more than 40"),
         ({"class": "a", "steps": 101}, "steps 101 is more than 100"),
         ({"class": "a", "count": 0}, "count = 0: Input should be greater than or equal to 1"),

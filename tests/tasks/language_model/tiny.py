@@ -26,6 +26,7 @@ SETTINGS = {
 """Laid over params.yaml, so that a chain takes seconds."""
 _AWD = {"embedding": 0.1, "input": 0.1, "hidden": 0.1, "output": 0.1, "weight": 0.1}
 VARIANTS = {
+    "plain": {},
     "gru": {"train": {"model": {"cell": "gru"}, "optimizer": {"name": "muon"}}},
     "rnn": {
         "prepare": {"val_share": 0.01, "test_share": 0.01},
@@ -33,7 +34,7 @@ VARIANTS = {
     },
     "awd": {"train": {"dropout": _AWD, "random_window": True, "average": {"name": "mean", "start": 0.5}}},
 }
-"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
+"""Laid over `SETTINGS`, by name: what is trained on a GPU."""
 
 WORDS = ["the", "sun", "rises", "over", "a", "quiet", "field", "and", "the", "river", "runs", "on", "below", "it"]
 

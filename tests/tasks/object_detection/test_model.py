@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from components.params import INIT
+from components.tasks.object_detection import TASK, train
 from components.tasks.object_detection import model as networks
-from components.tasks.object_detection import train
 from components.tasks.object_detection.prepare import load_split
 from tests.tasks.object_detection import tiny
 from tests.tasks.object_detection.values import prepared, values
@@ -111,6 +111,30 @@ def test_predictions_are_sorted_padded_to_a_hundred_and_inside_the_image(scenes)
     assert (found["score"].diff(dim=1) <= 0).all()
     assert found["boxes"].min() >= 0
     assert found["boxes"].max() <= 128
+
+
+def test_training_ends_with_the_threshold_of_each_class_that_counts_the_validation_split_best(scenes):
+    params, model = built(scenes)
+    assert model.get_buffer("threshold").tolist() == [0.5] * 10
+    score = torch.tensor([[0.9, 0.8, 0.3, 0.0], [0.7, 0.4, 0.0, 0.0]])
+    objects = torch.zeros(2, 10, dtype=torch.int64)
+    objects[:, 3] = torch.tensor([2, 1])
+    predictions = {"score": score, "label": torch.full((2, 4), 3), "objects": objects}
+    TASK.calibrate(model, iter([predictions]), params)
+    assert model.state_dict()["threshold"][3] == pytest.approx(0.55, abs=0.02)
+    assert model.get_buffer("threshold")[0] == 0.5, "of a class that validation does not have"
+
+
+def test_predictions_have_the_true_number_of_objects_of_each_class_without_padding_and_crowds(scenes):
+    params, model = built(scenes)
+    boxes = torch.zeros(2, 3, 6)
+    boxes[..., 4] = torch.tensor([[1, 1, 2], [2, 0, 0]])
+    boxes[0, 1, 5] = 1
+    batch = batch_of(scenes, count=2) | {"boxes": boxes, "boxes_length": torch.tensor([3, 1])}
+    with torch.inference_mode():
+        found = train.predict(model.eval(), batch, params)["objects"]
+    assert found[:, :3].tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert found.sum() == 3
 
 
 def test_the_encoder_starts_from_weights_as_torchvision_publishes_them(scenes, tmp_path: Path):

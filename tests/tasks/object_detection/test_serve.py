@@ -2,20 +2,24 @@
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from components.contracts import Rejected
+from components.contracts import Manifest, Rejected
 from components.errors import PedigreeError
 from components.images import drawing
+from components.images.annotations import layout
+from components.images.measures import counting
 from components.tasks.object_detection import evaluate, serve
 from components.tasks.object_detection.model import build_model
 from components.trust import intervals
+from tests.images.test_annotations import real
 from tests.tasks.object_detection import tiny
-from tests.tasks.object_detection.values import prepared, values
+from tests.tasks.object_detection.values import facts, prepared, values
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +33,11 @@ def scenes(tmp_path_factory):
 def served(scenes):
     """Return a function that loads a random network with changed parameters."""
 
-    def load(**changes):
+    def load(threshold=0.5, **changes):
         torch.manual_seed(0)
         params = values(train={"model": {"width": 0.125, "neck": 16}}, **changes)
         model = build_model(params, scenes.manifest)
+        model.get_buffer("threshold")[:] = threshold
         return serve.load_predict(model, scenes.manifest, params, {})
 
     return load
@@ -87,20 +92,24 @@ def test_answers_do_not_depend_on_other_images_of_the_request(served):
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
-def test_the_threshold_of_a_request_replaces_that_of_the_parameters(served):
-    predict = served(evaluate={"threshold": 1.0})
+def test_the_threshold_of_a_request_replaces_those_of_the_classes(served):
     row = {"image": base64.b64encode(png()).decode()}
-    assert predict([row], {})[0]["boxes"] == []
-    every = predict([row], ALL)[0]["boxes"]
-    least = every[len(every) // 2]["score"]
-    assert len(predict([row], {"threshold": least})[0]["boxes"]) == sum(each["score"] >= least for each in every)
+    every = served()([row], ALL)[0]["boxes"]
+    least, label = every[len(every) // 2]["score"], every[0]["label"]
+    reached = [each for each in every if each["score"] >= least]
+    assert served(least)([row], {})[0]["boxes"] == reached
+    only = torch.ones(10, dtype=torch.float64)
+    only[int(label)] = least
+    predict = served(only)
+    assert predict([row], {"threshold": None})[0]["boxes"] == [each for each in reached if each["label"] == label]
+    assert predict([row], {"threshold": least})[0]["boxes"] == reached
     with pytest.raises(PedigreeError, match=r"threshold is 2: send a number between 0 and 1"):
         predict([row], {"threshold": 2.0})
 
 
 def test_answers_to_the_test_images_give_the_outcomes_of_evaluation(scenes, served, tmp_path):
     from components.tasks.object_detection import train
-    from components.tasks.object_detection.prepare import load_split
+    from components.tasks.object_detection.prepare import load_images, load_split
 
     torch.manual_seed(0)
     params = values(train={"model": {"width": 0.125, "neck": 16}})
@@ -111,11 +120,54 @@ def test_answers_to_the_test_images_give_the_outcomes_of_evaluation(scenes, serv
     expected = evaluate.outcomes(predictions, scenes, params)
     rows = list(serve.rows(scenes, lambda: scenes.folder.parent / "raw"))
     found = evaluate.outcomes_from(served()(rows, serve.ALL), scenes)
+    answers = served(0.11)(rows, {})
     score = evaluate.score(scenes.manifest)
     assert intervals.value(found, score) == pytest.approx(intervals.value(expected, score), abs=1e-6)
     assert found.columns.keys() == expected.columns.keys()
+    counted = [np.bincount([int(each["label"]) for each in one["boxes"]], minlength=10) for one in answers]
+    every = list(evaluate._found(predictions, load_images(scenes.folder, "test")))
+    tallies = counting.count([evaluate._scored(each, 10) for each in every], np.full(10, 0.11))
+    assert np.array_equal(tallies.counted, counted), "evaluation counts the boxes of answers"
     rejected = evaluate.outcomes_from([Rejected("too large")] * 6, scenes)
     assert intervals.value(rejected, score) == 0
+
+
+def test_right_answers_in_cocos_format_have_an_average_precision_of_1_in_cocos_own_evaluation(tmp_path):
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    raw = real("coco-tiny.tar", tmp_path) / "coco-tiny"
+    truth = COCO(raw / "annotations" / "instances_val2017.json")
+    found = layout.read(raw, "coco", "auto", False)
+    entries = coco_format(classes=found.classes, ids=found.ids)
+    results = []
+    for picture in found.splits["val"]:
+        boxes = [
+            {"label": found.classes[each.label], "score": 0.5, **sides(each)}
+            for each in picture.boxes
+            if not each.crowd
+        ]
+        results += entries(picture.file, {"boxes": boxes})
+    assert type(results[0]["image_id"]) is int
+    evaluation = COCOeval_faster(truth, truth.loadRes(json.loads(json.dumps(results))), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"][..., 0, -1]
+    assert precision[precision > -1].min() == 1
+
+
+def coco_format(**known):
+    manifest = Manifest(task="object_detection", splits={}, rejected=[], facts=facts(**known))
+    return serve.served(manifest, values()).formats["coco"]
+
+
+def sides(box):
+    return {"x": box.left, "y": box.top, "width": box.right - box.left, "height": box.bottom - box.top}
+
+
+def test_in_cocos_format_a_name_that_is_no_number_is_the_id_and_classes_of_other_formats_count_from_1():
+    box = {"label": "b", "score": 0.5, "x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}
+    (entry,) = coco_format(classes=["a", "b"])("cells/left_3.jpg", {"boxes": [box]})
+    assert entry == {"image_id": "left_3", "category_id": 2, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
 
 
 def test_a_picture_has_the_boxes_of_the_answer_in_one_colour_a_class():

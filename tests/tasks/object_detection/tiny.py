@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.images.scenes import write_scenes
+from components.images.embedded.scenes import write_scenes
 
 _MODEL = {"width": 0.125, "neck": 16}
 SETTINGS = {
@@ -20,7 +20,7 @@ VARIANTS = {
         "train": {"augment": {"flip": True, "flip_vertical": True, "turn": True, "scale": 1.5, "colour": 0.3}}
     }
 }
-"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
+"""Laid over `SETTINGS`, by name: what is trained on a GPU."""
 
 
 def write(folder: Path, counts: dict[str, int] | None = None) -> None:

@@ -18,6 +18,12 @@ def values(**sections: Any) -> DetectionParams:
     return validate(DetectionParams, tree, ("models", "scenes"))
 
 
+def facts(**known: Any) -> dict[str, Any]:
+    """Return the facts of a manifest, of which only some are known."""
+    nothing: dict[str, Any] = {"format": "", "origin": 0, "mean": [], "std": [], "counts": {}}
+    return nothing | {"ids": [], "empty": {}, "sizes": [], "cases": {}} | known
+
+
 def prepared(raw: Path, out: Path, **options: Any) -> Prepared:
     """Prepare a raw folder into a new folder."""
     out.mkdir(parents=True)

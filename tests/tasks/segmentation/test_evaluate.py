@@ -80,6 +80,22 @@ def test_the_score_without_an_image_is_that_of_the_others(done):
     assert low < mean_iou(found.columns, np.ones(len(kept))) < high
 
 
+def test_the_iou_of_each_class_has_an_interval(done, evaluated):
+    found, scores = outcomes(predictions(done), done, values()), TASK.further_scores(done.manifest)
+    assert [each.name for each in scores] == ["iou/background", "iou/square", "iou/disc"]
+    for each in scores:
+        low, high = intervals.interval(found, each)
+        assert low < intervals.value(found, each) < high
+        assert evaluated[1][each.name] == pytest.approx(intervals.value(found, each))
+
+
+def test_the_interval_of_the_score_is_as_wide_as_images_differ_and_not_as_that_of_as_many_answers(done):
+    found, score = outcomes(predictions(done), done, values()), TASK.score(done.manifest)
+    low, high = intervals.interval(found, score)
+    assert high - low == pytest.approx(np.ptp(intervals.estimate(found, score).interval), rel=0.05)
+    assert 0 <= low <= high <= 1
+
+
 def test_the_map_of_the_most_frequent_class_stands_beside_the_score(done, evaluated):
     target, _ = joined(done)
     share = float((target == 0).sum() / (target >= 0).sum())

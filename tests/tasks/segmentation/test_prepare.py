@@ -70,6 +70,29 @@ def test_masks_of_0_and_255_alone_have_a_foreground_and_no_pixels_without_a_clas
     assert set(np.unique(load_split(done.folder, "train").ragged["mask"].values.numpy())) == {1, 2}
 
 
+def test_cityscapes_ids_are_its_19_classes_and_pixels_of_other_ids_have_none(tmp_path):
+    ids = np.array([[7, 33, 26], [0, 4, 255]], np.uint8)
+    for split, city in (
+        ("train", "aachen"),
+        ("val", "ulm"),
+        ("test", "bonn"),
+    ):  # names of three lengths, images of three kinds
+        for kind, end, pixels in (
+            ("leftImg8bit", "leftImg8bit", np.arange(len(city), len(city) + 18, dtype=np.uint8).reshape(2, 3, 3)),
+            ("gtFine", "gtFine_labelIds", ids if split != "test" else ids * 0),
+        ):
+            file = tmp_path / f"raw/{kind}/{split}/{city}/{city}_000000_000019_{end}.png"
+            file.parent.mkdir(parents=True)
+            Image.fromarray(pixels).save(file)
+    with pytest.raises(PedigreeError, match="no image of test has a pixel with a class: label some, or take these"):
+        prepared(tmp_path)
+    Image.fromarray(ids).save(tmp_path / "raw/gtFine/test/bonn/bonn_000000_000019_gtFine_labelIds.png")
+    shutil.rmtree(tmp_path / "prepared")
+    found = prepared(tmp_path)
+    assert (len(facts(found).classes), facts(found).classes[-1]) == (19, "bicycle")
+    assert load_split(found.folder, "test").ragged["mask"][0].tolist() == [[1, 19, 14], [0, 0, 0]]
+
+
 def test_in_other_masks_255_is_no_class_unless_it_is_named_as_one(tmp_path):
     write(tmp_path / "raw")
     assert 0 in load_split(prepared(tmp_path, prepare={"classes": NAMED}).folder, "train").ragged["mask"].values

@@ -8,7 +8,7 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from components.contracts import Manifest
 from components.tasks.segmentation import TASK
 from components.tasks.segmentation.model import build_model, median_frequency
-from components.tasks.segmentation.train import augment, confusion, metrics, predict, soft_dice, step
+from components.tasks.segmentation.train import augment, confusion, in_cells, metrics, predict, soft_dice, step
 from tests.tasks.segmentation.tiny import write
 from tests.tasks.segmentation.values import prepared, values
 
@@ -106,19 +106,30 @@ def test_weights_change_the_share_of_each_class_in_the_loss(split):
     batch = augment(split.__getitems__(torch.arange(4)), values())
     model = network(train={"loss": {"class_weights": "median_frequency"}}).train()
     loss = step(model, batch, values()).loss
-    logits, target = model(batch["image"].permute(0, 3, 1, 2)), batch["mask"].long() - 1
-    weights = torch.tensor([0.25, 2, 1])
-    expected = F.cross_entropy(logits, target, weights, reduction="sum", ignore_index=-1)
+    maps, target = model(batch["image"].permute(0, 3, 1, 2)), batch["mask"].long() - 1
+    weights, expected = torch.tensor([0.25, 2, 1]), 0
+    for number, logits in enumerate(maps):
+        side = 2 ** (number + 1)
+        larger = logits.repeat_interleave(side, 2).repeat_interleave(side, 3)[
+            ..., : target.shape[1], : target.shape[2]
+        ]
+        expected += 0.5**number * F.cross_entropy(larger, target, weights, reduction="sum", ignore_index=-1)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-2)
 
 
+def test_the_pixels_of_each_class_in_a_cell_are_counted_and_those_without_a_class_are_not():
+    mask = torch.tensor([[[1, 2, 3], [0, 2, 3], [1, 1, 1]]], dtype=torch.uint8)
+    expected = torch.tensor([[[1, 0], [2, 1]], [[2, 0], [0, 0]], [[0, 2], [0, 0]]])
+    assert in_cells(mask, 3).tolist() == [expected.float().tolist()]
+
+
 def test_dice_is_0_loss_for_a_perfect_map_and_counts_labelled_pixels_alone():
-    truth = torch.tensor([0, 1, 1, -1])
-    perfect = 100.0 * F.one_hot(truth.clamp(min=0), 2)
-    assert float(soft_dice(perfect, truth)) == pytest.approx(1)
-    assert float(soft_dice(-perfect, truth)) < 0.5
-    perfect[3] = -perfect[3]
-    assert float(soft_dice(perfect, truth)) == pytest.approx(1)
+    pixels = torch.tensor([[4.0, 0, 0, 0], [0, 2, 1, 0]]).view(1, 2, 2, 2)
+    perfect = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 0]]).view(1, 2, 2, 2)
+    assert float(soft_dice(perfect, pixels)) == pytest.approx(1)
+    assert float(soft_dice(1 - perfect, pixels)) < 0.5
+    perfect[..., 1, 1] = torch.tensor([0.0, 1.0])
+    assert float(soft_dice(perfect, pixels)) == pytest.approx(1)
 
 
 def test_cropped_images_have_the_size_of_the_crop(split):

@@ -31,7 +31,7 @@ VARIANTS = {
         }
     },
 }
-"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
+"""Laid over `SETTINGS`, by name: what is trained on a GPU."""
 SIZES = ((48, 56), (64, 48), (50, 61))
 
 

@@ -41,9 +41,10 @@ _AUGMENT = {
     "time_mask": 5,
 }
 VARIANTS = {
+    "plain": {},
     "augmented": {"train": {"augment": _AUGMENT, "model": {"batch_norm": True, "pool": "last", "dropout": 0.2}}},
 }
-"""Laid over `SETTINGS`, by name: what else runs on a GPU."""
+"""Laid over `SETTINGS`, by name: what is trained on a GPU."""
 WORDS = {"fall": (1600, 400), "hold": (800, 800), "rise": (400, 1600)}
 """Where a word's tone begins and ends, in Hz, for a speaker of pitch 1."""
 

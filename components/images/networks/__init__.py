@@ -1,0 +1,1 @@
+"""Networks for images, and published weights for them."""

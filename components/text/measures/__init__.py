@@ -1,0 +1,1 @@
+"""Measures shared by tasks on text."""
