@@ -95,6 +95,7 @@ def test_each_of_several_has_locks_of_its_own_and_who_wants_more_than_are_free_w
     one = started(hold, "one", 2)
     until(lambda: locks.held(files_of["b"]))
     both = started(note, "both", 2)
+    until(lambda: "the both (pid " in locks.holder(tmp_path / "turn"))  # "one" had it before
     until(lambda: "waiting for the one (pid " in caplog.text)
     late = started(note, "late", 1)
     until(lambda: "waiting for the both (pid " in caplog.text)
