@@ -35,6 +35,7 @@ from components.display import printable_name
 from components.errors import PedigreeError
 from components.runtime import files, locks, presence, processes
 from components.runtime.background import in_thread
+from components.runtime.progress import Progress
 from components.trust.lineage import NONE
 
 FOLDER = ".dvc"
@@ -46,8 +47,8 @@ AGAIN = 5.0
 """Seconds between attempts while a DVC of another environment blocks ours."""
 MOMENT = 0.5
 """Seconds within which a process finishes writing a small file."""
-QUIET_SECONDS, SILENT_SECONDS = 5.0, 20.0
-"""Time between two lines of progress, where the number of files is known and where it is not."""
+SILENT_SECONDS = 20.0
+"""Time between two lines of progress where the number of files is not known."""
 
 _log = logging.getLogger("pedigree.dvc")
 
@@ -170,14 +171,11 @@ def version_of(folder: Path, root: Path, *, recorded: bool = False) -> Version:
 
 def progress(what: str, total: int) -> Callable[..., None]:
     """Return what is called, by DVC for example, after each file with the number of those that are hashed."""
-    reported = time.monotonic()
+    lines = Progress(_log)
 
     def report(size: int | None, done: int, **_: Any) -> None:
-        nonlocal reported
-        if time.monotonic() - reported > QUIET_SECONDS:
-            reported = time.monotonic()
-            # DVC also hashes some files that nothing reads, such as hidden ones.
-            _log.info("%s: %s of about %s files hashed", what, f"{done:,}", f"{total:,}")
+        # DVC also hashes some files that nothing reads, such as hidden ones.
+        lines.say(f"{what}: {done:,} of about {total:,} files hashed")
 
     return report
 

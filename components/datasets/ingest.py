@@ -10,7 +10,6 @@ import hashlib
 import logging
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from components.datasets.raw_files import listed
 from components.datasets.readers import Readers, ahead, readers
 from components.errors import PedigreeError
 from components.runtime.files import write_json
+from components.runtime.progress import Progress
 
 log = logging.getLogger("pedigree.prepare")
 
@@ -44,8 +44,6 @@ POINTERS = {
 """Small texts that stand for a clone's files, by their beginning (Git LFS's spec.md; git-annex's pointer file)."""
 DATA_URL = "data:"
 """How a data URL begins, such as `data:image/png;base64,` and the file (RFC 2397)."""
-QUIET_SECONDS = 5.0
-"""Time between two lines of progress."""
 
 
 class Unusable(ValueError):  # noqa: N818 (it describes the file)
@@ -246,7 +244,7 @@ class SplitWriter:
     _names: dict[str, list[str]] = field(default_factory=dict)
     """File names of the splits that something was a duplicate of."""
     _done: int = 0
-    _reported: float = field(default_factory=time.monotonic)
+    _progress: Progress = field(default_factory=lambda: Progress(log))
 
     def fill(self, part: Part, label: int, files: Sequence[str], wanted: int | None = None) -> int:
         """Add rows of a class until `wanted` files were usable; return how many of the files were read."""
@@ -297,9 +295,9 @@ class SplitWriter:
 
     def _report(self) -> None:
         self._done += 1
-        if time.monotonic() - self._reported > QUIET_SECONDS:
-            self._reported = time.monotonic()
-            log.info(f"{self.raw}: {self._done:,} of {self.total:,} files read, {len(self._rejected):,} rejected")
+        self._progress.say(
+            f"{self.raw}: {self._done:,} of {self.total:,} files read, {len(self._rejected):,} rejected"
+        )
 
 
 @contextmanager

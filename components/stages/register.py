@@ -26,6 +26,7 @@ from components.errors import PedigreeError
 from components.models import Model
 from components.params import GateParams
 from components.runtime import files
+from components.runtime.progress import Progress
 from components.stages import evaluate, prepare, summary, train
 from components.training import model_files
 from components.trust import gate, lineage
@@ -34,8 +35,6 @@ from components.trust.lineage import NONE
 
 TEST_SAMPLES = "data.test_samples"
 """Tag of a version: hash of the raw data and the names of the test samples."""
-QUIET_SECONDS = 15
-"""Time between two lines while the champion answers a new test split."""
 REJECTED = 0.05
 """Largest share of a new test split that the champion may reject: beyond it, the reason is hardly the samples."""
 SEEN = " on samples that it may have been trained on"
@@ -239,11 +238,9 @@ def _raw(model: Model, prepared: Prepared, scratch: Path) -> Path:
 
 def _shown(answers: Iterable[Row | Rejected], rejected: list[Rejected]) -> Iterator[Row | Rejected]:
     """Yield answers, collect the rejections, and say from time to time how many answers there were."""
-    shown = time.monotonic()
+    progress = Progress(_log)
     for number, answer in enumerate(answers):
-        if time.monotonic() - shown > QUIET_SECONDS:
-            shown = time.monotonic()
-            _log.info("%d rows answered", number)
+        progress.say(f"{number:,} rows answered")
         if isinstance(answer, Rejected):
             rejected.append(answer)
         yield answer

@@ -1,7 +1,6 @@
 """Samples of one text, or of two, as token ids."""
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from tokenizers import Tokenizer, processors
 
-from components.datasets.ingest import QUIET_SECONDS
+from components.runtime.progress import Progress
 from components.text import tokens, wordpiece
 from components.text.params import SampleTokenizerParams
 
@@ -59,16 +58,14 @@ def encoded(tokenizer: Tokenizer, samples: Iterable[Sequence[str]], longest: int
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(longest)
-    done, reported = 0, time.monotonic()
+    done, progress = 0, Progress(log)
     for batch in _batched(samples):
         inputs = [texts[0] if len(texts) == 1 else tuple(texts) for texts in batch]
         for each in tokenizer.encode_batch(inputs):
             first = sum(kind == 0 for kind in each.type_ids)
             yield Encoded(each.ids, first, bool(each.overflowing))
         done += len(batch)
-        if time.monotonic() - reported > QUIET_SECONDS:
-            reported = time.monotonic()
-            log.info(f"{done:,} texts became tokens")
+        progress.say(f"{done:,} texts became tokens")
 
 
 def _batched(items: Iterable[T]) -> Iterator[list[T]]:

@@ -10,8 +10,8 @@ from itertools import chain
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from components.datasets.ingest import QUIET_SECONDS
 from components.runtime.background import in_thread
+from components.runtime.progress import QUIET_SECONDS
 from components.text.params import TokenizerParams
 
 log = logging.getLogger("pedigree.prepare")

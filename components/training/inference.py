@@ -4,6 +4,7 @@ The batches do not depend on the number of workers, and each worker computes ent
 order of the batches; predictions are written to one file per batch, which evaluation reads one after the other.
 """
 
+import logging
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from torch import Tensor, nn
 from components.contracts import Batch, Prepared, Split, Task, Worker
 from components.datasets.batches import in_order
 from components.params import TaskParams
+from components.runtime.progress import Progress
 from components.training import model_files
 from components.training.device import allow_tf32, to_device
 from components.training.sums import Sums, metrics_of
 from components.training.transfer import ahead
+
+log = logging.getLogger("pedigree.evaluate")
 
 TOGETHER = 64
 """Batches per worker whose sums are held in memory and exchanged at once."""
@@ -87,9 +91,12 @@ def predictions(
     model.eval()
     allow_tf32(device, False)
     batches = ahead((task.eval_batches or in_order)(split, params.evaluate.batch_size), split, device, world)
+    progress = Progress(log)
     for index in range(rank, len(batches), world):
         torch.manual_seed(params.evaluate.seed * 1_000_003 + index)
         predicted = task.predict(model, to_device(batches[index], device), params)
+        if rank == 0:
+            progress.say(f"{index + 1:,} of {len(batches):,} batches predicted")
         yield {name: tensor.cpu() for name, tensor in predicted.items()}
 
 

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 import components
 from components.adapters import dvc_cache, dvc_data
 from components.errors import PedigreeError
-from components.runtime import processes
+from components.runtime import processes, progress
 from tests import dvc_program
 from tests.conftest import commit
 from tests.dvc_program import dvc
@@ -187,7 +187,7 @@ def test_hashing_says_how_far_it_is(project, monkeypatch, caplog):
     folder = project / "data" / "digits"
     dvc_data.hash_of(folder, project)
     assert not caplog.messages, "it took less than 5 seconds"
-    monkeypatch.setattr(dvc_data, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1)
     dvc_data.hash_of(folder, project)
     assert f"{folder}: 2 of about 2 files hashed" in caplog.messages
 

@@ -25,6 +25,7 @@ from components.datasets.ingest import (
     writing,
 )
 from components.errors import PedigreeError
+from components.runtime import progress
 
 COLUMNS = {"waves": (np.int16, (4,)), "lengths": (np.int32, ())}
 
@@ -279,7 +280,7 @@ def test_long_work_shows_how_far_it_is_and_quick_work_says_nothing(raw, out, cap
     with caplog.at_level(logging.INFO, "pedigree.prepare"):
         prepare(raw, out, test=["a", "b"])
         assert caplog.messages == []
-        monkeypatch.setattr(ingest, "QUIET_SECONDS", 0)
+        monkeypatch.setattr(progress, "QUIET_SECONDS", -1)
         prepare(raw, out, test=["a", "b"])
     assert caplog.messages[-1] == f"{raw}: 2 of 2 files read, 1 rejected"
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from components.runtime import progress
 from components.text import samples, tokens
 from components.text.params import SampleTokenizerParams
 from tests.text import bert_folders
@@ -70,7 +71,7 @@ def words(*names: str) -> list[int]:
 
 
 def test_progress_is_reported_where_many_texts_take_long(monkeypatch, caplog):
-    monkeypatch.setattr(samples, "QUIET_SECONDS", -1)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1)
     with caplog.at_level(logging.INFO, "pedigree.prepare"):
         assert len(list(samples.encoded(learnt("word"), [("the cat",)] * 1500, 10))) == 1500
     assert caplog.messages[-1] == "1,500 texts became tokens"

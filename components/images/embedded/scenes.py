@@ -9,7 +9,6 @@ https://www.flickr.com/photos/vultilion/6056698931/, CC BY 2.0), cropped, mirror
 import json
 import logging
 import struct
-import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.datasets import ingest
 from components.datasets.raw_files import COMPOSED
 from components.errors import PedigreeError
 from components.images.embedded.digits import mnist
+from components.runtime.progress import Progress
 
 log = logging.getLogger("pedigree.prepare")
 
@@ -107,7 +106,7 @@ def write_scenes(folder: Path, counts: Counts | None = None) -> None:
     images, labels = mnist()
     by_class = [images[labels == digit] for digit in range(10)]  # 10 x (500, 28, 28)
     counts = counts or {split: source.scenes for split, source in SOURCES.items()}
-    done, total, reported = 0, sum(counts.values()), time.monotonic()
+    done, total, progress = 0, sum(counts.values()), Progress(log)
     for split, count in counts.items():
         for name in ("images", "masks"):
             (folder / split / name).mkdir(parents=True)
@@ -122,9 +121,7 @@ def write_scenes(folder: Path, counts: Counts | None = None) -> None:
             (folder / split / "masks" / f"{name}.png").write_bytes(_png(scene.mask))
             _describe(document, number, f"images/{name}.jpg", scene)
             done += 1
-            if time.monotonic() - reported > ingest.QUIET_SECONDS:
-                reported = time.monotonic()
-                log.info(f"{folder}: {done:,} of {total:,} scenes written")
+            progress.say(f"{folder}: {done:,} of {total:,} scenes written")
         text = json.dumps(document, separators=(",", ":"))
         (folder / split / ANNOTATIONS).write_text(text, encoding="utf-8", newline="\n")
     (folder / COMPOSED).write_text(NOTICE, encoding="utf-8", newline="\n")

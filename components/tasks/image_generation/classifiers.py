@@ -6,7 +6,6 @@ hashes of the data: other processors train other last digits.
 """
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from components.datasets import ingest
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
 from components.images.augment import crop_and_flip
 from components.images.labels.labelled import Facts
 from components.images.networks.normalize import Normalize
 from components.runtime import files
+from components.runtime.progress import Progress
 
 log = logging.getLogger("pedigree.prepare")
 
@@ -85,7 +84,7 @@ def train(out: Path, split: Columns, facts: Facts, updates: int) -> None:
 def _train(model: Classifier, split: Columns, updates: int, what: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, updates + 1)
-    said = time.monotonic()
+    progress = Progress(log)
     for number, rows in zip(range(updates), _batches(len(split)), strict=False):
         image = crop_and_flip(split["image"][rows], SHIFT, 0, None)
         loss = F.cross_entropy(model(image), split["label"][rows], label_smoothing=0.1)
@@ -93,9 +92,7 @@ def _train(model: Classifier, split: Columns, updates: int, what: str) -> None:
         loss.backward()
         optimizer.step()
         schedule.step()
-        if time.monotonic() - said > ingest.QUIET_SECONDS:
-            said = time.monotonic()
-            log.info(f"{what}: {number:,} of {updates:,} updates, loss {loss.item():.3f}")
+        progress.say(f"{what}: {number:,} of {updates:,} updates, loss {loss.item():.3f}")
     model.eval()
 
 

@@ -1,7 +1,6 @@
 """FID: the Fréchet distance between features of a published Inception network, whose file the user provides."""
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components import weights
-from components.datasets import ingest
 from components.errors import PedigreeError
 from components.runtime import files
+from components.runtime.progress import Progress
 from components.tasks.image_generation import distances
 
 log = logging.getLogger("pedigree.evaluate")
@@ -129,12 +128,10 @@ def load(file: Path) -> Inception:
 def features(network: Inception, images: Tensor, what: str) -> NDArray[np.float64]:
     """Return the features of images, uint8 (N, C, H, W), as (N, 2048), and log progress on `what` they are."""
     found: list[Tensor] = []
-    said = time.monotonic()
+    progress = Progress(log)
     for few in images.split(TOGETHER):
         found.append(network(few))
-        if time.monotonic() - said > ingest.QUIET_SECONDS:
-            said = time.monotonic()
-            log.info(f"fid: features of {len(found) * TOGETHER:,} of {len(images):,} {what} images")
+        progress.say(f"fid: features of {len(found) * TOGETHER:,} of {len(images):,} {what} images")
     return torch.cat(found).double().numpy()
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from components.images.annotations.boxes import COLUMNS, Annotations, Picture, i
 from components.images.decoding.decode import native
 from components.images.decoding.headers import Header, header
 from components.images.decoding.reduced import limited
+from components.runtime.progress import Progress
 from components.tasks.object_detection.params import DetectionParams, DetectionPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
@@ -168,7 +168,7 @@ class _Work:
 
     def write(self, files: Mapping[str, Sequence[str]], options: DetectionPrepareParams) -> dict[str, _Part]:
         """Write all splits, and log progress."""
-        total, done, reported = sum(map(len, files.values())), 0, time.monotonic()
+        total, done, progress = sum(map(len, files.values())), 0, Progress(log)
         read = partial(_read, self.raw, options)
         parts = {}
         with readers(total) as pool:
@@ -178,11 +178,9 @@ class _Work:
                     for file, outcome in zip(files[split], ahead(pool, read, Unusable, keys), strict=True):
                         self._add(part, file, outcome[1])
                         done += 1
-                        if time.monotonic() - reported > ingest.QUIET_SECONDS:
-                            reported = time.monotonic()
-                            log.info(
-                                f"{self.raw}: {done:,} of {total:,} images read, {len(self.rejected):,} rejected"
-                            )
+                        progress.say(
+                            f"{self.raw}: {done:,} of {total:,} images read, {len(self.rejected):,} rejected"
+                        )
                 parts[split] = part
         return parts
 

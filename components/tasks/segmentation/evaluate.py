@@ -4,7 +4,6 @@ import csv
 import heapq
 import logging
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from components.errors import PedigreeError
 from components.images import mask_overlays
 from components.images.decoding import reduced
 from components.images.measures.boundaries import boundary_f1
+from components.runtime.progress import Progress
 from components.scores import of_class
 from components.tasks.segmentation.params import SegmentationParams
 from components.tasks.segmentation.prepare import IMAGE, MASK, SegmentationFacts, load_split
@@ -185,7 +185,7 @@ def _measure(predictions: Iterable[Batch], prepared: Prepared, folder: Path, tol
     classes = len(facts.classes)
     counts, total, images = np.zeros((classes, classes), np.int64), np.zeros(classes), np.zeros(classes)
     worst: list[tuple[float, int, _Predicted]] = []
-    reported = time.monotonic()
+    progress = Progress(log)
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "miou", "pixel_accuracy", *(f"area {name}" for name in facts.classes)])
@@ -198,9 +198,7 @@ def _measure(predictions: Iterable[Batch], prepared: Prepared, folder: Path, tol
             areas = np.bincount(each.label.ravel(), minlength=classes) / each.label.size
             table.writerow([files[each.number], iou, right, *areas.tolist()])
             _keep_worst(worst, iou, each)
-            if time.monotonic() - reported > ingest.QUIET_SECONDS:
-                reported = time.monotonic()
-                log.info(f"{each.number + 1:,} of {len(files):,} test images compared")
+            progress.say(f"{each.number + 1:,} of {len(files):,} test images compared")
     boundaries = np.where(images > 0, total / np.maximum(images, 1), np.nan)
     return _Measured(counts, boundaries, [(-low, each) for low, _, each in sorted(worst, reverse=True)])
 

@@ -1,7 +1,6 @@
 """Images and masks -> ragged uint8 arrays, file names, and the facts that the network needs."""
 
 import logging
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from components.images.decoding import decode, reduced
 from components.images.decoding.headers import Header, header
 from components.images.masks import cityscapes_classes, mask_files, mask_layouts, regions, voc_classes
 from components.images.masks.mask_layouts import Annotated, Survey
+from components.runtime.progress import Progress
 from components.tasks.segmentation.params import SegmentationParams, SegmentationPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
@@ -247,7 +247,7 @@ def _write(
     """Write all splits."""
     written = _Written({}, dict(found.strays), Counter(found.cases))
     seen: dict[bytes, Annotated] = {}
-    reported, done = time.monotonic(), 0
+    progress, done = Progress(log), 0
     for split in ingest.ORDER:
         earlier = dict(seen)
         with _writing(out, split, len(table.classes)) as part:
@@ -263,9 +263,7 @@ def _write(
                     written.cases.update(outcome.cases)
                     seen.setdefault(outcome.digest, each)
                 done += 1
-                if time.monotonic() - reported > ingest.QUIET_SECONDS:
-                    reported = time.monotonic()
-                    log.info(f"{raw}: {done:,} of {found.total:,} images read, {len(written.rejected):,} rejected")
+                progress.say(f"{raw}: {done:,} of {found.total:,} images read, {len(written.rejected):,} rejected")
         written.parts[split] = part
     return written
 

@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from components import figures, scores
 from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, Rejected, Row, Score
 from components.datasets import ingest
 from components.datasets.batches import spread
-from components.datasets.ingest import QUIET_SECONDS
 from components.errors import PedigreeError
 from components.runtime.files import write_json
+from components.runtime.progress import Progress
 from components.tasks.translation import pairs, pictures
 from components.tasks.translation.model import Translator
 from components.tasks.translation.params import TranslationParams
@@ -83,16 +82,14 @@ def _outcomes(translated: Sequence[str], prepared: Prepared) -> Outcomes:
     sources, references = (texts(prepared.folder, "test", side, facts) for side in (SOURCE, TARGET))
     convention = facts.convention
     rows: dict[str, list[Floats]] = {"bleu": [], "chrf": [], "exact": [], "copy_bleu": [], "copy_chrf": []}
-    reported = time.monotonic()
+    progress = Progress(log)
     for number, (source, reference, text) in enumerate(zip(sources, references, translated, strict=True)):
         rows["bleu"].append(bleu.statistics(text, reference, convention))
         rows["chrf"].append(chrf.statistics(text, reference))
         rows["exact"].append(np.array(text == reference, np.float64))
         rows["copy_bleu"].append(bleu.statistics(source, reference, convention))
         rows["copy_chrf"].append(chrf.statistics(source, reference))
-        if time.monotonic() - reported > QUIET_SECONDS:
-            reported = time.monotonic()
-            log.info(f"{number + 1:,} of {len(sources):,} translations compared")
+        progress.say(f"{number + 1:,} of {len(sources):,} translations compared")
     return Outcomes(
         ingest.file_names(prepared.folder, "test"),
         {name: np.stack(values) for name, values in rows.items()},

@@ -1,7 +1,6 @@
 """Pairs of texts -> token ids of both languages, and the tokenizer that they share."""
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +10,9 @@ from tokenizers import Tokenizer
 
 from components.contracts import Manifest, Part, RejectedFile
 from components.datasets import arrays, groups, ingest, ragged, raw_files
-from components.datasets.ingest import QUIET_SECONDS
 from components.datasets.splits import Columns
 from components.errors import PedigreeError
+from components.runtime.progress import Progress
 from components.tasks.translation import pairs
 from components.tasks.translation.pairs import Pair
 from components.tasks.translation.params import BleuParams, TranslationParams, TranslationPrepareParams
@@ -163,14 +162,12 @@ def _write(out: Path, split: str, own: Sequence[Pair], tokenizer: Tokenizer, end
 
 def _encoded(split: str, own: Sequence[Pair], tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[int]]]:
     """Yield the ids of each pair's two texts."""
-    reported = time.monotonic()
+    progress = Progress(log)
     for first in range(0, len(own), TOGETHER):
         texts = [text for pair in own[first : first + TOGETHER] for text in (pair.source, pair.target)]
         ids = [each.ids for each in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         yield from zip(ids[::2], ids[1::2], strict=True)
-        if time.monotonic() - reported > QUIET_SECONDS:
-            reported = time.monotonic()
-            log.info(f"{split}: {first + len(texts) // 2:,} of {len(own):,} pairs became tokens")
+        progress.say(f"{split}: {first + len(texts) // 2:,} of {len(own):,} pairs became tokens")
 
 
 def _tokenised(raw: Path, test: Sequence[Pair], options: TranslationPrepareParams) -> str:

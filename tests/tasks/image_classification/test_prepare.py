@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from components.contracts import Manifest
-from components.datasets import ingest
 from components.datasets.ingest import file_names
 from components.errors import PedigreeError
 from components.images.decoding.decode import decode
 from components.images.labels import folders
 from components.params import read, validate
+from components.runtime import progress
 from components.tasks.image_classification.params import VisionParams
 from components.tasks.image_classification.prepare import VisionFacts, load_split, prepare
 
@@ -605,7 +605,7 @@ def test_too_many_refusals_stop_with_the_commonest_reasons_and_the_whole_list(ra
 
 
 def test_long_work_shows_how_far_it_is(raw, run, caplog, monkeypatch):
-    monkeypatch.setattr(ingest, "QUIET_SECONDS", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1)
     (raw / "test/cat/broken.png").write_bytes(b"")
     with caplog.at_level(logging.INFO, "pedigree.prepare"):
         run()
