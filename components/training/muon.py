@@ -62,7 +62,8 @@ class Muon(Optimizer):
 def orthogonalised(matrices: Tensor) -> Tensor:
     """Bring the singular values of matrices (N, rows, columns) close to 1 by Newton-Schulz iteration.
 
-    The steps are polynomials of X X', so they are computed for that smaller matrix, and applied to X once.
+    The steps are polynomials of X X', so they are computed for that smaller matrix, and applied to X once. In
+    float32: rounded to bf16, X X' has negative eigenvalues, which each step multiplies by 12.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalised(matrices.mT).mT

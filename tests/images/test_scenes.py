@@ -41,7 +41,7 @@ def test_the_scenes_are_byte_for_byte_the_same_every_time(folder):
         if path.is_file():
             total.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     # Pinned: another machine or a newer Pillow must write these very bytes, for data.dvc names them.
-    assert total.hexdigest() == "b8f5610856bd1ecd311edc203c563098a535af382d19dd2eb8633fcb5daca7ed"
+    assert total.hexdigest() == "533ea26e68f30b21dc31d743391382900cb51108e7f8a7771db889396e260002"
 
 
 def test_a_box_encloses_a_digits_pixels_and_no_more_than_its_rim(composed):
@@ -58,10 +58,10 @@ def test_a_box_encloses_a_digits_pixels_and_no_more_than_its_rim(composed):
             assert rows.min() <= top < bottom <= rows.max() + 1
 
 
-def test_a_tenth_of_the_scenes_is_empty_and_others_have_up_to_six_digits(composed):
+def test_a_tenth_of_the_scenes_is_empty_and_others_have_up_to_eight_digits(composed):
     counts = np.array([len(scene.boxes) for split in composed.values() for scene in split])
     assert 3 <= (counts == 0).sum() <= 22
-    assert counts.max() == 6
+    assert counts.max() == 8
 
 
 def test_no_digit_and_no_part_of_a_photograph_is_in_two_splits():

@@ -43,10 +43,10 @@ package scikit-learn, cropped, mirrored and resized: "china.jpg" by danielbueche
 (https://www.flickr.com/photos/vultilion/6056698931/), both under CC BY 2.0
 (https://creativecommons.org/licenses/by/2.0/).
 """
-MOST = 6
+MOST = 8
 """Most digits in a scene."""
-LOW, HIGH = 20, 56
-"""Limits of a digit's longer side in pixels, which is 20 in MNIST: none is made smaller."""
+LOW, HIGH = 28, 56
+"""Limits of a digit's longer side in pixels, which is 20 in MNIST: larger, so that strokes are several pixels wide."""
 OVERLAP = 0.3
 """Most of the smaller of two boxes that the other may cover."""
 CONTRAST = 64
