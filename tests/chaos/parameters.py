@@ -44,6 +44,11 @@ TEXTS = {
     "inception": ("", "nowhere.pth"),
     "source": ("en", "loss"),
     "target": ("xx", "en"),
+    "text": ("text", "loss"),
+    "pair": ("", "label"),
+    "label": ("label", "text"),
+    "separator": ("", "|"),
+    "out_of_scope": ("", "tool", "other"),
 }
 """Values of text fields that do not accept any text."""
 FREE = 64

@@ -4,6 +4,7 @@ Shapes: B texts, T positions, D features.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.text.networks.directions import BothDirections
@@ -40,15 +41,17 @@ class TextCnn(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, size)
         self.dropout = nn.Dropout(dropout)
-        self.convolutions = nn.ModuleList(nn.Conv1d(size, filters, width, padding="same") for width in WIDTHS)
-        self.features = filters * len(WIDTHS)
+        self.convolutions = nn.ModuleList(nn.Conv1d(size, filters, width) for width in WIDTHS)
         nn.init.uniform_(self.tokens.weight, -0.25, 0.25)  # as Kim's
 
     def forward(self, token: Tensor, length: Tensor) -> Tensor:
-        """Map tokens, int64 (B, T), and their numbers, int64 (B,) and at least 1, to (B, features)."""
+        """Map tokens, int64 (B, T), and their numbers, int64 (B,) and at least 1, to (B, 3 filters)."""
         inside = present(length, token.shape[1])[:, :, None]
         x = self.dropout(self.tokens(token)).masked_fill(~inside, 0).transpose(1, 2)  # (B, D, T)
-        found = [largest(layer(x).relu().transpose(1, 2), length) for layer in self.convolutions]
+        found = [
+            largest(layer(F.pad(x, ((width - 1) // 2, width // 2))).relu().transpose(1, 2), length)
+            for width, layer in zip(WIDTHS, self.convolutions, strict=True)
+        ]
         return torch.cat(found, 1)
 
 
@@ -67,7 +70,6 @@ class TextLstm(nn.Module):
         self.tokens = nn.Embedding(vocabulary, size)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(BothDirections(nn.LSTM, size, size) for _ in range(layers))
-        self.features = size
 
     def forward(self, token: Tensor, length: Tensor) -> Tensor:
         """Map tokens, int64 (B, T), and their numbers, int64 (B,) and at least 1, to (B, D)."""
