@@ -21,7 +21,7 @@ from components.tasks.text_classification import pictures
 from components.tasks.text_classification.model import Classifier
 from components.tasks.text_classification.params import TextParams
 from components.tasks.text_classification.pictures import Explained
-from components.tasks.text_classification.prepare import LABEL, OUT_OF_SCOPE, TextFacts, load_split, test_texts
+from components.tasks.text_classification.prepare import LABEL, OUT_OF_SCOPE, TextFacts, load_split, texts_of_test
 from components.text import attribution, length_bands, repeats, tokens
 from components.text.attribution import Word
 
@@ -91,7 +91,7 @@ class _Tested:
 
 def _tested(prepared: Prepared) -> _Tested:
     names = ingest.file_names(prepared.folder, "test")
-    return _Tested(names, test_texts(prepared.folder), load_split(prepared.folder, "test")[LABEL])
+    return _Tested(names, texts_of_test(prepared.folder), load_split(prepared.folder, "test")[LABEL])
 
 
 def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: TextParams) -> Outcomes:

@@ -262,7 +262,7 @@ def load_split(prepared: Path, split: str) -> Columns:
     return Columns(dense, {TOKENS: token}, token.shapes[:, 0])
 
 
-def test_texts(prepared: Path) -> list[list[str]]:
+def texts_of_test(prepared: Path) -> list[list[str]]:
     """Return the one or two texts of each test sample, as they were read.
 
     Raises:

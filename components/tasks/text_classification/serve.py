@@ -13,7 +13,7 @@ from components.contracts import NOTE, Kind, Manifest, Predict, Prepared, Row, S
 from components.datasets.ingest import Unusable, named
 from components.requests import answer_rows
 from components.tasks.text_classification.params import TextParams
-from components.tasks.text_classification.prepare import TextFacts, test_texts
+from components.tasks.text_classification.prepare import TextFacts, texts_of_test
 from components.text import samples, tokens
 from components.text.lines import expect_usable
 from components.text.samples import Encoded
@@ -45,7 +45,7 @@ def served(manifest: Manifest, params: TextParams) -> Served:
 
 def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     """Yield the test texts."""
-    yield from (dict(zip((TEXT, PAIR), each, strict=False)) for each in test_texts(prepared.folder))
+    yield from (dict(zip((TEXT, PAIR), each, strict=False)) for each in texts_of_test(prepared.folder))
 
 
 def load_predict(model: nn.Module, manifest: Manifest, params: TextParams, sources: Sources) -> Predict:
