@@ -14,10 +14,20 @@ test, and validation is drawn from training.
 
 tatoeba: sentences from Tatoeba in English and German (manythings.org/anki), as one table: in the order of the
 SHA-256 of the English sentence, the first 150,000 pairs. Validation and test are drawn from them.
+
+banking77: questions of a bank's customers and 77 intents (github.com/PolyAI-LDN/task-specific-datasets), with the
+official test split of 3,080; validation is drawn from the 10,003 for training.
+
+clinc150: requests to an assistant, 150 intents and texts out of scope (github.com/clinc/oos-eval), data_full.json,
+with the official splits: 15,000, 3,000 and 4,500 requests, and 100, 100 and 1,000 out of scope.
+
+sst2: phrases and sentences of film reviews, GLUE's SST-2 (arXiv:1804.07461). The 872 sentences of dev become test,
+as labels of its own test part are withheld; validation is drawn from the 67,349 for training.
 """
 
 import argparse
 import hashlib
+import json
 import shutil
 import tarfile
 import tempfile
@@ -78,12 +88,41 @@ def tatoeba(extracted: Path, folder: Path) -> None:
         file.writelines(f"{english}\t{german}\n" for english, german in pairs[:TATOEBA])
 
 
+def banking77(extracted: Path, folder: Path) -> None:
+    """Lay out the two tables."""
+    folder.mkdir(parents=True)
+    for name in ("train.csv", "test.csv"):
+        shutil.copyfile(extracted / "banking77" / name, folder / name)
+
+
+def clinc150(extracted: Path, folder: Path) -> None:
+    """Write a table for each split."""
+    texts = json.loads((extracted / "clinc150" / "data_full.json").read_text(encoding="utf-8"))
+    folder.mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        rows = [{"text": text, "label": label} for text, label in texts[split] + texts[f"oos_{split}"]]
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8", newline="\n")
+
+
+def sst2(extracted: Path, folder: Path) -> None:
+    """Lay out both tables with the columns label and sentence."""
+    folder.mkdir(parents=True)
+    for theirs, ours in {"train": "train", "dev": "test"}.items():
+        header, rest = (extracted / "sst2" / f"{theirs}.tsv").read_bytes().split(b"\n", 1)
+        assert header.startswith(b"label\t"), "columns in another order"
+        (folder / f"{ours}.tsv").write_bytes(b"label\tsentence\n" + rest)
+
+
 LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "camvid": camvid,
     "nuclei": nuclei,
     "multi30k": multi30k,
     "multi30k-raw": multi30k_raw,
     "tatoeba": tatoeba,
+    "banking77": banking77,
+    "clinc150": clinc150,
+    "sst2": sst2,
 }
 
 

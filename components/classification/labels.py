@@ -22,8 +22,9 @@ def evaluate(predictions: Batch, samples: Samples, found: Outcomes, out: Path) -
     """Compute the metrics of predictions on the test split; write into plots/ and examples/ below `out`.
 
     `accuracy` is the share of samples and labels that are right, `exact_match` that of samples with all labels
-    right, and `loss` the mean binary cross-entropy in nats. examples/ gets predictions.csv, with a column for the
-    probability of each class, and the samples with the most confident mistakes as mistakes.json and mistakes.png.
+    right, `macro_f1` the mean of the labels' F1, and `loss` the mean binary cross-entropy in nats. examples/ gets
+    predictions.csv, with a column for the probability of each class, and the samples with the most confident
+    mistakes as mistakes.json and, if they have pictures, as mistakes.png.
 
     Args:
         predictions: `logits`, float32 (N, C), `label`, uint8 (N, C), and the thresholds, in the split's order.
@@ -36,6 +37,7 @@ def evaluate(predictions: Batch, samples: Samples, found: Outcomes, out: Path) -
     flagged, probability = problem.flagged(predictions), problem.probabilities(logits)
     metrics = probabilities.measure(found, predictions, problem)
     metrics["exact_match"] = float((flagged == target).all(1).double().mean())
+    metrics["macro_f1"] = _macro_f1(target, flagged)
     metrics["loss"] = float(F.binary_cross_entropy_with_logits(logits, target.double()))
     _table(samples, target, flagged, probability, out / "examples" / "predictions.csv")
     _mistakes(samples, target, flagged, probability, out / "examples")
@@ -47,6 +49,13 @@ def evaluate(predictions: Batch, samples: Samples, found: Outcomes, out: Path) -
         values = {text: np.array([metrics[f"{key}/{name}"] for name in known]) for text, key in columns.items()}
         figures.save(figures.per_class(values, list(known.values())), out / "plots" / "per_class.png", samples.note)
     return metrics
+
+
+def _macro_f1(target: Tensor, flagged: Tensor) -> float:
+    """Return the mean over classes of F1, of those that occur or are predicted."""
+    both = (target & flagged).sum(0).double()  # (C,)
+    either = target.sum(0) + flagged.sum(0)
+    return float((2 * both / either)[either > 0].mean()) if either.any() else 0.0
 
 
 def _table(samples: Samples, target: Tensor, flagged: Tensor, probability: Tensor, path: Path) -> None:
@@ -72,7 +81,7 @@ def _mistakes(samples: Samples, target: Tensor, flagged: Tensor, probability: Te
     order = sorted(wrong, key=lambda index: (-float(worst[index]), samples.files[index]))[:LISTED]
     rows = [
         {
-            "file": samples.files[index],
+            **report.described(samples, index),
             "actual": _names(samples, target[index]),
             "predicted": _names(samples, flagged[index]),
             "label": samples.classes[int(label[index])],
@@ -81,6 +90,8 @@ def _mistakes(samples: Samples, target: Tensor, flagged: Tensor, probability: Te
         for index in order
     ]
     write_json(folder / "mistakes.json", rows)
+    if samples.picture is None:
+        return
     tiles = [
         figures.Tile(
             samples.picture(index),

@@ -38,12 +38,15 @@ class Samples:
     """Class names; a label is an index into this sequence."""
     files: Sequence[str]
     """The raw file of each of the N samples."""
-    picture: Callable[[int], NDArray[Any]]
-    """Returns a picture of the sample at an index, for `figures.Tile.image`."""
+    picture: Callable[[int], NDArray[Any]] | None
+    """Returns a picture of the sample at an index, for `figures.Tile.image`; None if samples have none, and then
+    there is no figure of mistakes."""
     noun: str
     """The task's word for a sample, such as "image"."""
     note: str
     """A note above every figure, such as "synthetic speech"; may be empty."""
+    texts: Sequence[str] | None = None
+    """Of samples that are texts: these, for the list of mistakes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def evaluate(predictions: Batch, samples: Samples, out: Path, predicted: Tensor 
     """Compute the metrics of predictions on the test split; write into plots/ and examples/ below `out`.
 
     plots/ gets three figures; examples/ gets predictions.csv and confusion.csv, with one row per sample, and the
-    most confident mistakes as mistakes.json and mistakes.png.
+    most confident mistakes as mistakes.json and, of samples that have pictures, as mistakes.png.
 
     Args:
         predictions: `logits`, float32 (N, C), and `label`, int64 (N,), on the CPU, in the split's order.
@@ -95,7 +98,16 @@ def evaluate(predictions: Batch, samples: Samples, out: Path, predicted: Tensor 
     worst = _most_confident_mistakes(answers, samples.files)
     rows = [_row(answers, samples, index) for index in worst]
     write_json(out / "examples" / "mistakes.json", rows)
-    figures.save(_gallery(samples, worst[:SHOWN], rows, answers), out / "examples" / "mistakes.png", samples.note)
+    if samples.picture:
+        tiles = [
+            figures.Tile(
+                samples.picture(index),
+                f"{row['actual']} → {row['predicted']}\n{row['probability']:.1%}",
+                row["file"],
+            )
+            for index, row in zip(worst[:SHOWN], rows, strict=False)
+        ]
+        figures.save(_gallery(samples, tiles, answers), out / "examples" / "mistakes.png", samples.note)
     return metrics
 
 
@@ -292,24 +304,19 @@ def _most_confident_mistakes(answers: Answers, files: Sequence[str]) -> list[int
 
 def _row(answers: Answers, samples: Samples, index: int) -> dict[str, Any]:
     return {
-        "file": samples.files[index],
+        **described(samples, index),
         "actual": samples.classes[int(answers.actual[index])],
         "predicted": samples.classes[int(answers.predicted[index])],
         "probability": round(float(answers.probability[index]), 6),
     }
 
 
-def _gallery(
-    samples: Samples, worst: Sequence[int], rows: Sequence[Mapping[str, Any]], answers: Answers
-) -> "Figure":
-    tiles = [
-        figures.Tile(
-            samples.picture(index),
-            f"{row['actual']} → {row['predicted']}\n{row['probability']:.1%}",
-            row["file"],
-        )
-        for index, row in zip(worst, rows, strict=False)
-    ]
+def described(samples: Samples, index: int) -> dict[str, Any]:
+    """Return where a sample is, and its text if it is one."""
+    return {"file": samples.files[index], **({} if samples.texts is None else {"text": samples.texts[index]})}
+
+
+def _gallery(samples: Samples, tiles: Sequence[figures.Tile], answers: Answers) -> "Figure":
     mistakes, total = int((~answers.correct).sum()), len(answers.correct)
     title = f"{mistakes:,} of {total:,} test {samples.noun}s predicted wrong"
     if mistakes > len(tiles):

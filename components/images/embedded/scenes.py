@@ -46,7 +46,7 @@ package scikit-learn, cropped, mirrored and resized: "china.jpg" by danielbueche
 MOST = 8
 """Most digits in a scene."""
 LOW, HIGH = 28, 56
-"""Limits of a digit's longer side in pixels, which is 20 in MNIST: larger, so that strokes are several pixels wide."""
+"""Limits of a digit's longer side in pixels; from 20 in MNIST it is enlarged, so that a mask shows its strokes."""
 OVERLAP = 0.3
 """Most of the smaller of two boxes that the other may cover."""
 CONTRAST = 64

@@ -1,25 +1,21 @@
 """Data sets of text: docstrings of installed packages, and WikiText-2 from the internet."""
 
-import ast
 import hashlib
 import shutil
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
 from itertools import accumulate, takewhile
 from pathlib import Path
 
 from components.datasets.download import download
 from components.errors import PedigreeError
+from components.text.docstrings import of_package
 
-SHORTEST, MOST_BYTES = 40, 3_000_000
-"""Minimum characters of a docstring, and maximum bytes of the whole text."""
+MOST_BYTES = 3_000_000
+"""Maximum bytes of the whole text."""
 LINE, KNOWN = 30, 0.25
 """Minimum characters of a line that counts as content, and the share of such lines that a docstring may repeat."""
-SKIPPED = frozenset({"tests", "testing", "distutils"})
-"""Skipped folders; numpy.distutils only exists up to Python 3.11."""
 
 URL = "https://wikitext.smerity.com/wikitext-2-v1.zip"
 MD5 = "542ccefacc6c27f945fb54453812b3cd"
@@ -37,47 +33,12 @@ def docstrings(folder: Path) -> None:
     sample. A docstring is skipped if over a quarter of its longer lines occurred before, so that the network cannot
     have memorised the test text at the end. Smaller repetitions remain, about one such line in twenty-five.
     """
-    unique = {text for package in ("numpy", "torch") for file in _sources(package) for text in _docstrings(file)}
+    unique = {text for package in ("numpy", "torch") for text in of_package(package)}
     ordered = sorted(unique, key=lambda text: hashlib.sha256(text.encode()).digest())
     texts = [f"{text}\n" for text in _novel(ordered)]
     sizes = accumulate(len(text.encode()) + 1 for text in texts)
     count = len(list(takewhile(lambda size: size <= MOST_BYTES, sizes)))
     (folder / "docstrings.txt").write_text("\n".join(texts[:count]), encoding="utf-8", newline="\n")
-
-
-def _sources(package: str) -> Iterator[Path]:
-    """Yield a package's public source files, and those of numpy._core, whose functions numpy re-exports."""
-    spec = find_spec(package)
-    assert spec is not None, f"{package} is not installed"
-    assert spec.origin is not None, f"{package} has no files"
-    root = Path(spec.origin).parent
-    for file in root.rglob("*.py"):
-        folders = set(file.relative_to(root).parts[:-1]) - {"_core"}
-        if not folders & SKIPPED and not any(name.startswith("_") for name in folders):
-            yield file
-
-
-def _docstrings(file: Path) -> Iterator[str]:
-    """Yield the docstrings of a source file without indentation; none if the file cannot be parsed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escape sequences
-            tree = ast.parse(file.read_bytes(), feature_version=(3, 11))
-    except (SyntaxError, ValueError):
-        return
-    for node in _statements(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = (ast.get_docstring(node) or "").strip()
-            if len(text) >= SHORTEST and all(letter.isprintable() or letter == "\n" for letter in text):
-                yield text
-
-
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and its statements; expressions, which are most of a tree, contain no docstrings."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
-            yield from _statements(child)
 
 
 def _novel(texts: Iterable[str]) -> Iterator[str]:

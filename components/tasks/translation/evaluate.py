@@ -20,17 +20,15 @@ from components.datasets.batches import spread
 from components.errors import PedigreeError
 from components.runtime.files import write_json
 from components.runtime.progress import Progress
-from components.tasks.translation import pairs, pictures
+from components.tasks.translation import pictures
 from components.tasks.translation.model import Translator
 from components.tasks.translation.params import TranslationParams
 from components.tasks.translation.prepare import SOURCE, TARGET, TranslationFacts, load_split, texts
-from components.text import tokens
+from components.text import length_bands, repeats, tokens
 from components.text.measures import bleu, chrf
 
 log = logging.getLogger("pedigree.evaluate")
 
-BANDS = (1, 5, 9, 17, 33)
-"""Lower bounds of the groups of texts by the number of words of the source."""
 LISTED = 50
 """Number of the worst translations listed."""
 MAPS, MAPPED = 4, (4, 16)
@@ -93,17 +91,9 @@ def _outcomes(translated: Sequence[str], prepared: Prepared) -> Outcomes:
     return Outcomes(
         ingest.file_names(prepared.folder, "test"),
         {name: np.stack(values) for name, values in rows.items()},
-        clusters=[pairs.key(source) for source in sources],
-        groups={"length": [_band(source) for source in sources]},
+        clusters=[repeats.key(source) for source in sources],
+        groups={"length": [length_bands.of_text(source) for source in sources]},
     )
-
-
-def _band(source: str) -> str:
-    """Return the name of a text's group, which is valid in the name of an MLflow metric."""
-    band = int(np.digitize(max(1, len(source.split())), BANDS)) - 1
-    if band + 1 == len(BANDS):
-        return f"{BANDS[band]} or more words"
-    return f"{BANDS[band]}-{BANDS[band + 1] - 1} words"
 
 
 def score(manifest: Manifest) -> Score:
@@ -204,11 +194,11 @@ def _by_length(table: Outcomes) -> dict[str, pictures.Band]:
     """Return the number of texts and the scores of each group, the shortest texts first."""
     names = np.array(table.groups["length"])
     found = {}
-    for first in BANDS:
-        own = names == _band(" ".join("x" * first))
+    for name in length_bands.NAMES:
+        own = names == name
         if own.any():
             weights = own.astype(np.float64)
-            found[str(names[own][0])] = pictures.Band(
+            found[name] = pictures.Band(
                 int(own.sum()), _bleu(table.columns, weights), _chrf(table.columns, weights)
             )
     return found

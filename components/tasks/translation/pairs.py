@@ -201,31 +201,3 @@ def _of_rows(file: Path, options: TranslationPrepareParams) -> Iterator[Pair | R
                 yield Pair(at, *(tables.text_in(row, column) for column in (options.source, options.target)))
             except Unusable as reason:
                 yield RejectedFile(file=at, reason=str(reason))
-
-
-def key(text: str) -> str:
-    """Return what is equal for texts that differ only in case, punctuation marks and spaces; never empty.
-
-    Texts of one key, such as "Close the tab" and "Close the tab…", have nearly the same translation.
-    """
-    folded = raw_files.same(text).casefold()
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in folded).split()) or folded
-
-
-def without_repeats(splits: Mapping[str, list[Pair]]) -> tuple[dict[str, list[Pair]], list[RejectedFile]]:
-    """Reject pairs of train whose source is in test or val, too, and pairs of val whose source is in test.
-
-    Sources are compared by their `key`, so that a test text is not learnt by heart.
-    """
-    first: dict[str, tuple[str, str]] = {}
-    left: dict[str, list[Pair]] = {}
-    rejected = []
-    for split in ("test", "val", "train"):
-        left[split] = []
-        for pair in splits[split]:
-            earlier, at = first.setdefault(key(pair.source), (split, pair.at))
-            if earlier == split:
-                left[split].append(pair)
-            else:
-                rejected.append(RejectedFile(file=pair.at, reason=f"duplicate of the {earlier} text {at}"))
-    return left, rejected

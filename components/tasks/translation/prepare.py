@@ -16,7 +16,7 @@ from components.runtime.progress import Progress
 from components.tasks.translation import pairs
 from components.tasks.translation.pairs import Pair
 from components.tasks.translation.params import BleuParams, TranslationParams, TranslationPrepareParams
-from components.text import tokens
+from components.text import repeats, tokens
 from components.text.measures.bleu import Convention
 from components.text.params import TokenizerParams
 
@@ -70,8 +70,8 @@ def prepare(raw: Path, out: Path, params: TranslationParams) -> Manifest:
             f"{raw} has no pair of different texts in {options.source} and {options.target}: add some"
         )
     parts, drawn = _divided(raw, found.splits, options)
-    parts, repeats = pairs.without_repeats(parts)
-    rejected = sorted([*found.rejected, *repeats], key=lambda each: each.file)
+    parts, repeated = repeats.without(parts, lambda pair: repeats.key(pair.source))
+    rejected = sorted([*found.rejected, *repeated], key=lambda each: each.file)
     ingest.expect_few(raw, out, rejected, found.total, options.max_rejected)
     for split, own in parts.items():
         if not own:
@@ -120,7 +120,7 @@ def _divided(
         if split in parts:
             continue
         by_name = {pair.at: pair for pair in parts.get("train", [])}
-        group_of = {name: pairs.key(pair.source) for name, pair in by_name.items()}
+        group_of = {name: repeats.key(pair.source) for name, pair in by_name.items()}
         keep = 2 if split == "test" else 1
         chosen = groups.draw({"": [*by_name]}, group_of, share, keep, options.seed, options.resplit)
         if len(set(group_of.values())) <= keep or not chosen:

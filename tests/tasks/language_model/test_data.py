@@ -12,6 +12,7 @@ import pytest
 
 from components.errors import PedigreeError
 from components.tasks.language_model import data, prepare
+from components.text import docstrings as reader
 from tests.tasks.language_model.values import tokenizer, values
 
 LONG = "Return what a function of that name is known for, in the order of its arguments."
@@ -67,7 +68,7 @@ def packages(tmp_path, monkeypatch) -> Path:
     for name in ("numpy", "torch"):
         (root / name).mkdir(parents=True)
         (root / name / "__init__.py").write_text("raise SystemExit('imported')\n")
-    monkeypatch.setattr(data, "find_spec", lambda name: PathFinder.find_spec(name, [str(root)]))
+    monkeypatch.setattr(reader, "find_spec", lambda name: PathFinder.find_spec(name, [str(root)]))
     return root
 
 

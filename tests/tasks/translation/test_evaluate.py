@@ -123,14 +123,6 @@ def test_results_are_given_by_the_number_of_words_of_the_source(data, evaluated)
     assert by_group == {name.removeprefix("bleu/"): value for name, value in metrics.items() if "bleu/" in name}
 
 
-@pytest.mark.parametrize(
-    ("words", "group"),
-    [(0, "1-4 words"), (4, "1-4 words"), (5, "5-8 words"), (32, "17-32 words"), (33, "33 or more words")],
-)
-def test_a_text_belongs_to_the_group_of_its_length(words, group):
-    assert evaluate._band("x " * words) == group
-
-
 def test_all_translations_are_written_and_the_worst_ones_first_in_a_list_of_their_own(data, evaluated):
     _, out = evaluated
     rows = tiny.table(out)

@@ -189,29 +189,3 @@ def test_rows_of_another_shape_or_type_are_rejected(tmp_path):
     found = read(tmp_path)
     assert sides(found) == [("a", "b")]
     assert [each.file for each in found.rejected] == ["train.jsonl:2", "train.jsonl:3", "train.jsonl:4"]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("Close the tab", "close the tab…"), ("Caf\u00e9", "CAFE\u0301"), ("a  b", "a b."), ("don't", "Don't")],
-)
-def test_texts_that_differ_only_in_case_marks_and_spaces_have_the_same_key(one, other):
-    assert pairs.key(one) == pairs.key(other)
-
-
-def test_texts_of_marks_alone_have_keys_of_their_own():
-    assert pairs.key("...") != pairs.key("!?")
-    assert pairs.key("one") != pairs.key("two")
-
-
-def test_a_test_text_is_not_trained_on_and_the_rejection_says_where_it_is():
-    train = [Pair("train.en:1", "One cat.", "kat uno"), Pair("train.en:2", "two", "du")]
-    val = [Pair("val.en:1", "two!", "du!"), Pair("val.en:2", "one cat", "kat uno")]
-    test = [Pair("test.en:1", "one CAT", "uno kat"), Pair("test.en:2", "one cat", "kat uno")]
-    left, rejected = pairs.without_repeats({"train": train, "val": val, "test": test})
-    assert left == {"test": test, "val": val[:1], "train": []}
-    assert [(each.file, each.reason) for each in rejected] == [
-        ("val.en:2", "duplicate of the test text test.en:1"),
-        ("train.en:1", "duplicate of the test text test.en:1"),
-        ("train.en:2", "duplicate of the val text val.en:1"),
-    ]

@@ -5,7 +5,6 @@ import pytest
 from components.contracts import Manifest
 from components.datasets.ingest import file_names
 from components.errors import PedigreeError
-from components.tasks.translation import pairs
 from components.tasks.translation.prepare import (
     END,
     SOURCE,
@@ -15,7 +14,7 @@ from components.tasks.translation.prepare import (
     load_split,
     texts,
 )
-from components.text import tokens
+from components.text import repeats, tokens
 from tests.tasks.translation import tiny
 from tests.tasks.translation.values import prepared
 
@@ -81,7 +80,7 @@ def test_all_translations_of_a_text_are_in_one_split_also_if_its_case_and_marks_
     tiny.write_parallel(raw, "train", several)
     found = prepared(tmp_path)
     keys = {
-        split: {pairs.key(source) for source, _ in sides(found.folder, found.manifest, split)}
+        split: {repeats.key(source) for source, _ in sides(found.folder, found.manifest, split)}
         for split in ("train", "val", "test")
     }
     assert not keys["train"] & keys["test"]
