@@ -30,14 +30,11 @@ def read(data: bytes, most: int) -> NDArray[np.float32]:
     """
     if len(data) < 4:
         raise Unusable("zero bytes" if not data else "unreadable: it ends in its header")
-    for order in (">", "<"):
-        count = int(np.frombuffer(data, f"{order}i4", 1)[0])
-        if count >= 0 and 4 + 4 * count == len(data):
-            break
-    else:
-        raise Unusable(
-            f"not Sphinx cepstra: its header says {count:,} values, and {(len(data) - 4) / 4:,g} are there"
-        )
+    counts = {order: int(np.frombuffer(data, f"{order}u4", 1)[0]) for order in "><"}
+    order, count = min(counts.items(), key=lambda each: abs(4 + 4 * each[1] - len(data)))
+    if 4 + 4 * count != len(data):
+        there = (len(data) - 4) / 4
+        raise Unusable(f"not Sphinx cepstra: its header says {count:,} values, and {there:,g} are there")
     values = np.frombuffer(data, f"{order}f4", count, 4).astype(np.float32)
     if not count or count % COEFFICIENTS:
         raise Unusable(f"{count:,} values are no whole number of frames of {COEFFICIENTS}")

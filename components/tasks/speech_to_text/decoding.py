@@ -26,7 +26,7 @@ def best(model: Recogniser, log_probs: Tensor, frames: Tensor, search: SearchPar
     if search.beam == 1:
         return ctc.greedy(log_probs, frames, model.blank)
     scorer = scorer_of(model, search)
-    rows, lengths = log_probs.cpu().numpy(), frames.cpu().tolist()
+    rows, lengths = log_probs.detach().cpu().numpy(), frames.cpu().tolist()
     return [
         list(prefix_search.search(own[:length], model.blank, search.beam, scorer)[0].tokens)
         for own, length in zip(rows, lengths, strict=True)

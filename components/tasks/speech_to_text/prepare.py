@@ -116,7 +116,7 @@ def prepare(raw: Path, out: Path, params: RecognitionParams) -> Manifest:
     options = params.prepare
     found = survey(raw, options)
     splits, drawn, notes = _divided(raw, found.splits, options)
-    tokenizer = tokens.train(options.tokens.learnt, [each.text + "\n" for each in splits["train"]])
+    tokenizer = tokens.train(options.tokens.learnt, (each.text for each in splits["train"]))
     kinds = {_kind(each.file) for own in splits.values() for each in own}
     if len(kinds) > 1:
         raise PedigreeError(f"{raw} has both sound and cepstra: leave one kind there")

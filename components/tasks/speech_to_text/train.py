@@ -48,7 +48,9 @@ def augment(batch: Batch, params: RecognitionParams) -> Batch:
     if chosen.snr is not None and sound.ndim == 2:
         slope = BROWN * torch.rand(count, 1, device=device)
         level = chosen.snr + (max(QUIETEST, chosen.snr) - chosen.snr) * torch.rand(count, 1, device=device)
-        noisy = with_noise(sound, coloured(torch.randn_like(sound), slope), level)
+        size = 1 << (sound.shape[1] - 1).bit_length()  # of which a Fourier transform is fast
+        noise = coloured(torch.randn(count, size, device=device), slope)[:, : sound.shape[1]]
+        noisy = with_noise(sound, noise, level)
         sound = noisy * present(length, sound.shape[1])
     return {**batch, "sound": sound, "sound_length": length}
 
