@@ -14,6 +14,19 @@ test, and validation is drawn from training.
 
 tatoeba: sentences from Tatoeba in English and German (manythings.org/anki), as one table: in the order of the
 SHA-256 of the English sentence, the first 150,000 pairs. Validation and test are drawn from them.
+
+an4: AN4 (CMU's census database) as Sphinx's cepstra, with its official split of 948 and 130 utterances. Validation
+is drawn from training, by speaker.
+
+yesno: 60 recordings of eight words each (openslr.org/1): the 31 whose names begin with 0 train, the other 29 test,
+as in Kaldi. Validation is drawn from training.
+
+asterisk: prompts of one voice (asterisk-core-sounds-en of Debian, with its list of texts), 0.5 to 10 s long; 80, 10
+and 10 % by the SHA-256 of their names, modulo 10.
+
+fsdd-strings: strings of 2 to 7 clips of one speaker of the Free Spoken Digit Dataset
+(github.com/Jakobovski/free-spoken-digit-dataset), composed with random silences within its official split: index
+0-4 test, 5-7 validate and the others train.
 """
 
 import argparse
@@ -24,6 +37,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks import speech_layouts
 
 CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot": "testannot"}
 """Folders of the archive and of the raw folder."""
@@ -84,6 +99,10 @@ LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "multi30k": multi30k,
     "multi30k-raw": multi30k_raw,
     "tatoeba": tatoeba,
+    "an4": speech_layouts.an4,
+    "yesno": speech_layouts.yesno,
+    "asterisk": speech_layouts.asterisk,
+    "fsdd-strings": speech_layouts.fsdd_strings,
 }
 
 

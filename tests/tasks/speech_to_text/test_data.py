@@ -1,4 +1,4 @@
-"""The embedded commands are sentences of a closed grammar, and without the voice one sentence says what to install."""
+"""The embedded commands are sentences of a closed grammar; without the voice, one sentence says what to install."""
 
 import subprocess
 import sys
