@@ -5,6 +5,7 @@ from itertools import groupby, product
 
 import numpy as np
 import pytest
+import torch
 
 from components.sound import prefix_search
 from components.sound.prefix_search import WordScore
@@ -15,8 +16,8 @@ LETTERS = " ab"
 SENTENCES = [text.split() for text in ("ab ba", "ab ab", "ba", "a ab", "b ba ab")]
 
 
-def log_probs(seed: int, steps: int = 5) -> np.ndarray:
-    logits = 1.5 * np.random.default_rng(seed).standard_normal((steps, BLANK + 1))
+def log_probs(seed: int, steps: int = 5, scale: float = 1.5) -> np.ndarray:
+    logits = scale * np.random.default_rng(seed).standard_normal((steps, BLANK + 1))
     return (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype(np.float32)
 
 
@@ -83,3 +84,39 @@ def test_a_narrow_search_follows_at_most_so_many_texts():
 def test_nothing_is_heard_in_no_frame():
     (only,) = prefix_search.search(np.zeros((0, 4), np.float32), BLANK, 4)
     assert (only.tokens, only.score) == ((), 0.0)
+
+
+def reference(tmp_path, model: ngrams.Ngrams, weight: float, bonus: float):
+    """Return torchaudio's decoder for the words of a model, with the same scores; KenLM's logarithms are base 10."""
+    pytest.importorskip("flashlight.lib.text.decoder", reason="flashlight-text is not installed")
+    from torchaudio.models.decoder import ctc_decoder
+
+    (tmp_path / "model.arpa").write_text(model.arpa())
+    lines = [f"{word} {' '.join(word)} |\n" for word in sorted(model.words)]
+    (tmp_path / "lexicon.txt").write_text("".join(lines))
+    return ctc_decoder(
+        lexicon=str(tmp_path / "lexicon.txt"),
+        tokens=["|", "a", "b", "-"],
+        lm=str(tmp_path / "model.arpa"),
+        beam_size=500,
+        beam_threshold=1e4,
+        lm_weight=weight * math.log(10),
+        word_score=bonus,
+        log_add=True,
+    )
+
+
+def test_with_n_grams_the_best_words_are_those_of_torchaudios_decoder(tmp_path):
+    model = ngrams.counted(SENTENCES, 2)
+    closed = ngrams.Ngrams(2, {words: each for words, each in model.entries.items() if words != (ngrams.UNKNOWN,)})
+    theirs = reference(tmp_path, model, 0.7, 0.3)
+    for seed in range(30):
+        # Sure, as trained networks are: theirs also adds up texts that differ only in words before the n-gram's.
+        rows = log_probs(seed, 10, scale=5)
+        rows[-1] = np.log([0.997, 0.001, 0.001, 0.001])  # their words end with a space each
+        totals: dict[tuple[str, ...], float] = {}  # theirs adds up texts that differ only in spaces
+        for each in prefix_search.search(rows, BLANK, 500, scorer(closed), least=-math.inf):
+            words = tuple("".join(LETTERS[i] for i in each.tokens).split())
+            totals[words] = float(np.logaddexp(totals.get(words, -math.inf), each.score))
+        ((expected, *_),) = theirs(torch.from_numpy(rows)[None])
+        assert max(totals, key=totals.__getitem__) == tuple(expected.words), seed
