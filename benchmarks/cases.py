@@ -312,6 +312,19 @@ KINDS = {
         collate=with_lengths,
         step=True,
     ),
+    "speech_to_text": Kind(
+        settings=(
+            "train.epochs=3",
+            "train.augment={speed: 0, snr: null, frequency_mask: 8, time_mask: 10}",
+        ),
+        unit="tokens",
+        cut=some_files,
+        share=0.1,
+        samples=lambda batch: int(batch["target_length"].sum()),
+        data=lambda split, *_: Rows(split),
+        collate=with_lengths,
+        step=True,
+    ),
     "translation": Kind(
         settings=("train.epochs=3",),
         unit="tokens",
@@ -331,6 +344,7 @@ MODELS = {
     "language_model": "docstrings",
     "object_detection": "scenes",
     "segmentation": "scene-masks",
+    "speech_to_text": "commands",
     "spoken_words": "words",
     "text_classification": "topics",
     "translation": "interface-fr",

@@ -23,6 +23,18 @@ with the official splits: 15,000, 3,000 and 4,500 requests, and 100, 100 and 1,0
 
 sst2: phrases and sentences of film reviews, GLUE's SST-2 (arXiv:1804.07461). The 872 sentences of dev become test,
 as labels of its own test part are withheld; validation is drawn from the 67,349 for training.
+an4: AN4 (CMU's census database) as Sphinx's cepstra, with its official split of 948 and 130 utterances. Validation
+is drawn from training, by speaker.
+
+yesno: 60 recordings of eight words each (openslr.org/1): the 31 whose names begin with 0 train, the other 29 test,
+as in Kaldi. Validation is drawn from training.
+
+asterisk: prompts of one voice (asterisk-core-sounds-en of Debian, with its list of texts), 0.5 to 10 s long; 80, 10
+and 10 % by the SHA-256 of their names, modulo 10.
+
+fsdd-strings: strings of 2 to 7 clips of one speaker of the Free Spoken Digit Dataset
+(github.com/Jakobovski/free-spoken-digit-dataset), composed with random silences within its official split: index
+0-4 test, 5-7 validate and the others train.
 """
 
 import argparse
@@ -34,6 +46,8 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+from benchmarks import speech_layouts
 
 CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot": "testannot"}
 """Folders of the archive and of the raw folder."""
@@ -123,6 +137,10 @@ LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "banking77": banking77,
     "clinc150": clinc150,
     "sst2": sst2,
+    "an4": speech_layouts.an4,
+    "yesno": speech_layouts.yesno,
+    "asterisk": speech_layouts.asterisk,
+    "fsdd-strings": speech_layouts.fsdd_strings,
 }
 
 

@@ -49,6 +49,7 @@ _TRANSLATED = (Aim("bleu_of_copy", "more", ()), Aim("chrf", "more", ()))
 _MULTI30K = "Multi30k en-de, github.com/multi30k/dataset; tested on its validation split, 1,014 captions"
 _MINILM = "from MiniLM's weights, see docs/tasks/text_classification.md"
 _SST2 = "GLUE's SST-2, gluebenchmark.com; tested on its dev part, 872 sentences"
+_WORDS_HEARD = (Aim("cer", "less", ()), Aim("exact_match", "more", ()), Aim("wer_of_commonest", "less", ()))
 ROWS = {
     "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
     "shakespeare": Row(
@@ -123,6 +124,27 @@ ROWS = {
     ),
     "sst2": Row(_accuracy(0.91), 60, f"{_SST2}; {_MINILM}"),
     "sst2-cnn": Row(_accuracy(0.827), 60, _SST2),
+    "commands": Row(
+        (Aim("wer", "less", (0.03,)), *_WORDS_HEARD), 2, "embedded; synthetic speech, sentences unseen in training"
+    ),
+    "an4": Row(
+        (Aim("wer", "less", (0.09, 0.076)), *_WORDS_HEARD),
+        60,
+        "AN4 as Sphinx's cepstra, speech.cs.cmu.edu/databases/an4; official test split",
+    ),
+    "yesno": Row(
+        (Aim("wer", "less", (1 / 232,)), *_WORDS_HEARD), 15, "openslr.org/1; names with 0 first train, with 1 test"
+    ),
+    "fsdd-strings": Row(
+        (Aim("wer", "less", (0.02,)), *_WORDS_HEARD),
+        15,
+        "github.com/Jakobovski/free-spoken-digit-dataset; digits composed within its official test split",
+    ),
+    "asterisk": Row(
+        (Aim("wer", "less", ()), *_WORDS_HEARD),
+        60,
+        "asterisk-core-sounds-en of Debian, one voice, 0.5-10 s; 80, 10 and 10 % by hash of the name",
+    ),
     "breastmnist": Row((Aim("auc", "more", (0.901, 0.919)),), 45, "BreastMNIST, medmnist.com; official test split"),
     "pneumoniamnist": Row(
         (Aim("auc", "more", (0.944, 0.962)),), 45, "PneumoniaMNIST, medmnist.com; official test split"

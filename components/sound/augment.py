@@ -115,3 +115,49 @@ class Stretch(nn.Module):
             return padded.gather(3, index.expand(clips, 1, mels, frames))
 
         return torch.lerp(at(before), at(before + 1), (position - before)[:, None, None])
+
+
+def masked(frames: Tensor, length: Tensor, bands: int, steps: int, masks: int = 2) -> Tensor:
+    """Set random bands and random spans of time of spectrograms (N, T, bands) to zero, each mask at its own place.
+
+    SpecAugment (Park et al. 2019, arXiv:1904.08779) for padded spectrograms, whose masks lie before the padding.
+
+    Args:
+        frames: The spectrograms; zero should be their mean.
+        length: (N,), number of frames of each.
+        bands: Largest number of bands under a mask.
+        steps: Largest number of frames under a mask, at most half of a spectrogram.
+        masks: Number of masks of each kind.
+    """
+    samples, most, every = frames.shape
+    device = frames.device
+    every_band = torch.full_like(length, every)
+
+    def drawn(size: Tensor, limit: Tensor, places: int) -> Tensor:
+        """Return whether each place is under none of the masks, (N, places)."""
+        place, kept = (
+            torch.arange(places, device=device),
+            torch.ones(samples, places, dtype=torch.bool, device=device),
+        )
+        for _ in range(masks):
+            width = (torch.rand(samples, device=device) * (limit + 1)).floor()
+            first = (torch.rand(samples, device=device) * (size - width + 1)).floor()[:, None]
+            kept &= (place < first) | (place >= first + width[:, None])
+        return kept
+
+    in_bands = drawn(every_band, every_band.clamp(max=bands), every)
+    in_time = drawn(length, (length // 2).clamp(max=steps), most)
+    return frames * (in_bands[:, None] & in_time[:, :, None])
+
+
+def stretched(features: Tensor, tempo: Tensor) -> Tensor:
+    """Change the tempo of features (N, T, D) by linear interpolation; tempo is (N, 1), and 2 is twice as fast."""
+    position = torch.arange(features.shape[1], device=features.device) * tempo  # (N, T), in the given features
+    before = position.floor()
+    padded = nn.functional.pad(features, (0, 0, 0, 1))
+
+    def at(number: Tensor) -> Tensor:
+        index = number.long().clamp(max=features.shape[1])[:, :, None]
+        return padded.gather(1, index.expand(-1, -1, features.shape[2]))
+
+    return torch.lerp(at(before), at(before + 1), (position - before)[:, :, None])

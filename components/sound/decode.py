@@ -6,6 +6,7 @@ Preparation and served models call the same functions, so that they see the same
 import io
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
 
@@ -18,6 +19,8 @@ from components.sound import wav
 from components.sound.formats import unread
 
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC")
+SPEECH_FORMATS = (*FORMATS, "MP3", "OGG", "NIST")
+"""Formats of recordings of speech: Common Voice has MP3, and corpora of the 1990s NIST's SPHERE."""
 SLOWEST, FASTEST = 1000, 192_000
 """Limits of a file's samples per second; the resampler's filter grows with the rate."""
 FULL_SCALE = 127 / 128
@@ -46,20 +49,43 @@ def decode(data: bytes, rate: int, seconds: float, max_seconds: float, max_clipp
         Unusable: the file has another format, or is damaged, empty, silent, clipped or too long, or its
             channels cancel each other.
     """
+    wave, source, clipped = _opened(data, FORMATS, max_seconds)
+    clip = convert(wave, source, rate, seconds)
+    _check_clipped(clipped, max_clipped)
+    return clip
+
+
+def decode_whole(data: bytes, rate: int, max_seconds: float, max_clipped: float) -> Samples:
+    """Decode a recording's bytes into int16 (samples,), mono, with `rate` samples per second and its own length.
+
+    Takes the `SPEECH_FORMATS`, and otherwise works as `decode`.
+
+    Raises:
+        Unusable: as `decode` does.
+    """
+    wave, source, clipped = _opened(data, SPEECH_FORMATS, max_seconds)
+    sound = convert(wave, source, rate, len(wave) / source)
+    _check_clipped(clipped, max_clipped)
+    return sound
+
+
+def _opened(data: bytes, formats: Sequence[str], max_seconds: float) -> tuple[Wave, int, float]:
+    """Return a file's samples, mono, its samples per second, and the share of samples at full scale."""
     if not data:
         raise Unusable("zero bytes")
     try:
         with soundfile.SoundFile(io.BytesIO(wav.repaired(data))) as file:
-            _check_header(file, max_seconds)
+            _check_header(file, formats, max_seconds)
             wave, clipped = _mono(file)
-            source = file.samplerate
+            return wave, file.samplerate, clipped
     except soundfile.LibsndfileError as error:
         reason = wav.fault(data) or error.error_string.strip().rstrip(".")
         raise Unusable(unread(data) if reason == "Format not recognised" else f"unreadable: {reason}") from None
-    clip = convert(wave, source, rate, seconds)
-    if clipped > max_clipped:
-        raise Unusable(f"clipped: {clipped:.0%} of its samples are at full scale, over max_clipped {max_clipped:g}")
-    return clip
+
+
+def _check_clipped(clipped: float, most: float) -> None:
+    if clipped > most:
+        raise Unusable(f"clipped: {clipped:.0%} of its samples are at full scale, over max_clipped {most:g}")
 
 
 def seconds_of(data: bytes) -> float:
@@ -126,9 +152,10 @@ def _lowpass(up: int, down: int) -> Wave:
     return taps
 
 
-def _check_header(file: soundfile.SoundFile, max_seconds: float) -> None:
-    if file.format not in FORMATS:
-        raise Unusable(f"{file.format} is neither wav nor flac")
+def _check_header(file: soundfile.SoundFile, formats: Sequence[str], max_seconds: float) -> None:
+    if file.format not in formats:
+        known = "neither wav nor flac" if formats == FORMATS else "none of wav, flac, mp3, ogg and SPHERE"
+        raise Unusable(f"{file.format} is {known}")
     if not SLOWEST <= file.samplerate <= FASTEST:
         raise Unusable(f"unreadable: {file.samplerate} samples a second is outside {SLOWEST:,} to {FASTEST:,}")
     if file.frames >= 2**62:  # which soundfile cannot read, as it seeks

@@ -11,7 +11,7 @@ from components import sound
 from components.datasets.download import fetching
 from components.errors import PedigreeError
 from components.runtime import files
-from components.tasks.spoken_words.words import SYNTHETIC
+from components.sound.recordings.recording import SYNTHETIC
 
 NOTICE = """\
 No person spoke these clips. eSpeak NG did (GPL-3.0, https://github.com/espeak-ng/espeak-ng), through the package

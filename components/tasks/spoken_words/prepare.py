@@ -12,8 +12,9 @@ from components.contracts import Manifest, RejectedFile
 from components.datasets import arrays, groups, ingest, raw_files
 from components.datasets.splits import Columns
 from components.sound.decode import decode, seconds_of
+from components.sound.recordings.recording import SYNTHETIC
 from components.tasks.spoken_words.params import SpeechParams, SpeechPrepareParams
-from components.tasks.spoken_words.words import LISTS, SYNTHETIC, Survey, speakers_of, survey
+from components.tasks.spoken_words.words import LISTS, Survey, speakers_of, survey
 
 log = logging.getLogger("pedigree.prepare")
 

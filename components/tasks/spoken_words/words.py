@@ -7,14 +7,13 @@ from pathlib import Path
 
 from components.datasets import groups, ingest, raw_files
 from components.errors import PedigreeError
+from components.sound.recordings.recording import SYNTHETIC
 from components.tasks.spoken_words.params import SpeechPrepareParams
 
 log = logging.getLogger("pedigree.prepare")
 
 LISTS = {"test": "testing_list.txt", "val": "validation_list.txt"}
 """The lists of Speech Commands (Warden 2018, arXiv:1804.03209, section 7.1), in the order of selection."""
-SYNTHETIC = "SYNTHETIC.txt"
-"""A file of this name in the raw folder marks the clips as synthetic speech."""
 NOISE = "_background_noise_"
 """Speech Commands' folder of long recordings, which is not a word."""
 KNOWN = frozenset((*LISTS.values(), SYNTHETIC))

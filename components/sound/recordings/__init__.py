@@ -1,0 +1,1 @@
+"""Recordings of speech with their transcripts, in the layouts in which people have them."""
