@@ -87,7 +87,7 @@ def test_nothing_is_heard_in_no_frame():
 
 
 def reference(tmp_path, model: ngrams.Ngrams, weight: float, bonus: float):
-    """Return torchaudio's decoder for a model's words, with the same scores; KenLM's logarithms are base 10."""
+    """Return torchaudio's decoder for the words of a model, with the same scores; KenLM has base-10 logarithms."""
     pytest.importorskip("flashlight.lib.text.decoder", reason="flashlight-text is not installed")
     from torchaudio.models.decoder import ctc_decoder
 

@@ -70,8 +70,12 @@ class ConformerLayers(nn.Module):
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """Map (B, T, inputs) to (B, T, D)."""
-        self._inside = present(frames, x.shape[1])[:, None]  # (B, 1, T)
-        return cast(Tensor, self.layers(self.dropout(self.enter(x)), frames)[0])
+        inside = present(frames, x.shape[1])  # (B, T)
+        self._inside = inside[:, None]
+        x = self.dropout(self.enter(x)).transpose(0, 1)  # (T, B, D)
+        for layer in self.layers.conformer_layers:  # its own forward would wait for a GPU, to find the most frames
+            x = layer(x, inside.logical_not())
+        return x.transpose(0, 1)
 
     def _without_padding(self, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         return inputs[0] * self._inside
