@@ -91,7 +91,7 @@ def _consistent(section: dict[str, Any]) -> dict[str, Any]:
     for size in ("hidden", "size"):
         if "heads" in section and size in section:
             section["heads"] = math.gcd(section["heads"], section[size])
-    if "lowercase" in section and section["name"] != "wordpiece":
+    if {"lowercase", "from"} <= section.keys() and section["name"] != "wordpiece":
         section["from"] = ""
     return section
 
