@@ -61,7 +61,7 @@ def outcomes(tmp_path_factory) -> dict[str, dict]:
     """What became of each training: its error, and the faults found in it."""
     folder = tmp_path_factory.mktemp("cuda")
     write_project(folder)
-    done = python(ROOT, 120, "-m", "tests.cuda.trainings", str(folder), OMP_NUM_THREADS="1")
+    done = python(ROOT, 220, "-m", "tests.cuda.trainings", str(folder), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
