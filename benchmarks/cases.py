@@ -126,7 +126,8 @@ def with_boxes(items: list[Batch]) -> Batch:
 
 def with_lengths(items: list[Batch]) -> Batch:
     """Make a batch of rows that differ in length, as `Columns` does."""
-    lengths = {f"{name}_length": torch.tensor([len(item[name]) for item in items]) for name in items[0]}
+    ragged = [name for name, row in items[0].items() if row.ndim]
+    lengths = {f"{name}_length": torch.tensor([len(item[name]) for item in items]) for name in ragged}
     return padded(items) | lengths
 
 
@@ -301,6 +302,16 @@ KINDS = {
         samples=lambda batch: len(batch[0]),
         data=lambda split, *_: Clips(split),
     ),
+    "text_classification": Kind(
+        settings=("train.epochs=3", "train.label_smoothing=0", "train.model.dropout=0"),
+        unit="texts",
+        cut=some_text,
+        share=0.5,
+        samples=lambda batch: len(batch["label"]),
+        data=lambda split, *_: Rows(split),
+        collate=with_lengths,
+        step=True,
+    ),
     "translation": Kind(
         settings=("train.epochs=3",),
         unit="tokens",
@@ -321,6 +332,7 @@ MODELS = {
     "object_detection": "scenes",
     "segmentation": "scene-masks",
     "spoken_words": "words",
+    "text_classification": "topics",
     "translation": "interface-fr",
 }
 """For each task, the model of params.yaml whose parameters and data set are used."""

@@ -21,8 +21,8 @@ official test split of 3,080; validation is drawn from the 10,003 for training.
 clinc150: requests to an assistant, 150 intents and texts out of scope (github.com/clinc/oos-eval), data_full.json,
 with the official splits: 15,000, 3,000 and 4,500 requests, and 100, 100 and 1,000 out of scope.
 
-sst2: phrases and sentences of film reviews, GLUE's SST-2 (arXiv:1804.07461). Its 872 sentences of dev become test, as
-the labels of its own test part are withheld; validation is drawn from the 67,349 for training.
+sst2: phrases and sentences of film reviews, GLUE's SST-2 (arXiv:1804.07461). The 872 sentences of dev become test,
+as labels of its own test part are withheld; validation is drawn from the 67,349 for training.
 """
 
 import argparse

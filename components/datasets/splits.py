@@ -34,7 +34,7 @@ class Columns:
 
     def __getitems__(self, indices: Tensor, /) -> Batch:
         """Return the samples at `indices`, (B,); ragged columns are padded and come with their lengths or sizes."""
-        batch = {name: tensor[indices] for name, tensor in self.dense.items()}
+        batch = {name: tensor[_on(tensor.device, indices)] for name, tensor in self.dense.items()}
         for name, rows in self.ragged.items():
             batch[name], sizes = rows.padded(indices.cpu())
             batch[f"{name}_{'length' if sizes.ndim == 1 else 'size'}"] = sizes
@@ -42,7 +42,9 @@ class Columns:
 
     @property
     def device(self) -> torch.device:
-        """Device of the dense columns; the CPU if there are none."""
+        """Device of the dense columns; the CPU if there are none, or ragged ones, whose rows are planned there."""
+        if self.ragged:
+            return torch.device("cpu")
         return next((tensor.device for tensor in self.dense.values()), torch.device("cpu"))
 
     def read_ahead(self, indices: Tensor, /) -> None:
@@ -74,3 +76,10 @@ class Columns:
             },
             None if self.lengths is None else self.lengths[indices.cpu()],
         )
+
+
+def _on(device: torch.device, indices: Tensor) -> Tensor:
+    """Return indices on a device, without waiting for a GPU that is busy."""
+    if device.type == "cuda" and indices.device.type != "cuda":
+        return indices.pin_memory().to(device, non_blocking=True)
+    return indices

@@ -44,9 +44,9 @@ TEXTS = {
     "inception": ("", "nowhere.pth"),
     "source": ("en", "loss"),
     "target": ("xx", "en"),
-    "text": ("text", "loss"),
-    "pair": ("", "label"),
-    "label": ("label", "text"),
+    "text": ("text", "label"),
+    "pair": ("", "other"),
+    "label": ("label", "kind"),
     "separator": ("", "|"),
     "out_of_scope": ("", "tool", "other"),
 }
@@ -81,12 +81,18 @@ def valid(model: type[BaseModel], usual: Mapping[str, Any]) -> st.SearchStrategy
 def _consistent(section: dict[str, Any]) -> dict[str, Any]:
     """Make the batch divisible, and freeze no random weights, in three quarters of the sections.
 
-    Random values would hardly ever be divisible.
+    Random values would hardly ever be divisible. Heads of attention always divide the vectors, and a tokenizer that
+    is learnt has no file.
     """
     if "accumulate" in section and section["seed"] % 4 != 3:
         pieces = max(section["workers"], 1) * section["accumulate"]
         section["batch_size"] = max(2, section["batch_size"] // pieces) * min(pieces, 500_000)
         section["init"]["freeze"] *= section["init"]["from"] != params.RANDOM
+    for size in ("hidden", "size"):
+        if "heads" in section and size in section:
+            section["heads"] = math.gcd(section["heads"], section[size])
+    if "lowercase" in section and section["name"] != "wordpiece":
+        section["from"] = ""
     return section
 
 

@@ -64,13 +64,18 @@ def test_a_dense_column_is_had_by_its_name(split):
     assert split["label"].tolist() == [0, 10, 20, 30]
 
 
-def test_a_split_is_as_large_as_its_columns_dense_or_ragged_and_is_on_the_device_of_the_dense_ones(split):
+def test_a_split_is_as_large_as_its_columns_dense_or_ragged(split):
     assert split.nbytes == 4 * 8 + 9 * 4 + (6 + 4 + 1 + 9) * 3
     moved = split.to(torch.device("meta"))
     assert moved.nbytes == split.nbytes
-    assert moved.device == torch.device("meta")
+    assert moved["label"].device == torch.device("meta")
     assert {rows.values.device for rows in moved.ragged.values()} == {torch.device("meta")}
-    assert split.device == Columns({}, split.ragged).device == torch.device("cpu")
+
+
+def test_indices_are_wanted_where_the_columns_are_and_on_the_cpu_if_any_is_ragged(split):
+    meta = torch.device("meta")
+    assert Columns(split.dense).to(meta).device == meta
+    assert split.to(meta).device == split.device == Columns({}, split.ragged).device == torch.device("cpu")
 
 
 def test_samples_may_be_read_ahead_whatever_the_columns(split):

@@ -1,4 +1,4 @@
-"""What words contribute to an output adds up to the output, and each token's part goes to the word that it is in."""
+"""What words contribute to an output adds up to the output, and each token's part goes to its word."""
 
 import pytest
 import torch

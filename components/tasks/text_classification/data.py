@@ -32,17 +32,23 @@ def topics(folder: Path) -> None:
 
     The label of a text is the library that it comes from, so it is right by construction, but some texts would fit
     several libraries. A paragraph that several libraries have is left out. Of each library, the texts with the
-    smallest hashes are taken, so that they are a representative sample.
+    smallest hashes are taken. The order is that of the hashes, so that any part is a representative sample.
     """
     found = {library: {_paragraph(text) for text in of_package(package)} for library, package in LIBRARIES.items()}
     shared = Counter(text for texts in found.values() for text in texts)
+    rows: list[tuple[str, str]] = []
+    for library, texts in found.items():
+        own = [text for text in texts if len(text) >= SHORTEST and shared[text] == 1]
+        rows += [(text, library) for text in sorted(own, key=_hash)[:MOST]]
+    rows.sort(key=lambda row: _hash(row[0]))
     with (folder / "topics.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["text", "label"])
-        for library, texts in found.items():
-            own = [text for text in texts if len(text) >= SHORTEST and shared[text] == 1]
-            own.sort(key=lambda text: hashlib.sha256(text.encode()).digest())
-            table.writerows([text, library] for text in own[:MOST])
+        table.writerows(rows)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _paragraph(text: str) -> str:

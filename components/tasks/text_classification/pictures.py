@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 COLUMNS, LINES = 96, 4
 """Most letters of a line and most lines of a text that are drawn."""
-LETTER = 0.083
-"""Width of a letter in inches."""
+LETTER = 0.0765
+"""Width of a letter of 9 points in inches."""
 
 
 class Band(NamedTuple):
@@ -45,7 +45,7 @@ def by_length(bands: Mapping[str, Band]) -> "Figure":
     upper.set(ylabel="Accuracy", ylim=(0, 1.1), yticks=np.linspace(0, 1, 6))
     lower.set(ylabel="Texts")
     lower.margins(y=0.3)
-    lower.set_xticks(places, labels=[*bands])
+    lower.set_xticks(places, labels=[*bands], fontsize=8)
     return figure
 
 
@@ -93,7 +93,7 @@ def words(explained: Sequence[Explained], classes: str) -> "Figure":
             row += 1
             column = 0
             for word in line:
-                shade = shades(0.5 + 0.4 * word.weight / strongest)
+                shade = shades(0.5 + 0.3 * word.weight / strongest)
                 box: dict[str, Any] = {"facecolor": shade, "edgecolor": "none", "pad": 1.2}
                 axes.text(column, row, word.text, bbox=box, family="monospace", fontsize=9, parse_math=False)
                 column += len(word.text) + 1

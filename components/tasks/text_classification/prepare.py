@@ -81,14 +81,9 @@ def prepare(raw: Path, out: Path, params: TextParams) -> Manifest:
             raise PedigreeError(f"{raw} has no texts for {split}: add some, or remove the files of that split")
     _expect_classes(raw, classes, parts["train"], several=bool(options.separator))
     tokenizer = samples.learn(options.tokenizer, (each for text in parts["train"] for each in text.texts))
-    written, notes = {}, [raw_files.composed(raw, "texts")]
-    for split in raw_files.SPLITS:
-        written[split], cut = _write(out, split, parts[split], classes, tokenizer, options)
-        if cut:
-            notes.append(
-                f"{cut:,} of {len(parts[split]):,} texts of {split} have more than prepare.longest "
-                f"({options.longest}) tokens, and are cut at the end"
-            )
+    written = {split: _write(out, split, parts[split], classes, tokenizer, options) for split in raw_files.SPLITS}
+    cut = sum(count for _, count in written.values())
+    note = _cut(raw, cut, sum(map(len, parts.values())), options.longest) if cut else ""
     (out / "test.texts.jsonl").write_text(
         "".join(f"{json.dumps(text.texts)}\n" for text in parts["test"]), encoding="utf-8", newline="\n"
     )
@@ -105,13 +100,20 @@ def prepare(raw: Path, out: Path, params: TextParams) -> Manifest:
     )
     return Manifest(
         task="text_classification",
-        splits=written,
+        splits={split: part for split, (part, _) in written.items()},
         rejected=_sorted(rejected),
         ignored=found.ignored,
         facts=facts.model_dump(),
         drawn=drawn,
-        note="; ".join(filter(None, notes)),
+        note="; ".join(filter(None, [raw_files.composed(raw, "texts"), note])),
     )
+
+
+def _cut(raw: Path, cut: int, total: int, longest: int) -> str:
+    """Return a note that texts are cut, and warn of it."""
+    note = f"{cut:,} of {total:,} texts have more than prepare.longest ({longest:,}) tokens, and are cut at the end"
+    log.warning(f"{raw}: {note}")
+    return note
 
 
 def _sorted(rejected: Sequence[RejectedFile]) -> list[RejectedFile]:

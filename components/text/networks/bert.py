@@ -43,7 +43,7 @@ class Bert(nn.Module):
             length: Number of each sample's tokens, int64 (B,).
             first: How many of them belong to its first text, int64 (B,); None if there is one text.
         """
-        second = ~present(length if first is None else first, token.shape[1])  # (B, T)
+        second = present(length if first is None else first, token.shape[1]).logical_not()  # (B, T)
         x = self.tokens(token) + self.positions.weight[: token.shape[1]] + self.kinds(second.long())
         x = self.dropout(self.norm(x))
         attended = present(length, token.shape[1])[:, None, None]  # (B, 1, 1, T)

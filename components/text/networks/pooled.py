@@ -22,7 +22,7 @@ def mean(x: Tensor, length: Tensor) -> Tensor:
 
 def largest(x: Tensor, length: Tensor) -> Tensor:
     """Return the largest value of each feature over the positions that are no padding, (B, D), of x (B, T, D)."""
-    return x.masked_fill(~present(length, x.shape[1])[:, :, None], -torch.inf).amax(1)
+    return x.where(present(length, x.shape[1])[:, :, None], -torch.inf).amax(1)
 
 
 class TextCnn(nn.Module):
@@ -47,7 +47,7 @@ class TextCnn(nn.Module):
     def forward(self, token: Tensor, length: Tensor) -> Tensor:
         """Map tokens, int64 (B, T), and their numbers, int64 (B,) and at least 1, to (B, 3 filters)."""
         inside = present(length, token.shape[1])[:, :, None]
-        x = self.dropout(self.tokens(token)).masked_fill(~inside, 0).transpose(1, 2)  # (B, D, T)
+        x = self.dropout(self.tokens(token)).where(inside, 0).transpose(1, 2)  # (B, D, T)
         found = [
             largest(layer(F.pad(x, ((width - 1) // 2, width // 2))).relu().transpose(1, 2), length)
             for width, layer in zip(WIDTHS, self.convolutions, strict=True)

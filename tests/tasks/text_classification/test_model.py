@@ -69,8 +69,8 @@ def test_the_order_of_the_tokens_counts(network):
 
 
 @torch.no_grad()
-def test_a_bert_knows_which_tokens_are_of_the_second_text(network="bert"):
-    model, (token, length, first) = build(network), batch()
+def test_a_bert_knows_which_tokens_are_of_the_second_text():
+    model, (token, length, first) = build("bert"), batch()
     assert not torch.equal(model(token, length, first)[0], model(token, length, length)[0])
 
 
@@ -103,9 +103,13 @@ def test_a_bert_starts_from_a_folder_with_all_weights_but_those_of_the_last_laye
 def test_a_bert_of_another_vocabulary_and_a_network_of_another_kind_are_rejected(tmp_path):
     folder = bert_folders.write(tmp_path / "bert")
     (tmp_path / "vocab.txt").write_text("\n".join([*bert_folders.WORDS, "more"]))
-    with pytest.raises(PedigreeError, match=r"other tokens than those that the data were prepared with: set prepare"):
+    with pytest.raises(
+        PedigreeError, match=r"other tokens than those that the data were prepared with: set prepare"
+    ):
         started(folder, vocabulary=tmp_path / "vocab.txt")
-    with pytest.raises(PedigreeError, match=r"is a BERT's folder: set train\.model\.network to bert, or name other"):
+    with pytest.raises(
+        PedigreeError, match=r"is a BERT's folder: set train\.model\.network to bert, or name other"
+    ):
         started(folder, "cnn")
 
 

@@ -83,7 +83,9 @@ def test_of_a_pair_both_texts_are_needed(tmp_path):
     assert (served.file, served.lines) == (None, None)
     answer, rejected = predict([{"text": "the fox", "pair": "on a table"}, {"text": "the fox"}], {})
     assert answer["label"] in tiny.THINGS
-    assert rejected.reason.startswith("the text cannot be used: expected a string in the column pair and found null")
+    assert rejected.reason.startswith(
+        "the text cannot be used: expected a string in the column pair and found null"
+    )
 
 
 def test_several_labels_have_their_thresholds(tmp_path):

@@ -24,7 +24,9 @@ def reasons(given: Texts) -> dict[str, str]:
 
 
 def test_a_csv_has_a_column_for_the_text_and_one_for_the_label(tmp_path):
-    write_csv(tmp_path / "train.csv", [("1", "spam", "buy, now"), ("2", "ham", "hi\nthere")], ("id", "kind", "mail"))
+    write_csv(
+        tmp_path / "train.csv", [("1", "spam", "buy, now"), ("2", "ham", "hi\nthere")], ("id", "kind", "mail")
+    )
     assert read(tmp_path, text="mail", label="kind").splits["train"] == [
         Text("train.csv:2", ("buy, now",), ("spam",)),
         Text("train.csv:3", ("hi\nthere",), ("ham",)),
@@ -39,11 +41,11 @@ def test_no_word_is_a_missing_label_or_a_missing_text(tmp_path, word):
 
 def test_the_test_part_of_glue_has_no_labels_and_is_left_out(tmp_path, caplog):
     for split in ("train", "dev"):
-        (tmp_path / f"{split}.tsv").write_text('sentence\tlabel\nit \'s "good\t1\r\nbad\t0\n')
+        (tmp_path / f"{split}.tsv").write_text("sentence\tlabel\nit 's \"good\t1\r\nbad\t0\n")
     (tmp_path / "test.tsv").write_text("index\tsentence\n0\tunknown\n")
     given = read(tmp_path, text="sentence")
     assert {split: len(own) for split, own in given.splits.items()} == {"train": 2, "val": 2}
-    assert given.splits["train"][0].texts == ('it \'s "good',)
+    assert given.splits["train"][0].texts == ("it 's \"good",)
     assert (given.ignored, given.rejected) == (["test.tsv"], [])
     assert "test.tsv has no labels and is not used: test on a file with labels" in caplog.text
 
@@ -78,7 +80,9 @@ def test_several_labels_are_in_a_cell_or_in_a_list(tmp_path):
     (tmp_path / "train.csv").unlink()
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert found(tmp_path, separator="|") == expected
-    assert reasons(read(tmp_path))["train.jsonl:1"].startswith("'label' holds a list, and prepare.separator is empty")
+    assert reasons(read(tmp_path))["train.jsonl:1"].startswith(
+        "'label' holds a list, and prepare.separator is empty"
+    )
 
 
 def test_labels_of_json_may_be_numbers_and_null_is_none(tmp_path):
@@ -108,14 +112,18 @@ def test_folders_of_text_files_are_classes_also_with_splits_and_unlabelled_texts
 
 
 def test_a_stray_quotation_mark_that_joins_rows_is_noticed_and_line_ends_in_a_text_are_none(tmp_path):
-    (tmp_path / "train.csv").write_text('text,label\nfirst,x\n"stray,x\nb,y\nof 11",y\n"two\nlines, of text",x\nc,y\n')
+    (tmp_path / "train.csv").write_text(
+        'text,label\nfirst,x\n"stray,x\nb,y\nof 11",y\n"two\nlines, of text",x\nc,y\n'
+    )
     given = read(tmp_path)
     assert reasons(given) == {"train.csv:3": JOINED}
     assert ("two\nlines, of text",) in [text.texts for text in given.splits["train"]]
 
 
 def test_a_text_that_cannot_be_used_is_rejected_with_its_line(tmp_path):
-    write_csv(tmp_path / "train.csv", [("a", "x"), (" ", "x"), ("caf\ufffd", "y"), ("b", "y" * 201), ("c", "y", "z")])
+    write_csv(
+        tmp_path / "train.csv", [("a", "x"), (" ", "x"), ("caf\ufffd", "y"), ("b", "y" * 201), ("c", "y", "z")]
+    )
     assert reasons(read(tmp_path)) == {
         "train.csv:3": "the text is empty",
         "train.csv:4": "U+FFFD stands for characters that were lost when the text was converted",
@@ -127,7 +135,9 @@ def test_a_text_that_cannot_be_used_is_rejected_with_its_line(tmp_path):
 
 def test_a_column_that_is_missing_is_named_with_those_that_are_there(tmp_path):
     write_csv(tmp_path / "train.csv", [("a", "x")], ("sentence", "label"))
-    with pytest.raises(PedigreeError, match=r"has the columns 'sentence', 'label', and none is called 'text': set pre"):
+    with pytest.raises(
+        PedigreeError, match=r"has the columns 'sentence', 'label', and none is called 'text': set pre"
+    ):
         read(tmp_path)
     with pytest.raises(PedigreeError, match=r"none is called 'class': set prepare\.label to one of them"):
         read(tmp_path, text="sentence", label="class")
@@ -136,7 +146,9 @@ def test_a_column_that_is_missing_is_named_with_those_that_are_there(tmp_path):
 
 
 def test_without_texts_for_training_it_is_said_what_is_expected(tmp_path):
-    with pytest.raises(PedigreeError, match=r"no texts to train on: put a table there, such as train\.csv, or folders"):
+    with pytest.raises(
+        PedigreeError, match=r"no texts to train on: put a table there, such as train\.csv, or folders"
+    ):
         read(tmp_path)
     write_csv(tmp_path / "test.csv", [("a", "x")])
     with pytest.raises(PedigreeError, match=r"has tables only for test: add one for training, such as train\.csv"):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from components.contracts import Batch, Shard
 from components.datasets.splits import Columns
 from components.tasks.text_classification import train
-from tests.tasks.text_classification.test_model import build
 from tests.tasks.text_classification.test_model import batch as tokens
+from tests.tasks.text_classification.test_model import build
 from tests.tasks.text_classification.values import values
 
 
