@@ -54,14 +54,11 @@ def _paragraphs(package: str) -> list[dict[str, Any]]:
         if len(described := _leading(parameters(docstring))) >= 2:
             context = "\n".join(each.described for each in described)
             contexts.setdefault(repeats.key(context), described)
-    chosen = sorted(
-        contexts.values(), key=lambda described: _hash(described[0].described + described[-1].described)
-    )
+    chosen = [contexts[key] for key in sorted(contexts, key=_hash)][:CONTEXTS]
+    others = [described[0].name for described in (*chosen[1:], chosen[0])]
     return [
-        _paragraph(described, other[0].name, f"{package}-{number}")
-        for number, (described, other) in enumerate(
-            zip(chosen[:CONTEXTS], chosen[1 : CONTEXTS + 1] + chosen[:1], strict=False)
-        )
+        _paragraph(described, other, f"{package}-{number}")
+        for number, (described, other) in enumerate(zip(chosen, others, strict=True))
     ]
 
 

@@ -45,7 +45,7 @@ def score(manifest: Manifest) -> Score:
 
 
 def further_scores(manifest: Manifest) -> Sequence[Score]:
-    """Return exact match, the gain over the best rule, and where there are questions without answers, how they fare."""
+    """Return exact match, the gain over the best rule, and where questions lack an answer, what becomes of these."""
     found = [
         scores.ratio("exact_match", "more", EXACT, share=True),
         replace(Score("f1_gain", "more", _gain), graded=True),
@@ -85,7 +85,7 @@ _RULES = (FIRST, CLOSEST, NEVER)
 
 
 def _by_rule(question: Question) -> Mapping[str, str]:
-    """Return the answers of rules: the context's first sentence, the one with most of the question's words, none."""
+    """Return what rules answer: the first sentence, the one with most of the question's words, and nothing."""
     sentences = [text for each in _SENTENCES.split(question.context) if (text := each.strip())]
     asked = {*squad.normalised(question.question).split()}
     shared = [len(asked & {*squad.normalised(each).split()}) for each in sentences]
@@ -259,10 +259,8 @@ def _write(tested: Sequence[Question], given: Sequence[spans.Given], table: Outc
         writer = csv.DictWriter(file, [*rows[0]])
         writer.writeheader()
         writer.writerows(rows)
-    write_json(
-        folder / "squad.json",
-        {each.at.partition(":")[2]: one.text for each, one in zip(tested, given, strict=True)},
-    )
+    named = {question.at.partition(":")[2]: each.text for question, each in zip(tested, given, strict=True)}
+    write_json(folder / "squad.json", named)
     order = np.lexsort((-np.array([each.score for each in given]), table.columns[F1]))[:LISTED].tolist()
     worst = [rows[index] | {"context": tested[index].context} for index in order if table.columns[F1][index] < 1]
     write_json(folder / "worst.json", worst)

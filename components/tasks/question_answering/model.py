@@ -33,7 +33,7 @@ class Reader(nn.Module):
     tokenizer = ""
     """Content of the tokenizer.json of the prepared questions, which that of initial weights must equal."""
     threshold: Tensor | None
-    """By how much the score of no answer has to exceed that of the best one, float64; None if there always is one."""
+    """By how much the score of no answer has to exceed the best one's, float64; None if there always is one."""
 
     def __init__(self, encoder: nn.Module, features: int, dropout: float, abstains: bool) -> None:
         super().__init__()

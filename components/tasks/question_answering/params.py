@@ -35,9 +35,9 @@ class QuestionPrepareParams(FilesPrepareParams):
         room = self.longest - self.longest_question - SPECIAL
         if room <= self.overlap:
             raise ValueError(
-                f"a window of longest {self.longest} tokens has room for {room} of the context beside a question of "
-                f"longest_question {self.longest_question}, which has to be more than overlap {self.overlap}: raise "
-                "longest"
+                f"a window of longest {self.longest} tokens has room for {room} of the context beside a question "
+                f"of longest_question {self.longest_question}, which has to be more than overlap {self.overlap}: "
+                "raise longest"
             )
         return self
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import Tokenizer
 
 from components.contracts import Manifest, Part, RejectedFile
 from components.datasets import arrays, groups, ingest, ragged, raw_files
@@ -25,7 +24,7 @@ from components.text import repeats, tokens, wordpiece
 log = logging.getLogger("pedigree.prepare")
 
 TOKENS, FIRST, START, END, QUESTION = "token", "first", "start", "end", "question"
-"""Names of the tensors: ids, the number of a question's tokens, positions of the answer's ends, and whose window."""
+"""Names of the tensors: ids, the number of a question's tokens, the answer's ends, and whose window it is."""
 
 
 class QuestionFacts(BaseModel):
@@ -140,8 +139,8 @@ def _divided(
             chosen = chosen or groups.draw(names, context, *draw)
         if not chosen:
             raise PedigreeError(
-                f"{raw}: the contexts of {pool:,} questions for training are too few or too unequal to draw {split} "
-                f"from them: add contexts, or a file {split}.json"
+                f"{raw}: the contexts of {pool:,} questions for training are too few or too unequal to draw "
+                f"{split} from them: add contexts, or a file {split}.json"
             )
         parts[split] = [each for each in own if each.at in chosen]
         parts["train"] = [each for each in own if each.at not in chosen]

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,12 +96,8 @@ def read(raw: Path, options: QuestionPrepareParams) -> Questions:
         for at, given in _reporting(_given(file), file):
             found.total += 1
             try:
-                if isinstance(given, Unusable):
-                    raise given
-                if at in seen:
-                    raise Unusable("another question of the file has the same id")
+                found.splits[split].append(_question(at, given, seen))
                 seen.add(at)
-                found.splits[split].append(_question(at, given))
             except Unusable as reason:
                 found.reject(at, reason)
     used = {file.name for file in files.values()} | {*found.ignored, raw_files.COMPOSED}
@@ -200,8 +196,12 @@ def _paragraphs(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield article.get("title", ""), each
 
 
-def _question(at: str, given: _Given) -> Question:
+def _question(at: str, given: _Given | Unusable, seen: Collection[str]) -> Question:
     """Return a question that can be used; raise Unusable with the reason if it cannot."""
+    if isinstance(given, Unusable):
+        raise given
+    if at in seen:
+        raise Unusable("another question of the file has the same id")
     question = usable(given.question, "question").strip()
     context = usable(given.context, "context")
     if given.impossible is True:

@@ -53,9 +53,9 @@ def load_predict(model: nn.Module, manifest: Manifest, params: QuestionParams, s
 
     An answer is `{"answer": str, "start": int, "score": float, "no_answer": float, "note": str}`: a piece of the
     context, the place of its first character (a Unicode code point), its probability among all pieces, and by how
-    much the score of no answer exceeds the answer's, less the threshold. If that is above 0, the answer is empty and
-    start -1. A network that was trained only on questions with answers always answers, without `no_answer`. The note
-    says if a question has more tokens than are read.
+    much the score of no answer exceeds the answer's, less the threshold. If that is above 0, the answer is empty
+    and start -1. A network that was trained only on questions with answers always answers, without `no_answer`.
+    The note says if a question has more tokens than are read.
     """
     assert isinstance(model, Reader), "it carries the threshold"
     windows = QuestionFacts.model_validate(manifest.facts).windows

@@ -67,8 +67,7 @@ def calibrate(model: nn.Module, predictions: Iterable[Batch], params: QuestionPa
 
 def _threshold(model: nn.Module) -> Tensor | None:
     """Return the threshold of a network, which a wrapper may have around it."""
-    found = next((part.threshold for part in model.modules() if isinstance(part, Reader)), None)
-    return found
+    return next((part.threshold for part in model.modules() if isinstance(part, Reader)), None)
 
 
 def _token_f1(found: Tensor, right: Tensor) -> Tensor:
