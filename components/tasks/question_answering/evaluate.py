@@ -45,7 +45,7 @@ def score(manifest: Manifest) -> Score:
 
 
 def further_scores(manifest: Manifest) -> Sequence[Score]:
-    """Return exact match, the gain over the best rule, and where questions lack an answer, what becomes of these."""
+    """Return exact match, the gain over the best rule, and, where questions lack an answer, how those do."""
     found = [
         scores.ratio("exact_match", "more", EXACT, share=True),
         replace(Score("f1_gain", "more", _gain), graded=True),

@@ -100,7 +100,7 @@ def prepare(raw: Path, out: Path, params: QuestionParams) -> Manifest:
         splits=written,
         rejected=rejected,
         ignored=found.ignored,
-        facts=facts.model_dump(),
+        facts=facts.model_dump(mode="json"),
         drawn=drawn,
         note="; ".join(filter(None, notes)),
     )
