@@ -14,6 +14,7 @@ from components.text.numpydoc import Parameter, parameters
 
 PACKAGES = ("numpy", "pandas", "sklearn")
 """requirements.lock has one version of each, for all versions of Python."""
+TITLE = "Parameters of functions"
 CONTEXTS, QUESTIONS = 500, 4
 """Most contexts of a package, and most questions of a context."""
 WORDS = 90
@@ -42,8 +43,8 @@ def docstring_qa(folder: Path) -> None:
     Contexts that differ only in case and punctuation are one. Of each package, those with the smallest hashes are
     taken, and of each context the questions with the smallest hashes.
     """
-    articles = [{"title": package, "paragraphs": _paragraphs(package)} for package in PACKAGES]
-    text = json.dumps({"version": "v2.0", "data": articles})
+    paragraphs = [each for package in PACKAGES for each in _paragraphs(package)]
+    text = json.dumps({"version": "v2.0", "data": [{"title": TITLE, "paragraphs": paragraphs}]})
     (folder / "questions.json").write_text(f"{text}\n", encoding="utf-8", newline="\n")
     (folder / COMPOSED).write_text(NOTICE, encoding="utf-8", newline="\n")
 
