@@ -170,7 +170,7 @@ def _write(out: Path, split: str, own: Sequence[Question], windows: Windows) -> 
             cut += asked.cut
             for window in asked.windows:
                 ids.append(np.array(window.ids, np.int32))
-                start, end = window.span(_place(each.answers[0])) if each.answers else (0, 0)
+                start, end = window.span(_place(each.commonest)) if each.answers else (0, 0)
                 for name, value in ((FIRST, window.first), (START, start), (END, end), (QUESTION, number)):
                     dense[name].append(np.array([value]))
             if time.monotonic() - reported > QUIET_SECONDS:

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,11 @@ class Question(NamedTuple):
     question: str
     context: str
     answers: tuple[Answer, ...]
+
+    @property
+    def commonest(self) -> Answer:
+        """The answer that most people gave; of several, the first."""
+        return Counter(self.answers).most_common(1)[0][0]
 
 
 @dataclass
@@ -208,8 +214,8 @@ def _question(at: str, given: _Given | Unusable, seen: Collection[str]) -> Quest
         return Question(at, str(given.title), question, context, ())
     if not isinstance(given.answers, list):
         raise Unusable("it has no list 'answers', which is empty if the context does not answer the question")
-    answers = [_answer(each, context) for each in given.answers]
-    return Question(at, str(given.title), question, context, tuple(dict.fromkeys(answers)))
+    answers = tuple(_answer(each, context) for each in given.answers)
+    return Question(at, str(given.title), question, context, answers)
 
 
 def usable(text: object, what: str) -> str:
