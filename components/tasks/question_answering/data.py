@@ -56,7 +56,7 @@ def _paragraphs(package: str) -> list[dict[str, Any]]:
             context = "\n".join(each.described for each in described)
             contexts.setdefault(repeats.key(context), described)
     chosen = [contexts[key] for key in sorted(contexts, key=_hash)][:CONTEXTS]
-    others = [described[0].name for described in (*chosen[1:], chosen[0])]
+    others = [described[0].name for described in chosen[1:] + chosen[:1]]
     return [
         _paragraph(described, other, f"{package}-{number}")
         for number, (described, other) in enumerate(zip(chosen, others, strict=True))
