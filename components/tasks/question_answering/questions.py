@@ -257,6 +257,8 @@ def _answer(given: object, context: str) -> Answer:
 def _misplaced(text: str, start: int, context: str) -> str:
     """Return why an answer does not stand at its place, and what its place counts if that can be told."""
     shown = brief(text[:SHOWN])
+    if text not in context and raw_files.same(text) in raw_files.same(context):
+        return f"its context has the answer {shown} in another form of Unicode: write both in one form, such as NFC"
     if text not in context:
         return f"its context does not contain the answer {shown}"
     bytes_before, units_before = len(context.encode()[: max(start, 0)]), 2 * max(start, 0)
