@@ -63,7 +63,9 @@ def test_what_is_tested_on_paragraphs_is_trained_as_on_sentences():
 
 def test_the_metrics_of_the_page_are_those_of_an_evaluation(chain_of):
     chain = chain_of("docstring-qa")
-    assert metrics(PAGE) == {name.partition("/")[0] for name in chain.evaluated.metrics}
+    names = {name.partition("/")[0] for name in chain.evaluated.metrics}
+    # Intervals, and what evaluation measures of every task, are on other pages.
+    assert metrics(PAGE) == {name for name in names if not name.endswith(("_low", "_high"))}
 
 
 @pytest.mark.long
