@@ -81,7 +81,7 @@ def _paragraph(described: Sequence[Parameter], other: str, identity: str) -> dic
     for each in described:
         found += _questions(each, at)
         at += len(each.described) + 1
-    if not re.search(rf"\b{re.escape(other)}\b", context):
+    if not re.search(rf"\b{re.escape(other)}\b", context, re.IGNORECASE):
         found.append(Question(f"What type is {other}?", "", 0))
     chosen = sorted({each.text: each for each in found}.values(), key=lambda each: _hash(context + each.text))
     return {"context": context, "qas": [_qa(each, f"{identity}-{n}") for n, each in enumerate(chosen[:QUESTIONS])]}

@@ -35,7 +35,7 @@ def by_group(groups: Mapping[str, Mapping[str, Bar]]) -> "Figure":
             axes.bar_label(drawn, fmt=lambda value: f"{value:.2f}".removeprefix("0"), fontsize=7, padding=2)
         labels = [f"{name.replace(' words', '')}\nn = {bar.questions:,}" for name, bar in bars.items()]
         axes.set_xticks(places, labels=labels, fontsize=8)
-        axes.set(xlabel="Question word" if kind == "question" else "Words of the answer", ylim=(0, 1.15))
+        axes.set(xlabel="Question word" if kind == "question" else "Words of the answer", ylim=(0, 1.2))
     panels[0].set_ylabel("Score")
     panels[-1].legend(loc="upper right", ncols=2, fontsize=8)
     return figure
@@ -70,5 +70,5 @@ def no_answer(margin: Floats, answerable: NDArray[np.bool_], f1: Floats) -> "Fig
     left.legend(loc="lower left", fontsize=8)
     lines, names = right.get_legend_handles_labels()
     bars, kinds = counts.get_legend_handles_labels()
-    counts.legend([*lines, *bars], [*names, *kinds], loc="center left", fontsize=8)
+    figure.legend([*lines, *bars], [*names, *kinds], loc="outside lower right", ncols=3, fontsize=8)
     return figure
