@@ -1,5 +1,6 @@
 """The cases of a comparison: each task's network, and its data in batches, as in a tutorial."""
 
+import json
 import math
 import os
 import shutil
@@ -203,6 +204,16 @@ def some_text(raw: Path, out: Path, share: float) -> None:
         (out / file.name).write_text("".join(lines[: math.ceil(share * len(lines))]), encoding="utf-8")
 
 
+def some_questions(raw: Path, out: Path, share: float) -> None:
+    """Copy the first share of each article in SQuAD's format."""
+    out.mkdir()
+    for file in raw.glob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        for article in content["data"]:
+            article["paragraphs"] = article["paragraphs"][: math.ceil(share * len(article["paragraphs"]))]
+        (out / file.name).write_text(json.dumps(content), encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Kind:
     """How a task is measured."""
@@ -276,6 +287,16 @@ KINDS = {
         collate=with_boxes,
         step=True,
     ),
+    "question_answering": Kind(
+        settings=("train.epochs=3", "train.model.dropout=0"),
+        unit="windows",
+        cut=some_questions,
+        share=0.2,
+        samples=lambda batch: len(batch["start"]),
+        data=lambda split, *_: Rows(split),
+        collate=with_lengths,
+        step=True,
+    ),
     "segmentation": Kind(
         settings=(
             "train.epochs=3",
@@ -343,6 +364,7 @@ MODELS = {
     "image_generation": "made-digits",
     "language_model": "docstrings",
     "object_detection": "scenes",
+    "question_answering": "docstring-qa",
     "segmentation": "scene-masks",
     "speech_to_text": "commands",
     "spoken_words": "words",

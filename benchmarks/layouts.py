@@ -35,6 +35,13 @@ and 10 % by the SHA-256 of their names, modulo 10.
 fsdd-strings: strings of 2 to 7 clips of one speaker of the Free Spoken Digit Dataset
 (github.com/Jakobovski/free-spoken-digit-dataset), composed with random silences within its official split: index
 0-4 test, 5-7 validate and the others train.
+
+qamr: questions about sentences of Wikipedia and Wikinews (github.com/uwnlp/qamr, arXiv:1711.05885). Its dev part is
+for training, as its training part is not in the archive, and its test part for testing. Answers are words of the
+sentence; where these are no piece of it, they become the piece from the first to the last of them.
+
+xquad-en: the English questions of XQuAD (github.com/google-deepmind/xquad), for testing alone: put the train.json
+of another data set beside them.
 """
 
 import argparse
@@ -44,8 +51,9 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import speech_layouts
 
@@ -57,6 +65,8 @@ MULTI30K = {"train": "train", "val": "test"}
 """Multi30k's splits, and those of the raw folder."""
 TATOEBA = 150_000
 """Number of pairs of Tatoeba."""
+QAMR = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "``": '"', "''": '"'}
+"""Signs as the Penn Treebank writes them, and as everyone does."""
 
 
 def camvid(extracted: Path, folder: Path) -> None:
@@ -128,6 +138,45 @@ def sst2(extracted: Path, folder: Path) -> None:
         (folder / f"{ours}.tsv").write_bytes(b"label\tsentence\n" + rest)
 
 
+def qamr(extracted: Path, folder: Path) -> None:
+    """Write both tables in SQuAD's format, an article for each of theirs."""
+    folder.mkdir(parents=True)
+    sentences = dict(
+        line.split("\t") for line in (extracted / "qamr" / "wiki-sentences.tsv").read_text("utf-8").split("\n")[:-1]
+    )
+    for theirs, ours in {"dev": "train", "test": "test"}.items():
+        articles: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        lines = (extracted / "qamr" / "filtered" / f"{theirs}.tsv").read_text("utf-8").split("\n")[:-1]
+        for number, line in enumerate(lines, 1):
+            sentence, _, _, _, _, question, *answers = line.split("\t")
+            words = [QAMR.get(word, word) for word in sentences[sentence].split(" ")]
+            own = [_piece(words, [int(place) for place in each.rpartition(":")[2].split()]) for each in answers]
+            qa = {"id": f"{theirs}-{number}", "question": question.strip(), "answers": own}
+            article = ":".join(sentence.split(":")[:3])
+            articles.setdefault(article, {}).setdefault(" ".join(words), []).append(qa)
+        data = [
+            {"title": title, "paragraphs": [{"context": context, "qas": qas} for context, qas in own.items()]}
+            for title, own in articles.items()
+        ]
+        text = json.dumps({"version": "1.1", "data": data})
+        (folder / f"{ours}.json").write_text(f"{text}\n", encoding="utf-8", newline="\n")
+
+
+def _piece(words: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
+    """Return the piece of a sentence from the first to the last of some words, in SQuAD's format."""
+    first, last = min(places), max(places)
+    return {
+        "text": " ".join(words[first : last + 1]),
+        "answer_start": sum(len(word) + 1 for word in words[:first]),
+    }
+
+
+def xquad_en(extracted: Path, folder: Path) -> None:
+    """Lay out the file for testing."""
+    folder.mkdir(parents=True)
+    shutil.copyfile(extracted / "xquad" / "xquad.en.json", folder / "test.json")
+
+
 LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "camvid": camvid,
     "nuclei": nuclei,
@@ -141,6 +190,8 @@ LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "yesno": speech_layouts.yesno,
     "asterisk": speech_layouts.asterisk,
     "fsdd-strings": speech_layouts.fsdd_strings,
+    "qamr": qamr,
+    "xquad-en": xquad_en,
 }
 
 

@@ -77,6 +77,7 @@ TARGETS = {
     "image_generation": {"plain loop": 1.5},
     "language_model": {"plain loop": 1.6, "Lightning": 1.6, "Accelerate": 1.6, "by hand": 0.97},
     "object_detection": {"plain loop": 1.5},
+    "question_answering": {"plain loop": 1.5},
     "segmentation": {"plain loop": 1.5},
     "spoken_words": {"plain loop": 2.5, "Lightning": 2.5, "Accelerate": 2.5, "by hand": 0.97},
     "text_classification": {"plain loop": 1.5},

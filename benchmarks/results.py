@@ -48,6 +48,7 @@ _STREETS = (Aim("miou", "more", (0.62, 0.695)), Aim("boundary_f1", "more", ()))
 _TRANSLATED = (Aim("bleu_of_copy", "more", ()), Aim("chrf", "more", ()))
 _MULTI30K = "Multi30k en-de, github.com/multi30k/dataset; tested on its validation split, 1,014 captions"
 _MINILM = "from MiniLM's weights, see docs/tasks/text_classification.md"
+_MINILM_QA = "from MiniLM's weights, see docs/tasks/question_answering.md"
 _SST2 = "GLUE's SST-2, gluebenchmark.com; tested on its dev part, 872 sentences"
 _WORDS_HEARD = (Aim("cer", "less", ()), Aim("exact_match", "more", ()), Aim("wer_of_commonest", "less", ()))
 ROWS = {
@@ -144,6 +145,21 @@ ROWS = {
         (Aim("wer", "less", ()), *_WORDS_HEARD),
         60,
         "asterisk-core-sounds-en of Debian, one voice, 0.5-10 s; 80, 10 and 10 % by hash of the name",
+    ),
+    "docstring-qa": Row(
+        (Aim("f1", "more", ()), Aim("exact_match", "more", ()), Aim("f1_gain", "more", ())),
+        1.5,
+        "embedded; composed questions on docstrings of three libraries, with and without answers",
+    ),
+    "qamr": Row(
+        (Aim("f1", "more", (0.85,)), Aim("exact_match", "more", ())),
+        30,
+        f"QAMR, github.com/uwnlp/qamr; trained on its dev part, tested on its test part; {_MINILM_QA}",
+    ),
+    "xquad-en": Row(
+        (Aim("f1", "more", ()), Aim("exact_match", "more", ())),
+        30,
+        f"XQuAD in English, github.com/google-deepmind/xquad: zero-shot, trained as qamr; {_MINILM_QA}",
     ),
     "breastmnist": Row((Aim("auc", "more", (0.901, 0.919)),), 45, "BreastMNIST, medmnist.com; official test split"),
     "pneumoniamnist": Row(

@@ -1,6 +1,7 @@
 """The pages that tell what benchmarks found."""
 
 import hashlib
+import json
 import math
 import shutil
 import sys
@@ -48,6 +49,23 @@ def test_the_folders_of_nuclei_are_divided_by_the_hashes_of_their_names(tmp_path
     assert {split: len(names) for split, names in found.items()} == {"train": 96, "val": 24, "test": 40}
     first = min(map(str, range(160)), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     assert first in found["train"]
+
+
+def test_the_words_of_answers_to_qamr_become_pieces_of_its_sentences(tmp_path):
+    (tmp_path / "qamr" / "filtered").mkdir(parents=True)
+    sentence = "Wiki1k:wikipedia:7:90:8"
+    (tmp_path / "qamr" / "wiki-sentences.tsv").write_text(f"{sentence}\tA fox -LRB- red -RRB- ran `` home '' .\n")
+    row = f"{sentence}\t1 5\t76\t0\t1\tWhat ran ?\t1 3\t261:0 1\t60:7\n"
+    for split in ("dev", "test"):
+        (tmp_path / "qamr" / "filtered" / f"{split}.tsv").write_text(row)
+    layouts.qamr(tmp_path, tmp_path / "raw")
+    (article,) = json.loads((tmp_path / "raw" / "train.json").read_text())["data"]
+    (paragraph,) = article["paragraphs"]
+    assert article["title"] == "Wiki1k:wikipedia:7"
+    assert paragraph["context"] == 'A fox ( red ) ran " home " .'
+    (qa,) = paragraph["qas"]
+    assert [answer["text"] for answer in qa["answers"]] == ["fox ( red", "A fox", "home"]
+    assert all(paragraph["context"].startswith(each["text"], each["answer_start"]) for each in qa["answers"])
 
 
 def test_without_a_gpu_what_needs_one_ends_with_a_sentence(monkeypatch):

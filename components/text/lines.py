@@ -61,6 +61,23 @@ def lines(file: Path) -> Iterator[Line]:
         raise PedigreeError(f"{file} cannot be unpacked ({error}): get another copy") from None
 
 
+def whole(file: Path) -> str:
+    """Return the text of a whole UTF-8 file, of which gzip may have made a `.gz` file; see `lines`.
+
+    Raises:
+        PedigreeError: as `lines` does.
+    """
+    try:
+        with _opened(file) as stream:
+            data = stream.read()
+        expect_text(data[:HEAD])
+        return decoded(data)
+    except Unusable as reason:
+        raise PedigreeError(f"{file}: {reason}") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise PedigreeError(f"{file} cannot be unpacked ({error}): get another copy") from None
+
+
 def _opened(file: Path) -> BufferedIOBase:
     return gzip.open(file) if file.name.lower().endswith(GZ) else file.open("rb")
 

@@ -1,8 +1,11 @@
 """The tokenizer of a BERT (Devlin et al. 2019, arXiv:1810.04805), from its tokenizer.json or vocab.txt."""
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from components.datasets.ingest import Unusable
 from components.errors import PedigreeError
@@ -13,6 +16,8 @@ UNKNOWN, CLS, SEP, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
 JSON, VOCABULARY = "tokenizer.json", "vocab.txt"
 LARGEST = 2**26
 """Largest file in bytes; that of the largest multilingual BERT has 2 million."""
+LETTERS = 1_000
+"""Most different characters that a learnt tokenizer knows, as BERT's."""
 
 
 def load(file: Path) -> Tokenizer:
@@ -57,7 +62,10 @@ def _from_json(file: Path, text: str) -> Tokenizer:
 
 
 def _from_vocabulary(text: str) -> Tokenizer:
-    words = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
+    return _of_words([line.rstrip("\r") for line in text.removesuffix("\n").split("\n")])
+
+
+def _of_words(words: Sequence[str]) -> Tokenizer:
     vocabulary = {word: index for index, word in enumerate(words)}
     special = {token: vocabulary[token] for token in (CLS, SEP) if token in vocabulary}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
@@ -84,3 +92,29 @@ def of_folder(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise PedigreeError(f"{folder} has neither {JSON} nor {VOCABULARY}: add the one of these weights")
+
+
+def learn(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """Learn a tokenizer of a BERT's form, for small letters without accents, from the training texts.
+
+    Args:
+        texts: The texts.
+        vocabulary: Most tokens; the most frequent characters have one in any case.
+    """
+    learning = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    learning.normalizer, learning.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    counted = Counter(chain.from_iterable(map(learning.normalizer.normalize_str, texts)))
+    letters = sorted(counted, key=lambda letter: (-counted[letter], letter))
+    alphabet = sorted(letter for letter in letters[:LETTERS] if not letter.isspace())
+    special = [PAD, UNKNOWN, CLS, SEP]
+    # With all pieces of one letter given, as the library would number them in another order each time.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[*special, *(f"##{letter}" for letter in alphabet)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    learning.train_from_iterator(texts, trainer)
+    known = learning.get_vocab()
+    return _of_words(sorted(known, key=known.__getitem__))

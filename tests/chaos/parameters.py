@@ -81,8 +81,8 @@ def valid(model: type[BaseModel], usual: Mapping[str, Any]) -> st.SearchStrategy
 def _consistent(section: dict[str, Any]) -> dict[str, Any]:
     """Make the batch divisible, and freeze no random weights, in three quarters of the sections.
 
-    Random values would hardly ever be divisible. Heads of attention always divide the vectors, and a tokenizer that
-    is learnt has no file.
+    Random values would hardly ever be divisible. Heads of attention always divide the vectors, a tokenizer that is
+    learnt has no file, and windows of questions have room for a context.
     """
     if "accumulate" in section and section["seed"] % 4 != 3:
         pieces = max(section["workers"], 1) * section["accumulate"]
@@ -93,6 +93,10 @@ def _consistent(section: dict[str, Any]) -> dict[str, Any]:
             section["heads"] = math.gcd(section["heads"], section[size])
     if {"lowercase", "from"} <= section.keys() and section["name"] != "wordpiece":
         section["from"] = ""
+    if section.keys() == {"vocabulary", "from"}:
+        section["from"] = ""
+    if "overlap" in section:
+        section["longest"] = max(section["longest"], section["longest_question"] + section["overlap"] + 4)
     return section
 
 

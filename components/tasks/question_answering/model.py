@@ -1,0 +1,96 @@
+"""The network: one that makes a vector of each token, and a linear layer that finds the answer's ends."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from components import weights
+from components.contracts import Manifest, Sources
+from components.datasets.splits import Columns
+from components.errors import PedigreeError
+from components.params import INIT
+from components.tasks.question_answering.params import QuestionParams
+from components.tasks.question_answering.prepare import QuestionFacts
+from components.tasks.question_answering.windows import NONE
+from components.text import tokens
+from components.text.networks import bert_folder
+from components.text.networks.attentive import AttentiveLstm
+from components.text.networks.bert import Bert
+from components.text.networks.transformer import present
+
+
+class Reader(nn.Module):
+    """Maps a window to the logits of the first and the last token of the answer (Devlin et al. 2019, section 4.2).
+
+    Args:
+        encoder: Makes a vector of each token.
+        features: Features of that vector.
+        dropout: Rate on it.
+        abstains: Whether contexts may lack an answer; the network then carries the threshold of saying so.
+    """
+
+    tokenizer = ""
+    """Content of the tokenizer.json of the prepared questions, which that of initial weights must equal."""
+    threshold: Tensor | None
+    """By how much the score of no answer has to exceed the best one's, float64; None if there always is one."""
+
+    def __init__(self, encoder: nn.Module, features: int, dropout: float, abstains: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, 2)
+        self.register_buffer("threshold", torch.zeros((), dtype=torch.float64) if abstains else None)
+
+    def forward(self, token: Tensor, length: Tensor, first: Tensor) -> Tensor:
+        """Return logits in fp32, (2, B, T): of the first token and of the last.
+
+        Positions that are neither of the context nor NONE, which stands for no answer, have -inf.
+
+        Args:
+            token: Ids, int64 (B, T); padding at the ends changes nothing.
+            length: Number of each window's tokens, int64 (B,).
+            first: How many of them are the question's, int64 (B,).
+        """
+        vectors = self.encoder(token, length, first)
+        logits = self.head(self.dropout(vectors)).float().permute(2, 0, 1)  # (2, B, T)
+        possible = present(length - 1, token.shape[1]) & ~present(first, token.shape[1])  # all but the last [SEP]
+        possible[:, NONE] = True
+        return cast(Tensor, logits.masked_fill(~possible, -torch.inf))
+
+
+def build_model(params: QuestionParams, manifest: Manifest) -> nn.Module:
+    """Build a randomly initialised network for the prepared questions."""
+    facts, chosen = QuestionFacts.model_validate(manifest.facts), params.train.model
+    encoder: nn.Module
+    if chosen.network == "lstm":
+        encoder = AttentiveLstm(facts.vocabulary, chosen.size, chosen.layers, chosen.dropout)
+        features = 2 * chosen.size
+    else:
+        encoder, features = Bert(chosen.bert, facts.vocabulary, chosen.dropout), chosen.bert.hidden
+    network = Reader(encoder, features, chosen.dropout, facts.abstains)
+    network.tokenizer = facts.tokenizer
+    return network
+
+
+def initialise(model: nn.Module, split: Columns, params: QuestionParams, sources: Sources) -> set[str]:
+    """Load initial weights into a network from `build_model`: a BERT's folder, or those of another such network.
+
+    Returns:
+        The names of the parameters that were loaded.
+
+    Raises:
+        PedigreeError: the weights are missing, unreadable, unsafe or do not fit.
+    """
+    if INIT not in sources:
+        return set()
+    assert isinstance(model, Reader), "from build_model"
+    path, encoder = sources[INIT], model.encoder
+    if not bert_folder.is_folder(path):
+        return weights.start_from(model, path)
+    if not isinstance(encoder, Bert):
+        raise PedigreeError(f"{path} is a BERT's folder: set train.model.network to bert, or name other weights")
+    loaded = bert_folder.load(encoder, params.train.model.bert, tokens.load(model.tokenizer), path)
+    names = {f"encoder.{name}": None for name in loaded}
+    weights.report(model, names, path)
+    return weights.parameters_among(model, names)
