@@ -1,7 +1,8 @@
 """Recordings with transcripts -> sound or cepstra, token ids and texts, and the tokenizer."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -132,17 +133,16 @@ def prepare(raw: Path, out: Path, params: RecognitionParams) -> Manifest:
     for split, part in parts.items():
         if not part.recordings:
             raise PedigreeError(f"{raw} has no recording for {split} that can be used: add some")
-    known = {each.text for each in parts["train"].recordings}
+    known = Counter(each.text for each in parts["train"].recordings)
     test = [each.text for each in parts["test"].recordings]
-    texts = sorted(each.text for each in parts["train"].recordings)
     facts = RecognitionFacts(
         kind=kind,
         rate=options.rate,
         features=options.features,
         tokenizer=tokenizer.to_str(),
         vocabulary=tokenizer.get_vocab_size(),
-        ngrams=_ngrams(texts, options),
-        commonest=max(known, key=lambda text: (texts.count(text), text)),
+        ngrams=_ngrams(known.elements(), options),
+        commonest=max(known, key=lambda text: (known[text], text)),
         speakers={split: len({each.speaker for each in part.recordings} - {""}) for split, part in parts.items()},
         hours={split: round(part.seconds / 3600, 4) for split, part in parts.items()},
         seen=sum(text in known for text in test) / len(test),
@@ -168,13 +168,13 @@ def _kind(file: str) -> Kind:
     return "cepstra" if PurePosixPath(file).suffix == sphinx.CEPSTRA else "audio"
 
 
-def _ngrams(texts: Sequence[str], options: RecognitionPrepareParams) -> str:
+def _ngrams(texts: Iterable[str], options: RecognitionPrepareParams) -> str:
     """Return the n-grams of a file, or those that are counted, as text."""
     if not options.ngrams.order:
         return ""
     if options.ngrams.from_:
         return ngrams.read(Path(options.ngrams.from_), options.ngrams.order)
-    return ngrams.counted([text.split() for text in texts], options.ngrams.order).arpa()
+    return ngrams.counted((text.split() for text in texts), options.ngrams.order).arpa()
 
 
 def _divided(
@@ -207,7 +207,7 @@ def _divided(
         parts["train"] = [each for file, each in pool.items() if file not in chosen]
         if split == "test":
             own = {each.speaker for each in parts[split]} - {""}
-            by = f", by {len(own):,} speakers" if several else ""
+            by = f", by {len(own):,} speaker{'' if len(own) == 1 else 's'}" if several else ""
             drawn = f"{len(chosen):,} of {len(pool):,} recordings{by}"
     return parts, drawn, notes
 

@@ -80,7 +80,7 @@ def test_no_speaker_is_in_two_splits_that_are_drawn(data):
     speakers = [{*speakers_of(data.folder, split)} for split in ("train", "val", "test")]
     assert sum(map(len, speakers)) == len(set().union(*speakers)) == len(tiny.SPEAKERS)
     assert facts_of(data).speakers["test"] == 1
-    assert data.manifest.drawn.endswith("recordings, by 1 speakers")
+    assert data.manifest.drawn.endswith("recordings, by 1 speaker")
 
 
 def test_the_n_grams_are_counted_in_the_training_transcripts_alone(data):
