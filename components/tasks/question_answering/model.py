@@ -17,7 +17,6 @@ from components.text import tokens
 from components.text.networks import bert_folder
 from components.text.networks.attentive import AttentiveLstm
 from components.text.networks.bert import Bert
-from components.text.networks.transformer import present
 
 
 class Reader(nn.Module):
@@ -54,9 +53,10 @@ class Reader(nn.Module):
         """
         vectors = self.encoder(token, length, first)
         logits = self.head(self.dropout(vectors)).float().permute(2, 0, 1)  # (2, B, T)
-        possible = present(length - 1, token.shape[1]) & ~present(first, token.shape[1])  # all but the last [SEP]
-        possible[:, NONE] = True
-        return cast(Tensor, logits.masked_fill(~possible, -torch.inf))
+        positions = torch.arange(token.shape[1], device=token.device)
+        context = (positions >= first[:, None]) & (positions < length[:, None] - 1)  # all but the last [SEP]
+        impossible = (context | (positions == NONE)).logical_not()  # (B, T)
+        return cast(Tensor, logits.masked_fill(impossible, -torch.inf))
 
 
 def build_model(params: QuestionParams, manifest: Manifest) -> nn.Module:

@@ -37,7 +37,7 @@ def best(logits: Tensor, longest: int) -> Batch:
     positions = torch.arange(start.shape[1], device=start.device)
     distance = positions - positions[:, None]  # from the first token to the last
     allowed = (distance >= 0) & (distance < longest) & (positions > NONE)[:, None]
-    score, at = pairs.masked_fill(~allowed, -torch.inf).flatten(1).max(1)
+    score, at = pairs.masked_fill(allowed.logical_not(), -torch.inf).flatten(1).max(1)
     found = torch.stack([at // start.shape[1], at % start.shape[1]], 1)
     return {
         FOUND: found,

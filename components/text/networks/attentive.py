@@ -53,6 +53,6 @@ class AttentiveLstm(nn.Module):
         x = torch.cat([x, aligned, same.to(x.dtype)], 2)
         for number, layer in enumerate(self.layers):
             x = layer(self.dropout(x) if number else x, length)
-        weight = self.weighted(x).masked_fill(~asked[:, :, None], -torch.inf).softmax(1)  # (B, T, 1)
+        weight = self.weighted(x).masked_fill(asked.logical_not()[:, :, None], -torch.inf).softmax(1)  # (B, T, 1)
         question = self.turned((weight * x).sum(1, keepdim=True))  # (B, 1, D)
         return torch.cat([x, x * question], 2)
