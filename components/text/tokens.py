@@ -120,19 +120,31 @@ def _byte_pairs(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    words = _bounded(tokenizer.pre_tokenizer, blocks)
-    # In a thread, as the library learns for minutes without a look at signals; Ctrl-C ends this process and it.
-    learnt = in_thread(partial(tokenizer.train_from_iterator, words, trainer), "byte pairs")
-    started = time.monotonic()
-    while wait([learnt], QUIET_SECONDS).not_done:
-        log.info("learning byte pairs: %.0f s so far", time.monotonic() - started)
-    learnt.result()
+    fit(tokenizer, blocks, trainer, "byte pairs")
     # Without `specials` as added tokens, which would be found in texts that have their characters.
     bare = Tokenizer(tokenizer.model)
     bare.pre_tokenizer, bare.decoder = tokenizer.pre_tokenizer, tokenizer.decoder
     if normalizer:
         bare.normalizer = tokenizer.normalizer
     return bare
+
+
+def fit(tokenizer: Tokenizer, blocks: Iterable[str], trainer: trainers.Trainer, what: str) -> None:
+    """Learn pieces of the words of texts, the longest of which are cut, and log how long it has taken.
+
+    Args:
+        tokenizer: Gets the pieces; it has what separates words.
+        blocks: The texts.
+        trainer: Learns the pieces.
+        what: What they are called in the log.
+    """
+    words = _bounded(tokenizer.pre_tokenizer, blocks)
+    # In a thread, as the library learns for minutes without a look at signals; Ctrl-C ends this process and it.
+    learnt = in_thread(partial(tokenizer.train_from_iterator, words, trainer), what)
+    started = time.monotonic()
+    while wait([learnt], QUIET_SECONDS).not_done:
+        log.info("learning %s: %.0f s so far", what, time.monotonic() - started)
+    learnt.result()
 
 
 def _bounded(words: pre_tokenizers.PreTokenizer, blocks: Iterable[str]) -> Iterator[str]:

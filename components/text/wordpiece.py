@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from components.datasets.ingest import Unusable
 from components.errors import PedigreeError
+from components.text import tokens
 from components.text.lines import decoded, expect_text
 
 UNKNOWN, CLS, SEP, PAD = "[UNK]", "[CLS]", "[SEP]", "[PAD]"
@@ -115,6 +116,6 @@ def learn(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    learning.train_from_iterator(texts, trainer)
+    tokens.fit(learning, texts, trainer, "word pieces")
     known = learning.get_vocab()
     return _of_words(sorted(known, key=known.__getitem__))

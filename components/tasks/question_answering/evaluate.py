@@ -95,7 +95,7 @@ def _by_rule(question: Question) -> Mapping[str, str]:
 class _Answered(NamedTuple):
     """An answer, and by how much none exceeds it."""
 
-    text: str
+    text: str | None  # None of a rejected question
     no_answer: float
 
 
@@ -109,7 +109,7 @@ def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: QuestionP
 
 
 def outcomes_from(answers: Iterable[Row | Rejected], prepared: Prepared) -> Outcomes:
-    """Return `outcomes` from a served version's answers to `serve.rows`; a rejected question has no answer.
+    """Return `outcomes` from a served version's answers to `serve.rows`; a rejected question is a wrong answer.
 
     Raises:
         PedigreeError: an answer lacks its column.
@@ -117,7 +117,7 @@ def outcomes_from(answers: Iterable[Row | Rejected], prepared: Prepared) -> Outc
     found = []
     for answer in answers:
         if isinstance(answer, Rejected):
-            found.append(_Answered("", 0.0))
+            found.append(_Answered(None, 0.0))
             continue
         if "answer" not in answer:
             raise PedigreeError(f"its answers have no column 'answer' but {', '.join(map(str, answer))}")
@@ -147,8 +147,9 @@ def _outcomes(answered: Sequence[_Answered], prepared: Prepared) -> Outcomes:
         rules = _by_rule(question)
         rows.append(
             {
-                F1: squad.f1(given.text, references),
-                EXACT: squad.exact(given.text, references),
+                # An empty answer would be right where there is none, so a version would gain by rejecting.
+                F1: 0.0 if given.text is None else squad.f1(given.text, references),
+                EXACT: 0.0 if given.text is None else squad.exact(given.text, references),
                 ANSWERABLE: float(bool(references)),
                 ABSTAINING: max(given.no_answer, _ALWAYS),
             }

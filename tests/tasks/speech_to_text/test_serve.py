@@ -2,6 +2,9 @@
 
 import base64
 import io
+import multiprocessing
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +19,18 @@ from tests.tasks.speech_to_text.test_train import manifest, network
 from tests.tasks.speech_to_text.values import values
 
 
-@pytest.fixture(scope="module")
-def predict():
+def loaded():
+    """Return the answers of an untrained network."""
     model = network()
     with torch.no_grad():
         model.output.weight *= 20  # so that some frames are no blanks
     answer = serve.load_predict(model, manifest(), values(), {})
     return lambda rows, **settings: answer(rows, settings)
+
+
+@pytest.fixture(scope="module")
+def predict():
+    return loaded()
 
 
 def file(text: str = "fa ho", kind: str = "WAV", rate: int = tiny.RATE, subtype: str | None = None) -> bytes:
@@ -121,13 +129,17 @@ def test_the_example_is_answered_and_answers_can_be_printed_as_a_manifest(predic
     assert served.formats["nemo"]("a.wav", answer) == [{"audio_filepath": "a.wav", "pred_text": answer["text"]}]
 
 
-@pytest.mark.long
-def test_an_hour_is_answered_in_less_than_two_gigabytes(predict, tmp_path):
-    import resource
+def peak_of(recording: Path) -> int:
+    """Answer a recording; return the memory in KiB that this process had at most."""
+    (answer,) = loaded()([{"audio": recording.read_bytes()}])
+    assert isinstance(answer, dict)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+
+@pytest.mark.long
+def test_an_hour_is_answered_in_less_than_two_gigabytes(tmp_path):
     with soundfile.SoundFile(tmp_path / "hour.wav", "w", 8000, 1) as stream:
         for number in range(60):
             stream.write(np.tile(tiny.spoken("fa ho ri", seed=number), 80))
-    (answer,) = predict([{"audio": (tmp_path / "hour.wav").read_bytes()}])
-    assert isinstance(answer, dict)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2 * 2**20  # in KiB
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # other tests are in this process's memory
+        assert pool.apply(peak_of, (tmp_path / "hour.wav",)) < 2 * 2**20
