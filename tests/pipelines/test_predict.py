@@ -35,7 +35,12 @@ from tests.running import PEDIGREE, pedigree
 
 ROWS = "made-digits"
 """A model that takes rows of a table instead of files."""
-OF_FILES = [MODELS[0], *(pytest.param(each, marks=pytest.mark.long) for each in MODELS[1:] if each != ROWS)]
+OF_COLUMNS = "docstring-qa"
+"""Another one, whose rows have two columns."""
+OF_FILES = [
+    MODELS[0],
+    *(pytest.param(each, marks=pytest.mark.long) for each in MODELS[1:] if each not in (ROWS, OF_COLUMNS)),
+]
 """The other models."""
 MEASURED = """
 import pathlib, resource, subprocess, sys
@@ -131,7 +136,7 @@ def asked(request, chain_of, moved_on) -> Asked:
     name, chain = request.param, chain_of(request.param)
     rows, settings = tiny(name).requests(chain.raw, chain.evaluated.folder)
     values = [value for row in rows for value in row.values()]
-    contents = [each if isinstance(each, bytes) else f"{each}\n".encode() for each in values]
+    contents = [each if isinstance(each, bytes) else f"{each.removesuffix(chr(10))}\n".encode() for each in values]
     project = moved_on(name)
     here = project / "files"
     good = here / "good" / "deeper"
