@@ -1,6 +1,6 @@
 """python -P components/sound/hibari.py FOLDER: commands of a closed grammar, spoken by one synthetic voice, as wav.
 
-Hibari (Apache-2.0, pypi.org/project/hibari-tts) is an English voice that a program speaks, with its network in the
+Hibari (Apache-2.0, the package hibari-tts) is an English voice that a program speaks, with its network in the
 package. Each sentence has its own seed, speed and pitch. This file imports nothing of the project, so that it
 starts quickly.
 """

@@ -10,7 +10,7 @@ from components.errors import PedigreeError
 from components.sound.recordings.recording import SYNTHETIC
 
 NOTICE = """\
-No person spoke these recordings. Hibari did (Apache-2.0, pypi.org/project/hibari-tts): commands of a closed grammar
+No person spoke these recordings. Hibari did (Apache-2.0, the package hibari-tts): commands of a closed grammar
 in one voice, at three speeds and three pitches. They show that everything works; how well a network understands
 people they do not show.
 """
