@@ -49,7 +49,10 @@ def main(more: list[str]) -> int:
 def _skipped(reason: str) -> int:
     """Say why nothing was checked; return the exit code."""
     if os.environ.get("AUDIT") == "required":
-        print(f"pip-audit: no network ({reason}): run it where the package index answers, or unset AUDIT", file=sys.stderr)
+        print(
+            f"pip-audit: no network ({reason}): run it with a network, or unset AUDIT",
+            file=sys.stderr,
+        )
         return 1
     print(f"pip-audit: no network, skipped ({reason})")
     return 0

@@ -5,15 +5,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from components import weights
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.errors import PedigreeError
 from components.params import INIT
 from components.tasks.question_answering.params import QuestionParams
 from components.tasks.question_answering.prepare import QuestionFacts
 from components.tasks.question_answering.windows import NONE
-from components.text import tokens
 from components.text.networks import bert_folder
 from components.text.networks.attentive import AttentiveLstm
 from components.text.networks.bert import Bert
@@ -85,12 +82,4 @@ def initialise(model: nn.Module, split: Columns, params: QuestionParams, sources
     if INIT not in sources:
         return set()
     assert isinstance(model, Reader), "from build_model"
-    path, encoder = sources[INIT], model.encoder
-    if not bert_folder.is_folder(path):
-        return weights.start_from(model, path)
-    if not isinstance(encoder, Bert):
-        raise PedigreeError(f"{path} is a BERT's folder: set train.model.network to bert, or name other weights")
-    loaded = bert_folder.load(encoder, params.train.model.bert, tokens.load(model.tokenizer), path)
-    names = {f"encoder.{name}": None for name in loaded}
-    weights.report(model, names, path)
-    return weights.parameters_among(model, names)
+    return bert_folder.start(model, params.train.model.bert, model.tokenizer, sources[INIT])

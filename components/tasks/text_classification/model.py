@@ -4,15 +4,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from components import weights
 from components.classification.decision import Decision
 from components.contracts import Manifest, Sources
 from components.datasets.splits import Columns
-from components.errors import PedigreeError
 from components.params import INIT
 from components.tasks.text_classification.params import TextParams
 from components.tasks.text_classification.prepare import TextFacts
-from components.text import tokens
 from components.text.networks import bert_folder, pooled
 from components.text.networks.bert import Bert
 from components.text.networks.pooled import TextCnn, TextLstm
@@ -95,12 +92,4 @@ def initialise(model: nn.Module, split: Columns, params: TextParams, sources: So
     if INIT not in sources:
         return set()
     assert isinstance(model, Classifier), "from build_model"
-    path, encoder = sources[INIT], model.encoder
-    if not bert_folder.is_folder(path):
-        return weights.start_from(model, path)
-    if not isinstance(encoder, Bert):
-        raise PedigreeError(f"{path} is a BERT's folder: set train.model.network to bert, or name other weights")
-    loaded = bert_folder.load(encoder, params.train.model.bert, tokens.load(model.tokenizer), path)
-    names = {f"encoder.{name}": None for name in loaded}
-    weights.report(model, names, path)
-    return weights.parameters_among(model, names)
+    return bert_folder.start(model, params.train.model.bert, model.tokenizer, sources[INIT])

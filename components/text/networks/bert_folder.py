@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from components import weights
 from components.errors import PedigreeError
-from components.text import wordpiece
+from components.text import tokens, wordpiece
 from components.text.networks.bert import EPSILON, KINDS, Bert
 from components.text.params import BertParams
 
@@ -54,6 +54,31 @@ _EMBEDDED = {
 def is_folder(path: Path) -> bool:
     """Return whether a path that train.init.from names is such a folder, and none of a model of this project."""
     return path.is_dir() and not (path / weights.MODEL_WEIGHTS).exists()
+
+
+def start(model: nn.Module, size: BertParams, tokenizer: str, path: Path) -> set[str]:
+    """Load initial weights: a BERT's folder into the network's `encoder`, or others by name and shape.
+
+    Args:
+        model: The network.
+        size: Of its encoder.
+        tokenizer: The prepared one, as text.
+        path: A BERT's folder, or a file of weights.
+
+    Returns:
+        The names of the parameters that were loaded.
+
+    Raises:
+        PedigreeError: the weights are missing, unreadable, unsafe or do not fit.
+    """
+    encoder = model.encoder
+    if not is_folder(path):
+        return weights.start_from(model, path)
+    if not isinstance(encoder, Bert):
+        raise PedigreeError(f"{path} is a BERT's folder: set train.model.network to bert, or name other weights")
+    names = {f"encoder.{name}": None for name in load(encoder, size, tokens.load(tokenizer), path)}
+    weights.report(model, names, path)
+    return weights.parameters_among(model, names)
 
 
 def load(network: Bert, size: BertParams, tokenizer: Tokenizer, folder: Path) -> set[str]:
