@@ -1,12 +1,10 @@
 """The embedded recordings: commands that a program speaks."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from components import sound
 from components.errors import PedigreeError
+from components.sound import voices
 from components.sound.recordings.recording import SYNTHETIC
 
 NOTICE = """\
@@ -27,12 +25,7 @@ def commands(folder: Path) -> None:
             "Hibari, the voice of the embedded commands, is not installed: install it with `uv pip install "
             "'pedigree[demo]'`, or put your own recordings in data/commands/"
         )
-    script = Path(sound.__file__).with_name("hibari.py")
-    spoken = subprocess.run(
-        [sys.executable, "-P", script, folder], capture_output=True, text=True, errors="replace", check=False
-    )
-    if spoken.returncode:
-        reason = (spoken.stderr.strip().splitlines() or [f"exit status {spoken.returncode}"])[-1]
+    if reason := voices.speak("hibari.py", folder):
         raise PedigreeError(
             f"Hibari could not speak the embedded commands ({reason}): reinstall hibari-tts, or put your own "
             "recordings in data/commands/"

