@@ -3,7 +3,6 @@
 import base64
 import io
 import multiprocessing
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -130,10 +129,11 @@ def test_the_example_is_answered_and_answers_can_be_printed_as_a_manifest(predic
 
 
 def peak_of(recording: Path) -> int:
-    """Answer a recording; return the memory in KiB that this process had at most."""
+    """Answer a recording; return the memory in KiB that this program had at most."""
     (answer,) = loaded()([{"audio": recording.read_bytes()}])
     assert isinstance(answer, dict)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text()  # ru_maxrss is at least that of the process which started it
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 @pytest.mark.long
