@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import pytest
 from ruamel.yaml import YAML
 
-from components import tasks
+from components import models, tasks
 from components.adapters import dvc_cache, dvc_data
 from components.datasets import raw_files
 from components.errors import PedigreeError
 from components.project import data as project_data
 from components.project import listing
 from tests import dvc_program
+from tests.conftest import ROOT
 from tests.dvc_program import dvc
 
 
@@ -553,3 +554,16 @@ def test_two_at_once_bring_the_data_once(project):
         "data/digits holds the embedded data, and data.dvc pins it unchanged",
         "data/digits matches data.dvc",
     ]
+
+
+PINNED = [
+    data for data in project_data.of_models(models.listed(models.read(ROOT))) if dvc_data.pinned(ROOT, data.name)
+]
+"""The embedded data sets whose bytes this project's data.dvc names."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("data", [pytest.param(each, id=each.name) for each in PINNED])
+def test_an_embedded_data_set_is_written_with_the_bytes_that_are_pinned(tmp_path, data):
+    data.task.embedded[data.name](tmp_path)
+    assert dvc_data.version_of(tmp_path, ROOT) == dvc_data.pinned_version(ROOT, data.name)
