@@ -31,8 +31,14 @@ def model_of(name: str, settings: Sequence[str]) -> Model:
     return models.load(ROOT, MODELS[profile.task], profile, settings)
 
 
-def run(model: Model, prepared: Prepared, scratch: Path) -> dict[str, Any]:
-    """Train and evaluate; return the metrics of the test split, and the device, duration and speed of training."""
+def run(
+    model: Model, prepared: Prepared, scratch: Path, other: tuple[Model, Prepared] | None = None
+) -> list[dict[str, Any]]:
+    """Train once and evaluate on the test split of one data set, or of two.
+
+    Returns:
+        For each of them the metrics, and the device, duration and speed of training.
+    """
     result: dict[str, Any] = {"validation": []}
 
     def listen(event: Event) -> None:
@@ -48,7 +54,16 @@ def run(model: Model, prepared: Prepared, scratch: Path) -> dict[str, Any]:
 
     mlflow_store.connect(scratch)
     trained = train.train(model, prepared, scratch / "model", listeners=[listen])
-    return result | {"metrics": evaluate.evaluate(model, prepared, trained, scratch / "evaluation").metrics}
+    tested = [(model, prepared, "evaluation"), *[(*each, "also") for each in (other,) if each]]
+    return [
+        result | {"metrics": evaluate.evaluate(each, data, trained, scratch / folder).metrics}
+        for each, data, folder in tested
+    ]
+
+
+def prepared_in(folder: Path, model: Model, data: Path) -> Prepared:
+    """Return what an earlier seed has prepared in a folder, or prepare it there."""
+    return prepare.load(folder) if folder.exists() else prepare.prepare(model, data.resolve(), folder)
 
 
 def difference(model: Model, other: str, prepared: Prepared, folder: Path, others: Path) -> dict[str, float]:
@@ -77,21 +92,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of trainings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one parameter")
     parser.add_argument("--against", metavar="PROFILE", help="a profile of the same data to compare the score with")
+    parser.add_argument(
+        "--also", nargs=2, metavar=("PROFILE", "DATA"), help="evaluate the same weights on another raw folder, too"
+    )
     parser.add_argument("--gpu", action="store_true", help="fail if there is no GPU")
     options = parser.parse_args()
     if options.gpu and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here: run this on a machine with a GPU, or omit --gpu")
     runs: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
-            model = model_of(options.profile, (*options.set, f"train.seed={seed}"))
-            folder = Path(scratch, "prepared")
-            prepared = prepare.load(folder) if seed else prepare.prepare(model, options.data.resolve(), folder)
+            settings = (*options.set, f"train.seed={seed}")
+            model = model_of(options.profile, settings)
+            prepared = prepared_in(Path(scratch, "prepared"), model, options.data)
+            other = None
+            if options.also:
+                second = model_of(options.also[0], settings)
+                if (second.params.prepare, second.params.train) != (model.params.prepare, model.params.train):
+                    raise SystemExit(
+                        f"{options.also[0]} is not trained as {options.profile} is: train it alone"
+                    )
+                other = second, prepared_in(Path(scratch, "also"), second, Path(options.also[1]))
             own = Path(scratch, str(seed))
             own.mkdir()
-            runs.append(run(model, prepared, own))
+            found, *also = run(model, prepared, own, other)
             if options.against:
-                second = model_of(options.against, (*options.set, f"train.seed={seed}"))
+                second = model_of(options.against, settings)
                 if second.params.prepare != model.params.prepare:
                     raise SystemExit(
                         f"{options.against} prepares other data than {options.profile}: compare others"
@@ -99,10 +126,13 @@ def main() -> None:
                 (own / "other").mkdir()
                 run(second, prepared, own / "other")
                 folders = own / "evaluation", own / "other" / "evaluation"
-                runs[-1]["metrics"] |= difference(model, options.against, prepared, *folders)
-            print(f"{options.profile}, seed {seed}: {runs[-1]}", flush=True)
-            on_gpu = not runs[-1]["device"].startswith("cpu")
-            results.record(options.profile, options.set, on_gpu, runs)
+                found["metrics"] |= difference(model, options.against, prepared, *folders)
+            runs.append(found)
+            others += also
+            on_gpu = not found["device"].startswith("cpu")
+            for name, measured in ((options.profile, runs), *[(options.also[0], others) for _ in also]):
+                print(f"{name}, seed {seed}: {measured[-1]}", flush=True)
+                results.record(name, options.set, on_gpu, measured)
 
 
 if __name__ == "__main__":
