@@ -110,9 +110,7 @@ def main() -> None:
             if options.also:
                 second = model_of(options.also[0], settings)
                 if (second.params.prepare, second.params.train) != (model.params.prepare, model.params.train):
-                    raise SystemExit(
-                        f"{options.also[0]} is not trained as {options.profile} is: train it alone"
-                    )
+                    raise SystemExit(f"{options.also[0]} is not trained as {options.profile} is: train it alone")
                 other = second, prepared_in(Path(scratch, "also"), second, Path(options.also[1]))
             own = Path(scratch, str(seed))
             own.mkdir()

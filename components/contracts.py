@@ -347,6 +347,9 @@ class Task(Generic[P, S]):
     initialise: Callable[[nn.Module, S, P, Sources], Collection[str]] | None = None
     """Loads what the parameters name or computes weights from the training split; returns the names of the loaded
     weights, which `train.init.freeze` freezes. None: load tensors with equal names and shapes."""
+    attach: Callable[[nn.Module, P, Sources], None] | None = None
+    """Gives a new or saved network what it needs of the versions and files that parameters of the section `train`
+    name besides the initial weights, such as another network; that is no part of its own weights. None: nothing."""
     train_batches: Callable[[S, P, Shard], Batches] | None = None
     """Returns a shard of the training split's batches; every worker gets an equal part of each batch. None:
     shuffled, and bucketed by length if the split has lengths."""

@@ -6,8 +6,9 @@ apart by whether the last frame is a blank, and the language model weighs a word
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,33 @@ LEAST = -12.0
 Tokens = tuple[int, ...]
 
 
+class Said(Protocol):
+    """What a language model knows of the beginning of a text."""
+
+    @property
+    def total(self) -> float:
+        """Score of the beginning, as far as it has one."""
+
+
+class Scorer(Protocol):
+    """A language model, which scores texts while they are found. States are its own and never change."""
+
+    def start(self) -> Any:
+        """Return the state of an empty text."""
+
+    def ready(self, states: Sequence[Any]) -> None:
+        """Compute at once what the extensions of several states need."""
+
+    def extended(self, state: Any, token: int) -> Any:
+        """Return the state after one more token; None if no text begins so."""
+
+    def finished(self, state: Any) -> float:
+        """Return the score of a text that ends here."""
+
+
 @dataclass(frozen=True)
 class WordScore:
-    """What the language model says of the words of a text."""
+    """What n-grams say of the words of a text."""
 
     ngrams: Ngrams
     pieces: Sequence[str]
@@ -36,6 +61,13 @@ class WordScore:
     @cached_property
     def _beginnings(self) -> frozenset[str]:
         return frozenset(word[:end] for word in self.ngrams.words for end in range(len(word) + 1))
+
+    def start(self) -> "Words":
+        """Return the state of an empty text."""
+        return Words()
+
+    def ready(self, states: Sequence["Words"]) -> None:
+        """Need nothing."""
 
     def extended(self, state: "Words", token: int) -> "Words | None":
         """Return the state after one more token; None if no word of a closed model begins so."""
@@ -81,11 +113,11 @@ class Words:
 class _Beginning:
     """The beginning of a text, and the log-probability of its paths."""
 
+    said: Said
     blank: float = -math.inf
     """Of those that end with a blank."""
     token: float = -math.inf
     """Of those that end with the last token."""
-    words: Words = field(default_factory=Words)
 
     @property
     def total(self) -> float:
@@ -104,7 +136,7 @@ class Found:
 
 
 def search(
-    log_probs: NDArray[np.float32], blank: int, beam: int, scorer: WordScore | None = None, least: float = LEAST
+    log_probs: NDArray[np.float32], blank: int, beam: int, scorer: Scorer | None = None, least: float = LEAST
 ) -> list[Found]:
     """Return the best texts of a recording, at most `beam`, the best first.
 
@@ -116,13 +148,15 @@ def search(
         scorer: The language model, or None.
         least: Least log-probability of a token in a frame.
     """
-    beginnings: dict[Tokens, _Beginning] = {(): _Beginning(blank=0.0)}
+    beginnings: dict[Tokens, _Beginning] = {(): _Beginning(scorer.start() if scorer else Words(), blank=0.0)}
     for row in log_probs.astype(np.float64):
+        if scorer:
+            scorer.ready([each.said for each in beginnings.values()])
         likely = np.flatnonzero(row >= least).tolist()
         extended: dict[Tokens, _Beginning] = {}
         for tokens, now in beginnings.items():
             total = now.total
-            same = extended.setdefault(tokens, _Beginning(words=now.words))
+            same = extended.setdefault(tokens, _Beginning(now.said))
             same.blank = _add(same.blank, total + row[blank])
             if tokens:
                 same.token = _add(same.token, now.token + row[tokens[-1]])
@@ -135,15 +169,17 @@ def search(
                 if math.isinf(added):
                     continue
                 if (then := extended.get(longer)) is None:
-                    words = scorer.extended(now.words, token) if scorer else now.words
-                    if words is None:
+                    said = scorer.extended(now.said, token) if scorer else now.said
+                    if said is None:
                         continue
-                    then = extended[longer] = _Beginning(words=words)
+                    then = extended[longer] = _Beginning(said)
                 then.token = _add(then.token, added)
-        best = sorted(extended.items(), key=lambda each: (-(each[1].total + each[1].words.total), each[0]))
+        best = sorted(extended.items(), key=lambda each: (-(each[1].total + each[1].said.total), each[0]))
         beginnings = dict(best[:beam])
+    if scorer:
+        scorer.ready([each.said for each in beginnings.values()])
     found = [
-        Found(tokens, each.total, each.total + (scorer.finished(each.words) if scorer else 0.0))
+        Found(tokens, each.total, each.total + (scorer.finished(each.said) if scorer else 0.0))
         for tokens, each in beginnings.items()
     ]
     return sorted(found, key=lambda each: (-each.score, each.tokens))

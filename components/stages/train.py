@@ -13,7 +13,7 @@ from components.errors import PedigreeError
 from components.jobs import gpus, job, launch, provenance, sources
 from components.jobs.fit import fit
 from components.models import Model
-from components.params import INIT, RANDOM
+from components.params import RANDOM
 from components.runtime import files, locks, presence
 from components.stages import prepare
 from components.training import loop, model_files
@@ -141,14 +141,14 @@ def _check_start(model: Model, prepared: Prepared, identified: Mapping[str, Sour
     """Initialise a network on two samples, so that unsuitable weights fail before the training waits for anything.
 
     Raises:
-        PedigreeError: the initial weights do not fit the network.
+        PedigreeError: the initial weights, or what else parameters name, do not fit the network.
     """
     task, params = model.task, model.params
     few = loop.subset(task, task.load_split(prepared.folder, "train"), 2)
     with files.scratch(out) as scratch:
-        initial = {key: source for key, source in identified.items() if key == INIT}
-        local = sources.fetch(initial, model.root, scratch)
-        with sources.naming_originals(initial, local):
+        named = sources.of_training(identified)
+        local = sources.fetch(named, model.root, scratch)
+        with sources.naming_originals(named, local):
             loop.initialise(task, params, task.build_model(params, prepared.manifest), few, local)
 
 

@@ -1,17 +1,23 @@
 """A recurrent language model: embedding, recurrent layers, vocabulary."""
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_model
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from components import recurrent
 from components.contracts import Batch
-from components.text.params import Cell, DropoutParams
+from components.errors import PedigreeError
+from components.text import tokens
+from components.text.params import Cell, DropoutParams, RecurrentParams
 
 
 class PlainRNN(nn.Module):
@@ -105,6 +111,37 @@ class LanguageModel(nn.Module):
             dropped = {RECURRENT: F.dropout(layer.get_parameter(RECURRENT), rate)}
             call = partial(_called, layer, dropped)
         return call(x, state) if isinstance(layer, PlainRNN) else recurrent.apply(call, x, state)
+
+
+def built(params: RecurrentParams, vocabulary: int, dropout: DropoutParams) -> LanguageModel:
+    """Return a network with random weights."""
+    last = params.embedding if params.tie else params.hidden
+    hidden = [params.hidden] * (params.layers - 1) + [last]
+    return LanguageModel(params.cell, vocabulary, params.embedding, hidden, params.tie, dropout)
+
+
+def load_characters(folder: Path) -> tuple[LanguageModel, Tokenizer]:
+    """Return the network and the tokenizer of a saved language model of characters, in evaluation mode.
+
+    Args:
+        folder: A model's files: model.json and weights.safetensors.
+
+    Raises:
+        PedigreeError: it is no language model, or not one of characters.
+    """
+    saved = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    facts = saved["manifest"]["facts"]
+    if saved["task"] != "language_model" or facts["kind"] != "char":
+        what = f"{facts['kind']} tokens" if saved["task"] == "language_model" else f"task {saved['task']}"
+        raise PedigreeError(
+            f"{folder} has {what}, and characters are needed: name a version of a language model that was prepared "
+            "with `prepare.tokenizer.name: char`"
+        )
+    train = saved["params"]["train"]
+    params = RecurrentParams.model_validate(train["model"])
+    model = built(params, facts["vocabulary"], DropoutParams.model_validate(train["dropout"]))
+    load_model(model, folder / "weights.safetensors")
+    return model.eval(), tokens.load(facts["tokenizer"])
 
 
 def _called(layer: nn.Module, parameters: Batch, *inputs: Any) -> tuple[Tensor, Any]:

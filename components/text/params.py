@@ -55,6 +55,20 @@ class DropoutParams(Section):
     weight: float = Field(ge=0, lt=1, description="Rate for hidden-to-hidden weights, fixed in a window")
 
 
+class RecurrentParams(Section):
+    """The network of a language model: embedding, recurrent layers, vocabulary."""
+
+    cell: Cell = Field(description="rnn is the plain unit of textbooks; it is slow")
+    embedding: int = Field(ge=1, le=65536, description="Size of a token's vector")
+    hidden: int = Field(ge=1, le=65536, description="Size of a layer's state")
+    layers: int = Field(ge=1, le=64, description="Recurrent layers")
+    tie: bool = Field(description="Share the embedding's weights with the output; the last layer then has its size")
+    orthogonal: bool = Field(description="Initialise each gate's hidden-to-hidden matrix as orthogonal")
+    forget_bias: float = Field(
+        ge=-100, le=100, description="Initial bias of the LSTM's forget gate; 1 favours remembering"
+    )
+
+
 class SampleTokenizerParams(Section):
     """How texts that are samples become tokens."""
 

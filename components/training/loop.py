@@ -159,11 +159,13 @@ def subset(task: Task[Any, Any], split: Any, most: int) -> Any:
 def initialise(
     task: Task[Any, Any], params: TaskParams, model: nn.Module, split: Split, sources: Sources
 ) -> frozenset[str]:
-    """Load initial weights into a new network; return the names of the loaded parameters.
+    """Give a new network its initial weights and what else parameters name; return the names of loaded parameters.
 
     Raises:
         PedigreeError: the weights do not fit the network.
     """
+    if task.attach:
+        task.attach(model, params, sources)
     if task.initialise:
         return frozenset(task.initialise(model, split, params, sources))
     return frozenset(start_from(model, sources[INIT]) if INIT in sources else ())

@@ -146,8 +146,13 @@ SOURCES = "sources"
 def load_predict(task: Task[Any, Any], folder: Path) -> Predict:
     """Return the function that answers requests with the model in a folder."""
     described, model = load_saved(folder), rebuild(task, folder)
-    sources = {each.name: next(each.iterdir()) for each in folder.glob(f"{SOURCES}/*")}
-    return task.load_predict(model, described.manifest, task.params.model_validate(described.params), sources)
+    params = task.params.model_validate(described.params)
+    return task.load_predict(model, described.manifest, params, _sources(folder))
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    """Return what a model's folder has of each source."""
+    return {each.name: next(each.iterdir()) for each in folder.glob(f"{SOURCES}/*")}
 
 
 def rebuild(task: Task[Any, Any], folder: Path, present: TaskParams | None = None) -> nn.Module:
@@ -167,7 +172,8 @@ def rebuild(task: Task[Any, Any], folder: Path, present: TaskParams | None = Non
     if present:
         values |= present.model_dump(by_alias=True, mode="json", include={"evaluate", "register_"})
     try:
-        model = task.build_model(task.params.model_validate(values), described.manifest)
+        params = task.params.model_validate(values)
+        model = task.build_model(params, described.manifest)
     except ValidationError as error:
         fields = ", ".join(".".join(map(str, each["loc"])) for each in error.errors()[:3])
         raise PedigreeError(
@@ -175,4 +181,6 @@ def rebuild(task: Task[Any, Any], folder: Path, present: TaskParams | None = Non
             "or train again"
         ) from None
     load_weights(model, folder)
+    if task.attach:
+        task.attach(model, params, _sources(folder))
     return model.eval()

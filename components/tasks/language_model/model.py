@@ -5,16 +5,15 @@ from torch import nn
 from components.contracts import Manifest
 from components.tasks.language_model.params import LanguageParams
 from components.tasks.language_model.prepare import LanguageFacts
-from components.text.language_model import GATES, RECURRENT, LanguageModel
+from components.text import language_model
+from components.text.language_model import GATES, RECURRENT
 
 
 def build_model(params: LanguageParams, manifest: Manifest) -> nn.Module:
     """Build a randomly initialised network for the prepared text."""
     facts = LanguageFacts.model_validate(manifest.facts)
     chosen = params.train.model
-    last = chosen.embedding if chosen.tie else chosen.hidden
-    hidden = [chosen.hidden] * (chosen.layers - 1) + [last]
-    model = LanguageModel(chosen.cell, facts.vocabulary, chosen.embedding, hidden, chosen.tie, params.train.dropout)
+    model = language_model.built(chosen, facts.vocabulary, params.train.dropout)
     for layer in model.layers:
         if chosen.orthogonal:
             for gate in layer.get_parameter(RECURRENT).detach().chunk(GATES[chosen.cell]):

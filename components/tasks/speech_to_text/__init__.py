@@ -14,6 +14,7 @@ TASK = Task[RecognitionParams, Columns](
     prepare=prepare.prepare,
     load_split=prepare.load_split,
     build_model=model.build_model,
+    attach=model.attach,
     augment=train.augment,
     step=train.step,
     better=train.BETTER,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from components.sound import ctc, prefix_search
-from components.sound.prefix_search import WordScore
+from components.sound import character_score, ctc, prefix_search
+from components.sound.prefix_search import Scorer, WordScore
 from components.tasks.speech_to_text.model import Recogniser
 from components.tasks.speech_to_text.params import SearchParams
 from components.tasks.speech_to_text.prepare import SUBSAMPLING
@@ -18,7 +18,7 @@ def best(model: Recogniser, log_probs: Tensor, frames: Tensor, search: SearchPar
     """Return the best text of each recording, as tokens.
 
     Args:
-        model: The network, with its tokens and n-grams.
+        model: The network, with its tokens and its language model.
         log_probs: Its results, (B, T, C), of any device.
         frames: Their numbers, (B,).
         search: A beam of 1 takes the likeliest path.
@@ -33,12 +33,15 @@ def best(model: Recogniser, log_probs: Tensor, frames: Tensor, search: SearchPar
     ]
 
 
-def scorer_of(model: Recogniser, search: SearchParams) -> WordScore | None:
-    """Return the language model of a search, if it has one."""
-    if model.ngrams is None or not search.weight:
+def scorer_of(model: Recogniser, search: SearchParams) -> Scorer | None:
+    """Return the language model of a search, if it has one: a network of characters, or else n-grams of words."""
+    if not search.weight or not (model.language_model or model.ngrams):
         return None
     tokenizer = model.tokenizer
     pieces = tokens.pieces(tokenizer, range(model.blank))
+    if model.language_model:
+        return character_score.of_tokens(*model.language_model, pieces, search.weight, search.word_score)
+    assert model.ngrams is not None, "it has one of the two"
 
     def decode(ids: Sequence[int]) -> str:
         return tokens.decode(tokenizer, ids)

@@ -14,18 +14,21 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torchaudio.models import Conformer  # type: ignore[import-untyped]
 
-from components.contracts import Manifest
+from components.contracts import Manifest, Sources
 from components.sound import augment
 from components.sound.cepstra import Spectrum
 from components.sound.log_mel import LogMel
 from components.tasks.speech_to_text.params import AugmentParams, ModelParams, RecognitionParams
 from components.tasks.speech_to_text.prepare import RecognitionFacts
-from components.text import ngrams, tokens
+from components.text import language_model, ngrams, tokens
+from components.text.language_model import LanguageModel
 from components.text.networks.directions import BothDirections
 
 CHANNELS = (32, 64)
 KERNEL = 15
 """Frames of the Conformer's convolutions."""
+LANGUAGE_MODEL = "train.language_model"
+"""The parameter that names a language model."""
 
 
 class LstmLayers(nn.Module):
@@ -96,6 +99,8 @@ class Recogniser(nn.Module):
         self.mask = changes.frequency_mask, changes.time_mask
         self.tokenizer: Tokenizer = tokens.load(facts.tokenizer)
         self.ngrams = ngrams.parsed(facts.ngrams) if facts.ngrams else None
+        # In a tuple, as a module by itself would be a part of this network's weights.
+        self.language_model: tuple[LanguageModel, Tokenizer] | None = None
         bands = facts.features.mels
         self.spectrum = LogMel(facts.rate, facts.features) if facts.kind == "audio" else Spectrum(bands)
         self.convolutions = nn.ModuleList(
@@ -133,6 +138,17 @@ class Recogniser(nn.Module):
         x = x.permute(0, 2, 3, 1).flatten(2)  # (B, T / 4, M / 4 * 64)
         logits = self.output(self.over_time(x, frames))
         return logits.float().log_softmax(2), frames
+
+
+def attach(model: nn.Module, params: RecognitionParams, sources: Sources) -> None:
+    """Give the network the language model that the search weighs texts with, if parameters name one.
+
+    Raises:
+        PedigreeError: it is not one of characters.
+    """
+    assert isinstance(model, Recogniser), "the task builds no other"
+    if LANGUAGE_MODEL in sources:
+        model.language_model = language_model.load_characters(sources[LANGUAGE_MODEL])
 
 
 def present(length: Tensor, most: int) -> Tensor:

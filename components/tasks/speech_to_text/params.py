@@ -117,10 +117,14 @@ class AugmentParams(Section):
 
 
 class RecognitionTrainParams(TrainParams):
-    """The shared training parameters, and the network and augmentation."""
+    """The shared training parameters, and the network, augmentation and the search's language model."""
 
     model: ModelParams
     augment: AugmentParams
+    language_model: Source = Field(
+        description="A registered language model of characters that beam search weighs texts with in place of "
+        "n-grams, such as models:/NAME@champion; empty has none"
+    )
 
 
 class SearchParams(Section):
@@ -131,9 +135,11 @@ class SearchParams(Section):
         le=1000,
         description="Beginnings of texts that are followed; 1 takes the likeliest path of tokens, without n-grams",
     )
-    weight: float = Field(ge=0, le=100, description="Weight of the n-grams' log-probability")
+    weight: float = Field(
+        ge=0, le=100, description="Weight of the log-probability of the n-grams or the language model"
+    )
     word_score: float = Field(
-        ge=-100, le=100, description="Added for each word, in nats, where n-grams are weighed"
+        ge=-100, le=100, description="Added for each word, in nats, where a language model is weighed"
     )
 
 
@@ -149,3 +155,12 @@ class RecognitionParams(TaskParams):
     prepare: RecognitionPrepareParams
     train: RecognitionTrainParams
     evaluate: RecognitionEvaluateParams
+
+    @model_validator(mode="after")
+    def _characters_are_weighed_by_characters(self) -> Self:
+        if self.train.language_model and self.prepare.tokens.name != "char":
+            raise ValueError(
+                f"train.language_model weighs characters and prepare.tokens.name is {self.prepare.tokens.name}: "
+                "set it to char, or language_model to ''"
+            )
+        return self
