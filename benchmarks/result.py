@@ -8,6 +8,7 @@ both scores are compared on the same samples.
 import argparse
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,16 @@ def main() -> None:
     parser.add_argument(
         "--also", nargs=2, metavar=("PROFILE", "DATA"), help="evaluate the same weights on another raw folder, too"
     )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is prepared, trained and evaluated")
     parser.add_argument("--gpu", action="store_true", help="fail if there is no GPU")
     options = parser.parse_args()
     if options.gpu and not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here: run this on a machine with a GPU, or omit --gpu")
     runs: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
+    if options.keep:
+        options.keep.mkdir(parents=True)
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as scratch:
         for seed in range(options.seeds):
             settings = (*options.set, f"train.seed={seed}")
             model = model_of(options.profile, settings)
