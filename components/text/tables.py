@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from components.text.lines import GZ, LONGEST, lines
 CSV, TSV, JSONL = ".csv", ".tsv", (".jsonl", ".ndjson")
 SUFFIXES = (CSV, TSV, *JSONL)
 """Suffixes of tables, which `.gz` may follow."""
+VERSION = re.compile(r"-v\d+(\.\d+)*$")
+"""What follows a split's name in SQuAD's files: train-v1.1.json, dev-v2.0.json."""
 LARGEST = 2**30
 """Largest table in bytes, as rows are held in memory."""
 
@@ -236,8 +239,8 @@ def find(raw: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
 
 
 def split_of(file: Path) -> str | None:
-    """Return the split that a file's name means, without its suffixes, or None."""
-    return raw_files.split_of(Path(file.name.lower().removesuffix(GZ)).stem)
+    """Return the split that a file's name means, without its suffixes and a version such as SQuAD's -v1.1, or None."""
+    return raw_files.split_of(VERSION.sub("", Path(file.name.lower().removesuffix(GZ)).stem))
 
 
 def text_in(row: Row, column: str) -> str:

@@ -166,6 +166,13 @@ def test_files_of_splits_are_found_under_their_usual_names_and_a_single_one_is_t
         tables.find(tmp_path)
 
 
+def test_a_version_may_follow_the_split_in_a_name_as_in_squads_files(tmp_path):
+    for name in ("train-v1.1.json", "dev-v2.0.json"):
+        (tmp_path / name).write_text("{}")
+    expected = {"train": tmp_path / "train-v1.1.json", "val": tmp_path / "dev-v2.0.json"}
+    assert tables.find(tmp_path, (".json",)) == expected
+
+
 def test_a_cell_holds_text_or_says_what_else_it_holds():
     row = Row(1, {"text": "a", "number": 3, "flag": True, "none": None, "list": ["a"]})
     assert [tables.text_in(row, name) for name in ("text", "number", "flag")] == ["a", "3", "true"]
