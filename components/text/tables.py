@@ -239,7 +239,7 @@ def find(raw: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
 
 
 def split_of(file: Path) -> str | None:
-    """Return the split that a file's name means, without its suffixes and a version such as SQuAD's -v1.1, or None."""
+    """Return the split that a file's name means, without suffixes and a version such as SQuAD's -v1.1, or None."""
     return raw_files.split_of(VERSION.sub("", Path(file.name.lower().removesuffix(GZ)).stem))
 
 

@@ -40,21 +40,26 @@ class Question(NamedTuple):
 def docstring_qa(folder: Path) -> None:
     """Write folder/questions.json: questions about parameters of functions in the format of SQuAD 2.0.
 
-    Contexts that differ only in case and punctuation are one. Of each package, those with the smallest hashes are
+    A parameter that several functions describe alike, but for case and punctuation, is in one context only, as its
+    questions would otherwise be in training and test. Of each package, the contexts with the smallest hashes are
     taken, and of each context the questions with the smallest hashes.
     """
-    paragraphs = [each for package in PACKAGES for each in _paragraphs(package)]
+    seen: set[str] = set()
+    paragraphs = [each for package in PACKAGES for each in _paragraphs(package, seen)]
     text = json.dumps({"version": "v2.0", "data": [{"title": TITLE, "paragraphs": paragraphs}]})
     (folder / "questions.json").write_text(f"{text}\n", encoding="utf-8", newline="\n")
     (folder / COMPOSED).write_text(NOTICE, encoding="utf-8", newline="\n")
 
 
-def _paragraphs(package: str) -> list[dict[str, Any]]:
+def _paragraphs(package: str, seen: set[str]) -> list[dict[str, Any]]:
+    """Return a package's contexts with their questions; `seen` has the parameters of others, and gets theirs."""
     contexts: dict[str, list[Parameter]] = {}
     for docstring in sorted(of_package(package)):
-        if len(described := _leading(parameters(docstring))) >= 2:
-            context = "\n".join(each.described for each in described)
-            contexts.setdefault(repeats.key(context), described)
+        new = {repeats.key(each.described): each for each in parameters(docstring)}
+        described = _leading([each for key, each in new.items() if key not in seen])
+        if len(described) >= 2:
+            seen |= {repeats.key(each.described) for each in described}
+            contexts[repeats.key("\n".join(each.described for each in described))] = described
     chosen = [contexts[key] for key in sorted(contexts, key=_hash)][:CONTEXTS]
     others = [described[0].name for described in chosen[1:] + chosen[:1]]
     return [
