@@ -6,9 +6,33 @@ Samples of one group are alike, so a group that is in two splits lets a model be
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from components.datasets import ingest, raw_files
+from components.errors import PedigreeError
+
+T = TypeVar("T")
+
+
+def given(raw: Path, splits: Mapping[str, Sequence[T]], samples: str) -> dict[str, list[T]]:
+    """Return the splits that a raw folder has; those that it lacks are to be drawn.
+
+    Args:
+        raw: The raw folder.
+        splits: The samples that can be used, by split; an empty one has a file or folder of its own.
+        samples: The word for them, such as "texts".
+
+    Raises:
+        PedigreeError: a split for validation or testing is there and has no sample that can be used.
+    """
+    for split in ("val", "test"):
+        if split in splits and not splits[split]:
+            raise PedigreeError(
+                f"{raw} has {split} data with no {samples} that can be used: correct them, or remove them to draw "
+                "others"
+            )
+    return {split: list(own) for split, own in splits.items() if own}
 
 
 def found(files: Iterable[str], pattern: str, key: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Texts that are nearly the same: they belong into one split, so that no test text is learnt by heart."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -21,10 +22,15 @@ S = TypeVar("S", bound=Sample)
 def key(text: str) -> str:
     """Return what is equal for texts that differ only in case, punctuation marks and spaces; never empty.
 
-    Texts of one key, such as "Close the tab" and "Close the tab…", hardly differ in what they mean.
+    Texts of one key, such as "Close the tab" and "Close the tab…", hardly differ in what they mean. Marks on
+    letters, such as the vowels of Hindi, belong to them.
     """
     folded = raw_files.same(text).casefold()
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in folded).split()) or folded
+    return " ".join("".join(letter if _is_in_word(letter) else " " for letter in folded).split()) or folded
+
+
+def _is_in_word(letter: str) -> bool:
+    return letter.isalnum() or unicodedata.category(letter)[0] == "M"
 
 
 def without(

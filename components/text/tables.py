@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ SUFFIXES = (CSV, TSV, *JSONL)
 """Suffixes of tables, which `.gz` may follow."""
 VERSION = re.compile(r"-v\d+(\.\d+)*$")
 """What follows a split's name in SQuAD's files: train-v1.1.json, dev-v2.0.json."""
+FIRST = 1000
+"""Lines of JSON that tell the columns."""
 LARGEST = 2**30
 """Largest table in bytes, as rows are held in memory."""
 
@@ -37,8 +40,9 @@ class Row(NamedTuple):
     """The line of the file on which it begins, from 1."""
     cells: Mapping[str, Any]
     """By column: strings, or of JSON any value."""
-    swallowed: tuple[Mapping[str, str], ...] = ()
-    """If each of the row's lines would be a row by itself: these rows, without quotation marks.
+    swallowed: tuple[Mapping[str, str] | None, ...] = ()
+    """If the row has several lines, and some of them, not only the last, would be rows by themselves: each line as
+    such a row, without quotation marks, or None.
 
     A stray quotation mark may have made one row of them. Who knows what a column may hold can say.
     """
@@ -57,7 +61,7 @@ class Table:
 
     file: Path
     columns: tuple[str, ...]
-    """Names in the first line, or without a header the numbers 1, 2, …; of JSON, the first object's keys."""
+    """Names in the first line, or without a header the numbers 1, 2, …; of JSON, the keys of the first objects."""
     header: bool
     delimiter: str
     """Empty for JSON Lines."""
@@ -85,9 +89,11 @@ class Table:
             elif len(cells) != wanted:
                 yield BadRow(line, _misfit(len(cells), wanted, self.delimiter))
             else:
-                fits = all(len(each) == wanted for each in alone)
-                swallowed = tuple(dict(zip(self.columns, each, strict=True)) for each in alone if fits)
-                yield Row(line, dict(zip(self.columns, cells, strict=True)), swallowed)
+                alike = [self._row(each) if len(each) == wanted else None for each in alone]
+                yield Row(line, self._row(cells), tuple(alike) if any(alike[:-1]) else ())
+
+    def _row(self, cells: Sequence[str]) -> dict[str, str]:
+        return dict(zip(self.columns, cells, strict=True))
 
     def at(self, row: Row | BadRow) -> str:
         """Return where a row is, such as `train.csv:12`."""
@@ -157,7 +163,21 @@ def _json(file: Path) -> Iterator[Row | BadRow]:
             except (ValueError, RecursionError) as error:
                 yield BadRow(number, f"not JSON: {str(error).partition(':')[0]}")
                 continue
-            yield Row(number, cells) if isinstance(cells, dict) else BadRow(number, "not a JSON object")
+            if not isinstance(cells, dict):
+                yield BadRow(number, "not a JSON object")
+            elif "\\u" in text and _is_torn(cells):
+                yield BadRow(number, "one of its characters is half of a surrogate pair: write whole characters")
+            else:
+                yield Row(number, cells)
+
+
+def _is_torn(cells: Mapping[str, Any]) -> bool:
+    """Return whether escapes of JSON made characters that no file of text can have."""
+    try:
+        json.dumps(cells, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def suffix_of(file: Path) -> str:
@@ -180,10 +200,10 @@ def opened(file: Path, header: bool = True) -> Table:
     if file.stat().st_size > LARGEST:
         raise PedigreeError(f"{file}: over {LARGEST / 2**30:g} GiB: divide the data set")
     if suffix_of(file) in JSONL:
-        first = next((row for row in _json(file) if isinstance(row, Row)), None)
-        if first is None:
+        first = [row.cells for row in islice(_json(file), FIRST) if isinstance(row, Row)]
+        if not first:
             raise PedigreeError(f"{file} has no JSON object on a line of its own: write one for each sample")
-        return Table(file, tuple(first.cells), False, "")
+        return Table(file, tuple(dict.fromkeys(name for cells in first for name in cells)), False, "")
     delimiter = "\t" if suffix_of(file) == TSV else _delimiter(file)
     records = _split(file) if delimiter == "\t" else _quoted(file, delimiter)
     line, cells, _ = next(records, (1, "no cell", ()))

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.datasets import groups
+from components.errors import PedigreeError
 
 PATTERN = r"^(?P<patient>.+?)[_-]\d+$"
 
@@ -16,6 +17,13 @@ def files(name: str, sizes: list[int], of: str = "p{}") -> dict[str, str]:
         for number, size in enumerate(sizes)
         for index in range(size)
     }
+
+
+def test_a_split_that_is_there_without_a_usable_sample_is_no_reason_to_draw_another(tmp_path):
+    assert groups.given(tmp_path, {"train": ["a"], "val": ["b"]}, "texts") == {"train": ["a"], "val": ["b"]}
+    for split in ("val", "test"):
+        with pytest.raises(PedigreeError, match=f"has {split} data with no texts that can be used: correct them"):
+            groups.given(tmp_path, {"train": ["a"], split: []}, "texts")
 
 
 def test_a_file_whose_name_tells_no_group_has_none():

@@ -130,6 +130,12 @@ def test_a_missing_file_is_named(original, folder, name):
         bert_folder.load(Bert(SIZE, len(WORDS), 0), SIZE, tokenizer, folder)
 
 
+def test_a_folder_in_the_place_of_the_settings_is_no_file(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    expect_rejected(folder, r"copy has no file config\.json")
+
+
 def test_pickled_weights_are_not_loaded(folder):
     (folder / "model.safetensors").unlink()
 

@@ -21,6 +21,11 @@ def test_texts_that_differ_only_in_case_marks_and_spaces_have_the_same_key(one, 
     assert repeats.key(one) == repeats.key(other)
 
 
+@pytest.mark.parametrize(("one", "other"), [("दिन", "दीन"), ("कि", "की"), ("חַם", "חֵם")])
+def test_vowels_that_are_marks_on_letters_make_other_texts(one, other):
+    assert repeats.key(one) != repeats.key(other)
+
+
 def test_texts_of_marks_alone_have_keys_of_their_own():
     assert repeats.key("...") != repeats.key("!?")
     assert repeats.key("one") != repeats.key("two")

@@ -120,7 +120,7 @@ def _divided(
     Whole articles are drawn if there are enough of them, and else whole contexts. Returns the splits, and what was
     drawn for testing.
     """
-    parts = {split: list(own) for split, own in given.items() if own}
+    parts = groups.given(raw, given, "questions")
     if options.resplit:
         parts = {"train": [each for own in parts.values() for each in own]}
     missing = [split for split in ("test", "val") if split not in parts]

@@ -267,7 +267,8 @@ def _misplaced(text: str, start: int, context: str) -> str:
         counted = ", and this counts bytes"
     elif context.encode("utf-16-le")[units_before:].startswith(text.encode("utf-16-le")):
         counted = ", and this counts units of UTF-16"
-    places = [found for found in (context.find(text), context.rfind(text)) if found >= 0]
+    before, after = context.rfind(text, 0, max(start, 0) + len(text)), context.find(text, max(start, 0))
+    places = [found for found in (before, after) if found >= 0]
     nearest = min(places, key=lambda place: abs(place - start))
     return f"its answer {shown} does not stand at answer_start {start} but at {nearest}{counted}"
 

@@ -169,7 +169,7 @@ def _divided(
     The same share of each class is drawn; texts that are nearly equal are drawn together where that is possible.
     Texts whose class has too few for that are rejected. Returns the splits, and what was drawn for testing.
     """
-    parts = {split: list(own) for split, own in given.items() if own}
+    parts = groups.given(raw, given, "texts")
     if options.resplit:
         parts = {"train": [text for own in parts.values() for text in own]}
     missing = [split for split in ("test", "val") if split not in parts]

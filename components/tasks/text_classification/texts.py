@@ -149,7 +149,7 @@ def _texts(table: Table, options: TextPrepareParams) -> tuple[list[Text], list[R
         at = printable_name(table.at(row))
         try:
             text = _text(row, at, options)
-            swallowed = [_labels(each[options.label], options) for each in getattr(row, "swallowed", ())]
+            swallowed = [_labels(each[options.label], options) for each in getattr(row, "swallowed", ()) if each]
         except Unusable as reason:
             rejected.append(RejectedFile(file=at, reason=str(reason)))
             continue

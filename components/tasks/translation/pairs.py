@@ -194,7 +194,7 @@ def _of_rows(file: Path, options: TranslationPrepareParams) -> Iterator[Pair | R
         at = printable_name(table.at(row))
         if isinstance(row, tables.BadRow):
             yield RejectedFile(file=at, reason=row.reason)
-        elif row.swallowed:
+        elif row.swallowed and all(row.swallowed):
             yield RejectedFile(file=at, reason=JOINED)
         else:
             try:

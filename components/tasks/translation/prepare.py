@@ -111,7 +111,7 @@ def _divided(
 
     Pairs of equal or nearly equal sources are drawn together. Returns the splits, and what was drawn for testing.
     """
-    parts = {split: list(own) for split, own in given.items() if own}
+    parts = groups.given(raw, given, "pairs")
     if options.resplit:
         parts = {"train": [pair for own in parts.values() for pair in own]}
     pool = parts.get("train", [])

@@ -124,9 +124,9 @@ def config_of(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     try:
         config = json.loads(file.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise PedigreeError(
-            f"{folder} has no {CONFIG}: name the folder of a BERT, with {CONFIG}, {WEIGHTS}, and "
+            f"{folder} has no file {CONFIG}: name the folder of a BERT, with {CONFIG}, {WEIGHTS}, and "
             f"{wordpiece.JSON} or {wordpiece.VOCABULARY}"
         ) from None
     except (ValueError, RecursionError):

@@ -56,6 +56,15 @@ def test_both_versions_of_squad_and_both_forms_of_json_lines_give_the_same_quest
     assert found.total == 6
 
 
+def test_of_several_places_of_a_misplaced_answer_the_nearest_is_named(tmp_path):
+    context = "Paris is big. I like Paris. We love Paris."
+    (tmp_path / "train.json").write_text(squad(qa("Paris", 22), qa("Paris", 20), context=context))
+    assert [each.reason for each in read(tmp_path).rejected] == [
+        "its answer 'Paris' does not stand at answer_start 22 but at 21",
+        "its answer 'Paris' does not stand at answer_start 20 but at 21",
+    ]
+
+
 def test_of_several_answers_the_one_that_most_people_gave_is_the_commonest_and_else_the_first(tmp_path):
     several = qa("at home", 11)
     several["answers"] += [{"text": "home", "answer_start": 14}, {"text": "home", "answer_start": 14}]

@@ -121,6 +121,36 @@ def test_a_stray_quotation_mark_that_joins_rows_is_noticed_and_line_ends_in_a_te
     assert ("two\nlines, of text",) in [text.texts for text in given.splits["train"]]
 
 
+def test_rows_that_a_stray_quotation_mark_joins_are_noticed_although_one_has_a_comma_in_its_text(tmp_path):
+    (tmp_path / "train.csv").write_text(
+        'text,label\nfirst,x\nsecond,y\n"stray, and more,x\nb,y\nc, d,x\nof 11",y\n"one, two\nthree",y\n'
+    )
+    given = read(tmp_path)
+    assert reasons(given) == {"train.csv:4": JOINED}
+    assert ("one, two\nthree",) in [text.texts for text in given.splits["train"]]
+
+
+def test_a_first_line_of_json_without_a_label_does_not_hide_the_labels_of_the_others(tmp_path):
+    lines = ['{"text": "none"}', *(json.dumps({"text": f"text {n}", "label": "ab"[n % 2]}) for n in range(4))]
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text("\n".join(lines))
+    given = read(tmp_path)
+    assert {split: len(own) for split, own in given.splits.items()} == {"train": 4, "test": 4}
+    assert reasons(given) == {f"{name}.jsonl:1": "it has no label" for name in ("train", "test")}
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_half_of_a_surrogate_pair_is_rejected_with_its_line(tmp_path, column):
+    good = [{"text": f"text {n} \U0001f600", "label": "ab"[n % 2]} for n in range(4)]
+    lines = [json.dumps(each) for each in [*good, good[0] | {column: "half \ud800"}]]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    given = read(tmp_path)
+    assert reasons(given) == {
+        "train.jsonl:5": "one of its characters is half of a surrogate pair: write whole characters"
+    }
+    assert len(given.splits["train"]) == 4
+
+
 def test_a_text_that_cannot_be_used_is_rejected_with_its_line(tmp_path):
     write_csv(
         tmp_path / "train.csv", [("a", "x"), (" ", "x"), ("caf\ufffd", "y"), ("b", "y" * 201), ("c", "y", "z")]
