@@ -80,11 +80,17 @@ def prepare(raw: Path, out: Path, params: QuestionParams) -> Manifest:
     cut = Cut(options.longest, options.longest_question, options.overlap)
     written, notes = {}, [raw_files.composed(raw, "questions")]
     for split in raw_files.SPLITS:
-        written[split], long = _write(out, split, parts[split], Windows(tokenizer, cut))
+        written[split], long, divided = _write(out, split, parts[split], Windows(tokenizer, cut))
+        of_split = f"of {len(parts[split]):,} questions of {split} have"
         if long:
             notes.append(
-                f"{long:,} of {len(parts[split]):,} questions of {split} have more than prepare.longest_question "
-                f"({options.longest_question}) tokens, and are cut at the end"
+                f"{long:,} {of_split} more than prepare.longest_question ({options.longest_question}) tokens, and "
+                "are cut at the end"
+            )
+        if divided:
+            notes.append(
+                f"{divided:,} {of_split} an answer that no window of prepare.longest ({options.longest}) tokens holds "
+                "whole, and count as questions without an answer"
             )
     _write_test(out, parts["test"])
     facts = QuestionFacts(
@@ -148,14 +154,14 @@ def _divided(
     return parts, drawn
 
 
-def _write(out: Path, split: str, own: Sequence[Question], windows: Windows) -> tuple[Part, int]:
-    """Write a split; return its record in the manifest, and how many questions are cut.
+def _write(out: Path, split: str, own: Sequence[Question], windows: Windows) -> tuple[Part, int, int]:
+    """Write a split; return its record in the manifest, and how many questions are cut and how many answers are.
 
     An answer that no window has whole counts as none in each.
     """
     names = "".join(f"{each.at}\n" for each in own)
     (out / f"{split}.files.txt").write_text(names, encoding="utf-8", newline="\n")
-    cut, progress = 0, Progress(log)
+    cut, divided, progress = 0, 0, Progress(log)
     dense = {name: arrays.Writer(out / f"{split}.{name}.npy", np.int64) for name in (FIRST, START, END, QUESTION)}
     with (
         ragged.Writer(out / f"{split}.{TOKENS}", np.int32) as ids,
@@ -167,13 +173,16 @@ def _write(out: Path, split: str, own: Sequence[Question], windows: Windows) -> 
         for number, each in enumerate(own):
             asked = windows.of(each.question, each.context)
             cut += asked.cut
+            whole = not each.answers
             for window in asked.windows:
                 ids.append(np.array(window.ids, np.int32))
                 start, end = window.span(_place(each.commonest)) if each.answers else (0, 0)
+                whole |= start > 0
                 for name, value in ((FIRST, window.first), (START, start), (END, end), (QUESTION, number)):
                     dense[name].append(np.array([value]))
+            divided += not whole
             progress.say(f"{split}: {number + 1:,} of {len(own):,} questions became tokens")
-    return Part(samples=ids.rows, sha256=arrays.joint_sha256(ids, *dense.values())), cut
+    return Part(samples=ids.rows, sha256=arrays.joint_sha256(ids, *dense.values())), cut, divided
 
 
 def _place(answer: Answer) -> tuple[int, int]:

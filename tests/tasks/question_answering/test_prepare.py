@@ -115,6 +115,17 @@ def test_a_long_context_has_many_windows_and_its_answer_is_in_few(raw, tmp_path)
     assert int(split.lengths.max()) <= 24
 
 
+def test_answers_that_are_longer_than_a_window_are_counted_beside_all_results(raw, tmp_path):
+    answer = "on the table in the old box under the bed " * 5
+    write(
+        raw / "questions.json", [*tiny.asked(), tiny.Asked(f"It is {answer}.", "Where is it?", answer.strip(), 6)]
+    )
+    assert (
+        " have an answer that no window of prepare.longest (24) tokens holds whole"
+        in prepared(tmp_path).manifest.note
+    )
+
+
 def test_the_tokenizer_of_a_bert_is_read_from_its_file_and_long_questions_are_noted(raw, tmp_path):
     tiny.write(raw)
     file = bert_folders.write(tmp_path / "bert") / "vocab.txt"
