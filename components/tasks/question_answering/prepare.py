@@ -89,8 +89,8 @@ def prepare(raw: Path, out: Path, params: QuestionParams) -> Manifest:
             )
         if divided:
             notes.append(
-                f"{divided:,} {of_split} an answer that no window of prepare.longest ({options.longest}) tokens holds "
-                "whole, and count as questions without an answer"
+                f"{divided:,} {of_split} an answer that no window of prepare.longest ({options.longest}) tokens "
+                "holds whole, and count as questions without an answer"
             )
     _write_test(out, parts["test"])
     facts = QuestionFacts(
