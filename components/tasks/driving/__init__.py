@@ -8,7 +8,7 @@ from components.tasks.driving.params import DrivingParams
 TASK = Task[DrivingParams, Columns](
     name="driving",
     params=DrivingParams,
-    embedded={"highway": data.highway, "merge": data.merge},
+    embedded={"highway": data.highway},
     public_data={},
     survey=prepare.survey,
     prepare=prepare.prepare,

@@ -84,9 +84,8 @@ def evaluate(
     facts = DrivingFacts.model_validate(prepared.manifest.facts)
     table = _outcomes(_table(predictions), prepared)
     others = drivers(prepared.folder)
-    _write_drives(out / "examples" / "drives.csv", table)
     films = _films(predictions, facts, table)
-    _write_scenes(out / "examples" / "scenes.jsonl", model, predictions)
+    _write_examples(out / "examples", model, predictions, table)
     road, hertz, note = facts.scenario.lanes, facts.scenario.hertz, prepared.manifest.note
     for number, film in enumerate(films, 1):
         pictures.animate(road, film, hertz, out / "examples" / f"worst_{number}.gif")
@@ -124,14 +123,6 @@ def _summary(prefix: str, table: Floats) -> dict[str, float]:
     }
 
 
-def _write_drives(file: Path, table: Outcomes) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", *table.columns])
-        for row, name in enumerate(table.samples):
-            writer.writerow([name, *(f"{column[row]:.6g}" for column in table.columns.values())])
-
-
 def _drives(predictions: Iterable[Batch]) -> Iterable[Floats]:
     """Yield the cars of each predicted drive, (T, C, 6), one after the other."""
     for batch in predictions:
@@ -162,13 +153,21 @@ def _films(predictions: Iterable[Batch], facts: DrivingFacts, table: Outcomes) -
     return films
 
 
-def _write_scenes(file: Path, model: Planner, predictions: Iterable[Batch]) -> None:
-    """Write the first scene of each drive as a request, and what the network does in it."""
+def _write_examples(folder: Path, model: Planner, predictions: Iterable[Batch], table: Outcomes) -> None:
+    """Write the first scene of each drive as a request, and its measures with what the network does first."""
     policy = decisions.policy_of(model)
-    with file.open("w", encoding="utf-8", newline="\n") as stream:
-        for cars in _drives(predictions):
+    with (
+        (folder / "scenes.jsonl").open("w", encoding="utf-8", newline="\n") as scenes,
+        (folder / "drives.csv").open("w", newline="", encoding="utf-8") as drives,
+    ):
+        writer = csv.writer(drives)
+        writer.writerow(["file", *table.columns, "first_acceleration", "first_lane"])
+        for row, cars in enumerate(_drives(predictions)):
             scene = cars[0][~np.isnan(cars[0, :, 0])]
+            cells = [dict(zip(STATE, car, strict=True)) for car in scene.tolist()]
+            request = {"cars": [{**cell, "ego": not number} for number, cell in enumerate(cells)]}
+            scenes.write(f"{json.dumps(request)}\n")
             control = policy(scene[None])
-            request = [dict(zip(STATE, car, strict=True)) | {"ego": not i} for i, car in enumerate(scene.tolist())]
-            answer = {"acceleration": float(control.acceleration[0]), "lane": int(control.lane[0])}
-            stream.write(f"{json.dumps({'cars': request, **answer})}\n")
+            measured = [f"{column[row]:.6g}" for column in table.columns.values()]
+            answer = [f"{control.acceleration[0]:.6g}", int(control.lane[0])]
+            writer.writerow([table.samples[row], *measured, *answer])

@@ -23,8 +23,9 @@ SMOOTH = 2
 """Scenes are drawn this many times as large, and then made smaller."""
 ROAD, GROUND, LINE = (90, 90, 90), (225, 232, 220), (235, 235, 235)
 EGO, OTHER, PLAN = (40, 190, 70), (80, 140, 225), (255, 190, 30)
+NAMES = {"idm": "IDM"}
 MOMENTS = (-3.0, -2.0, -1.0, 0.0)
-"""Seconds of a film strip, from its worst moment."""
+"""Seconds of a film strip, from its worst moment, or from as soon after it as all have passed."""
 
 
 class Film(NamedTuple):
@@ -95,8 +96,9 @@ def film_strips(road: Road, films: Sequence[Film], hertz: int) -> "Figure":
     figure.suptitle("The worst drives, with the ego car in green")
     grid = figure.subplots(len(films), len(MOMENTS), squeeze=False)
     for row, film in zip(grid, films, strict=True):
+        last = max(film.worst, round(-MOMENTS[0] * hertz))
         for axes, moment in zip(row, MOMENTS, strict=True):
-            frame = min(max(film.worst + round(moment * hertz), 0), len(film.cars) - 1)
+            frame = min(max(last + round(moment * hertz), 0), len(film.cars) - 1)
             axes.imshow(np.asarray(scene(road, film.cars[frame])))
             axes.set(xticks=[], yticks=[])
             axes.set_xlabel(f"{frame / hertz:.1f} s", fontsize=7)
@@ -108,15 +110,15 @@ def drivers(tables: Mapping[str, Floats]) -> "Figure":
     """Draw the measures of each driver's drives, (N, 6) by name."""
     figure = figures.blank(11, 3.2)
     figure.suptitle("The network and other drivers of the same scenes")
-    names, fields = list(tables), Measures._fields
+    names, fields = [NAMES.get(name, name) for name in tables], Measures._fields
     panels = figure.subplots(1, 4)
-    rates = [tables[name][:, :2].max(1).mean() for name in names]
+    rates = [table[:, :2].max(1).mean() for table in tables.values()]
     panels[0].bar_label(panels[0].barh(names, rates, color="lightsteelblue"), fmt="{:.0%}", padding=2, fontsize=8)
     panels[0].set_title("Drives with a collision or off the road", fontsize=9)
     panels[0].set_xlim(0, 1.2)
     titles = {"progress": "Metres driven", "jerk": "Mean jerk, m/s³", "min_ttc": "Least time to collision, s"}
     for axes, (field, title) in zip(panels[1:], titles.items(), strict=True):
-        values = [tables[name][:, fields.index(field)] for name in names]
+        values = [table[:, fields.index(field)] for table in tables.values()]
         axes.boxplot(values, orientation="horizontal", tick_labels=names, widths=0.6, flierprops={"markersize": 3})
         axes.set_title(title, fontsize=9)
     for axes in panels:

@@ -1,4 +1,4 @@
-"""python -P components/tasks/driving/simulator.py FOLDER ENVIRONMENT SECONDS TRAIN TEST FIRST: simulated drives.
+"""python -P components/tasks/driving/simulator.py FOLDER ENVIRONMENT SECONDS TRAIN TEST: simulated drives.
 
 highway-env (MIT, https://github.com/Farama-Foundation/HighwayEnv) simulates cars that follow the Intelligent Driver
 Model (Treiber et al. 2000) and change lanes by MOBIL (Kesting et al. 2007). The drives of one such car are recorded
@@ -38,6 +38,15 @@ STATE = ("x", "y", "heading", "speed", "length", "width")
 """Of a car: its centre in metres, y to the right; radians; m/s; metres."""
 COLUMNS = ("frame", "id", *STATE, "ego", "disturbed")
 DECIMALS = 3
+SIMULATED = "SIMULATED.txt"
+NOTICE = """\
+Nobody drove here. highway-env 1.12.1 (MIT, https://github.com/Farama-Foundation/HighwayEnv) simulated these cars:
+they keep their distance by the Intelligent Driver Model and change lanes by MOBIL, and so does the ego car. Every
+second drive for training is disturbed: at random times the ego car is shifted, turned, and made faster or slower.
+How well a network drives in simulated traffic does not show how it would drive on a road.
+"""
+FIRST_TEST = 1_000_000
+"""The first seed of a drive for testing; those for training begin with 0."""
 CARS = 15
 """Other cars on the highway."""
 DISTURBED_EVERY = (2.0, 4.0)
@@ -174,17 +183,17 @@ def lines(frames: Frames) -> Iterator[str]:
             yield f"{number},{car},{','.join(values)},{int(ego)},{int(ego and disturbed)}"
 
 
-def main(folder: Path, environment: Environment, seconds: float, train: int, test: int, first: int) -> None:
-    """Write scenario.json, <split>/<seed>.csv for `train` and `test` drives, and lines about progress to stdout.
+def main(folder: Path, environment: Environment, seconds: float, train: int, test: int) -> None:
+    """Write scenario.json, <split>/<seed>.csv for `train` and `test` drives, and a notice to `SIMULATED`.
 
     Seeds are consecutive, and those of test are others than those of train. Every second drive of train is
     disturbed. A drive in which the expert collides is left out of train, as it is no example; scenario.json names
-    those of test.
+    those of test. Lines about the progress go to stdout.
     """
     seeds: dict[str, int] = {}
     collided: list[str] = []
-    for split, count, start in (("train", train, first), ("test", test, first + 1_000_000)):
-        (folder / split).mkdir()
+    for split, count, start in (("train", train, 0), ("test", test, FIRST_TEST)):
+        (folder / split).mkdir(parents=True)
         for seed in range(start, start + count):
             frames, crashed = recorded(environment, seed, seconds, split == "train" and seed % 2 == 1)
             file = f"{split}/{seed}.csv"
@@ -205,6 +214,7 @@ def main(folder: Path, environment: Environment, seconds: float, train: int, tes
         "collided": collided,
     }
     (folder / "scenario.json").write_text(json.dumps(scenario, indent=1) + "\n", encoding="utf-8", newline="\n")
+    (folder / SIMULATED).write_text(NOTICE, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
