@@ -1,7 +1,8 @@
-"""A network drives seeds that it has not seen; what it does there decides, and a policy of waypoints is rejected."""
+"""A network drives seeds that it has not seen; a policy of waypoints collides, and is rejected."""
 
 import logging
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ NEAREST, WAYPOINTS = 8, 3
 
 
 def raw_features(cars: np.ndarray) -> torch.Tensor:
-    """Return where the nearest cars are and how fast, relative to the ego car, whose speed and place are the rest."""
+    """Return where the nearest cars are, and how fast, relative to the ego car."""
     ego, others = cars[:, :1], cars[:, 1:]
     near = np.argsort(np.abs(others[..., X] - ego[..., X]), axis=1)[:, :NEAREST, None]
     chosen = np.take_along_axis(others, near, 1)[..., [X, Y, SPEED]] - ego[..., [X, Y, SPEED]]
@@ -117,7 +118,7 @@ def waypoint_policy(raw: Path, scenario: episodes.Scenario, files: list[str]) ->
     seen, wanted = torch.cat(inputs), torch.cat(targets)
     torch.manual_seed(0)
     sizes = [seen.shape[1], 128, 128]
-    layers = [nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)]
     model = nn.Sequential(*layers, nn.Linear(128, 2 * WAYPOINTS))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(1500):

@@ -69,6 +69,7 @@ def test_the_picture_of_an_answer_is_a_png(predict):
     assert serve.draw(row, predict([row], {})[0]).startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_a_version_answers_where_no_simulator_is_installed(chain_of, tmp_path):
     code = f"""
 import sys

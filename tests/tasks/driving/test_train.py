@@ -30,7 +30,7 @@ def manifest(lanes: road.Road = HIGHWAY) -> Manifest:
             "drives": {},
         }
     )
-    return Manifest(task="driving", splits={}, rejected=[], facts=facts.model_dump())
+    return Manifest(task="driving", splits={}, rejected=[], facts=facts.model_dump(mode="json"))
 
 
 def network(lanes: road.Road = HIGHWAY, acceleration: float = 0, left: float = 0, right: float = 0) -> Planner:
@@ -70,9 +70,8 @@ def test_the_loss_weighs_the_lane_beside_the_acceleration():
     )
     only, both = (train.step(model, batch, values(train={"lane_weight": weight})) for weight in (0, 2))
     assert only.loss.item() == 1.5  # Huber's loss of 0 and of 2
-    lane = torch.nn.functional.cross_entropy(
-        torch.tensor([[0, 0.5, 0]]).repeat(2, 1), batch["change"], reduction="sum"
-    )
+    logits = torch.tensor([[0, 0.5, 0]]).expand(2, 3)
+    lane = torch.nn.functional.cross_entropy(logits, batch["change"], reduction="sum")
     torch.testing.assert_close(both.loss, only.loss + 2 * lane)
     assert both.sums["acceleration_error"].item() == 2
     assert both.sums["lane_accuracy"].item() == 1
