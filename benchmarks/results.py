@@ -155,8 +155,8 @@ ROWS = {
             *_DRIVEN,
         ),
         2,
-        "embedded; simulated by highway-env 1.12.1; 100 seeds unseen in training; `progress_gain` is in metres over the "
-        "expert's, paired by seed",
+        "embedded; simulated by highway-env 1.12.1; 100 seeds unseen in training; `progress_gain` is in metres over "
+        "the expert's, paired by seed",
     ),
     "merge": Row(
         (

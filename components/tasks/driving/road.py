@@ -26,11 +26,10 @@ PASSES = 10.0
 """m/s of difference in speed that is 1 in the features."""
 FAST = 30.0
 """m/s of the ego car that are 1 in the features."""
+EGO = ("speed", "offset", "heading")
 SIDES = ("left", "own", "right")
 FEATURES = (
-    "speed",
-    "offset",
-    "heading",
+    *EGO,
     *(
         f"{side} {name}"
         for side in SIDES

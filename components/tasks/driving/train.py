@@ -14,7 +14,7 @@ from components.tasks.driving.decisions import policy_of
 from components.tasks.driving.measures import Measures
 from components.tasks.driving.model import Planner
 from components.tasks.driving.params import DrivingParams
-from components.tasks.driving.road import FEATURES
+from components.tasks.driving.road import EGO, SIDES
 
 log = logging.getLogger("pedigree.evaluate")
 
@@ -22,11 +22,6 @@ BETTER: Mapping[str, Better] = {"loss": "less", "acceleration_error": "less", "l
 """Validation metrics, and whether less or more is better."""
 CARS, FRAMES = "cars", "frames"
 """Names of predictions: the cars in each frame, and the number of frames."""
-_MIRRORED = [
-    FEATURES.index(name.replace("left", "right") if "left" in name else name.replace("right", "left"))
-    for name in FEATURES
-]
-_SIGNS = [-1.0 if name in ("offset", "heading") else 1.0 for name in FEATURES]
 
 
 def augment(batch: Batch, params: DrivingParams) -> Batch:
@@ -35,8 +30,9 @@ def augment(batch: Batch, params: DrivingParams) -> Batch:
         return batch
     features, change = batch["features"], batch["change"]
     swapped = torch.rand(len(features), device=features.device) < 0.5
-    places = torch.tensor(_MIRRORED, device=features.device)
-    mirrored = features[:, places] * torch.tensor(_SIGNS, device=features.device)
+    speed, offset, heading = features[:, : len(EGO)].unbind(1)
+    left, own, right = features[:, len(EGO) :].chunk(len(SIDES), 1)
+    mirrored = torch.cat([torch.stack([speed, -offset, -heading], 1), right, own, left], 1)
     return {
         **batch,
         "features": torch.where(swapped[:, None], mirrored, features),
@@ -78,7 +74,7 @@ def predict(model: nn.Module, batch: Batch, params: DrivingParams) -> Batch:
     assert isinstance(model, Planner), "from build_model"
     closed_loop.expect_simulator("evaluates in closed loop")
     scenario = model.scenario
-    driven = closed_loop.drive(scenario, batch["seed"].tolist(), policy_of(model), log)
+    driven = closed_loop.drive(scenario, batch["seed"].cpu().tolist(), policy_of(model), log)
     table = measures.table(scenario.lanes, driven, scenario.hertz)
     found = {name: torch.from_numpy(table[:, place].copy()) for place, name in enumerate(Measures._fields)}
     return {
