@@ -155,7 +155,7 @@ ROWS = {
             *_DRIVEN,
         ),
         2,
-        "embedded; simulated by highway-env 1.12.1; 100 seeds unseen in training; `progress_gain` is in metres over "
+        "embedded; simulated by highway-env 1.12.1; 100 seeds unseen in training; `progress_gain` in metres over "
         "the expert's, paired by seed",
     ),
     "merge": Row(

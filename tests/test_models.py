@@ -37,7 +37,7 @@ def test_two_models_share_a_data_set_and_one_without_a_name_has_its_models(tmp_p
         ),
         (
             "models:\n  digits:\n    data: d\n",
-            r"params\.yaml:2: the model digits has no `task:`: add it, one of image",
+            r"params\.yaml:2: the model digits has no `task:`: add it, one of driving",
         ),
         ("models:\n  digits:\n", r"params\.yaml:2: the model digits has no `key: value` lines below it: add them"),
         ("models: {}\n", "params.yaml: there is no `models:` section with at least one model: add one"),

@@ -14,7 +14,6 @@ TASK = Task[DrivingParams, Columns](
     prepare=prepare.prepare,
     load_split=prepare.load_split,
     build_model=model.build_model,
-    augment=train.augment,
     step=train.step,
     better=train.BETTER,
     predict=train.predict,

@@ -26,7 +26,6 @@ class DrivingTrainParams(TrainParams):
 
     model: ModelParams
     lane_weight: float = Field(ge=0, le=100, description="Weight of the lane's loss beside the acceleration's")
-    mirror: bool = Field(description="Swap left and right at random, where both sides of the road are alike")
 
 
 class DrivingParams(TaskParams):

@@ -26,13 +26,13 @@ PASSES = 10.0
 """m/s of difference in speed that is 1 in the features."""
 FAST = 30.0
 """m/s of the ego car that are 1 in the features."""
-EGO = ("speed", "offset", "heading")
-SIDES = ("left", "own", "right")
 FEATURES = (
-    *EGO,
+    "speed",
+    "offset",
+    "heading",
     *(
         f"{side} {name}"
-        for side in SIDES
+        for side in ("left", "own", "right")
         for name in (
             "usable",
             *(f"{place} {what}" for place in ("front", "rear") for what in ("car", "gap", "nearness", "speed")),

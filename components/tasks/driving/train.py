@@ -14,7 +14,6 @@ from components.tasks.driving.decisions import policy_of
 from components.tasks.driving.measures import Measures
 from components.tasks.driving.model import Planner
 from components.tasks.driving.params import DrivingParams
-from components.tasks.driving.road import EGO, SIDES
 
 log = logging.getLogger("pedigree.evaluate")
 
@@ -22,22 +21,6 @@ BETTER: Mapping[str, Better] = {"loss": "less", "acceleration_error": "less", "l
 """Validation metrics, and whether less or more is better."""
 CARS, FRAMES = "cars", "frames"
 """Names of predictions: the cars in each frame, and the number of frames."""
-
-
-def augment(batch: Batch, params: DrivingParams) -> Batch:
-    """Swap left and right of each sample with probability one half, if `train.mirror` is set."""
-    if not params.train.mirror:
-        return batch
-    features, change = batch["features"], batch["change"]
-    swapped = torch.rand(len(features), device=features.device) < 0.5
-    speed, offset, heading = features[:, : len(EGO)].unbind(1)
-    left, own, right = features[:, len(EGO) :].chunk(len(SIDES), 1)
-    mirrored = torch.cat([torch.stack([speed, -offset, -heading], 1), right, own, left], 1)
-    return {
-        **batch,
-        "features": torch.where(swapped[:, None], mirrored, features),
-        "change": torch.where(swapped, 2 - change, change),
-    }
 
 
 def step(model: nn.Module, batch: Batch, params: DrivingParams) -> StepOutput:

@@ -43,22 +43,6 @@ def network(lanes: road.Road = HIGHWAY, acceleration: float = 0, left: float = 0
     return model.eval()
 
 
-def test_a_mirrored_scene_looks_as_the_scene_of_a_mirrored_road():
-    scene = cars((100, 4.5, 30), (125, 0, 20), (90, 8, 25), (140, 4, 22))
-    scene[0, 0, 2] = 0.05
-    mirrored = scene.copy()
-    mirrored[..., 1], mirrored[..., 2] = 8 - scene[..., 1], -scene[..., 2]
-    seen, expected = (torch.from_numpy(road.features(HIGHWAY, each)).expand(64, -1) for each in (scene, mirrored))
-    batch = {"features": seen, "change": torch.zeros(64, dtype=torch.int64)}
-    torch.manual_seed(0)
-    augmented = train.augment(batch, values(train={"mirror": True}))
-    swapped = augmented["change"] == 2
-    assert 0 < int(swapped.sum()) < 64
-    torch.testing.assert_close(augmented["features"][swapped], expected[swapped])
-    torch.testing.assert_close(augmented["features"][~swapped], seen[~swapped])
-    assert train.augment(batch, values()) is batch
-
-
 def test_the_loss_weighs_the_lane_beside_the_acceleration():
     model, batch = (
         network(acceleration=1),

@@ -24,8 +24,6 @@ SETTINGS = {
     "register": {"gate": {"at_least": {"progress": 0}, "at_most": {"collision_rate": 1}, "milliseconds": 60_000}},
 }
 """Laid over params.yaml, so that a chain takes seconds."""
-VARIANTS = {"plain": {}, "mirrored": {"train": {"mirror": True, "model": {"layers": 2, "dropout": 0.1}}}}
-"""Laid over `SETTINGS`, by name: what is trained on a GPU."""
 SECONDS = 2
 
 
