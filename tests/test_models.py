@@ -172,7 +172,7 @@ def test_a_profile_of_another_task_is_rejected(project):
     [
         (
             "train: {epochs: 1}\n",
-            r"profiles/big\.yaml: a profile must name its task: write `task:`, one of image",
+            r"profiles/big\.yaml: a profile must name its task: write `task:`, one of driving",
         ),
         ("task: image_clasification\n", r"big\.yaml:1: a profile must name its task"),
         ("tasks:\n  vision: {}\n", r"profiles/big\.yaml: a profile must name its task"),

@@ -55,11 +55,11 @@ def drive(scenario: Scenario, seeds: Sequence[int], driver: Policy | Driver, log
         driver: A policy, or a driver of the simulator.
         log: Gets lines about the progress.
     """
-    from components.tasks.driving.simulator import HERTZ, Simulation
+    from components.tasks.driving.simulator import Simulation
 
     own = driver if isinstance(driver, str) else "policy"
-    progress, frames = Progress(log), round(scenario.seconds * HERTZ)
-    drives = [Simulation(scenario.environment, seed, own) for seed in seeds]
+    progress, frames = Progress(log), round(scenario.seconds * scenario.hertz)
+    drives = [Simulation(scenario.environment, seed, own, scenario.hertz) for seed in seeds]
     tracks = [[each.cars()] for each in drives]
     for frame in range(frames):
         running = [number for number, each in enumerate(drives) if not each.crashed]
@@ -72,10 +72,16 @@ def drive(scenario: Scenario, seeds: Sequence[int], driver: Policy | Driver, log
         for number, control in zip(running, controls, strict=True):
             drives[number].step(*control)
             tracks[number].append(drives[number].cars())
-        progress.say(
-            f"{len(seeds):,} drives of the {own}: {frame / HERTZ:.0f} of {scenario.seconds:g} seconds simulated"
-        )
+        now = frame / scenario.hertz
+        progress.say(f"{len(seeds):,} drives of the {own}: {now:.0f} of {scenario.seconds:g} seconds simulated")
     return [Driven(np.stack(cars), each.crashed) for cars, each in zip(tracks, drives, strict=True)]
+
+
+def first_scene(scenario: Scenario, seed: int) -> Floats:
+    """Return the cars with which a seed begins, (C, 6)."""
+    from components.tasks.driving.simulator import Simulation
+
+    return Simulation(scenario.environment, seed, "idle").cars()
 
 
 def _together(scenes: Sequence[Floats]) -> Floats:

@@ -29,7 +29,7 @@ FAST = 30.0
 FEATURES = (
     "speed",
     "offset",
-    "heading",
+    "speed to the side",
     *(
         f"{side} {name}"
         for side in ("left", "own", "right")

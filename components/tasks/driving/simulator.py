@@ -27,7 +27,7 @@ from highway_env.vehicle.controller import ControlledVehicle  # type: ignore[imp
 from numpy.typing import NDArray
 
 HERTZ = 5
-"""Frames and decisions a second."""
+"""Frames a second of the recordings."""
 SPEED_LIMIT = 30.0
 """Speed in m/s that the ego car of the recordings wants."""
 Environment = Literal["highway", "merge"]
@@ -54,11 +54,10 @@ DISTURBED_EVERY = (2.0, 4.0)
 
 
 def simulated(environment: Environment) -> Any:
-    """Return an environment of highway-env, which is reset before each drive."""
-    rate = {"simulation_frequency": HERTZ, "policy_frequency": HERTZ}
+    """Return an environment of highway-env, to be reset before each drive."""
     if environment == "highway":
-        return HighwayEnvFast({**rate, "lanes_count": 3, "vehicles_count": CARS})
-    return ConnectedLaneMergeEnv(rate)
+        return HighwayEnvFast({"lanes_count": 3, "vehicles_count": CARS})
+    return ConnectedLaneMergeEnv()
 
 
 class _Steered(ControlledVehicle):  # type: ignore[misc]
@@ -71,11 +70,10 @@ class _Steered(ControlledVehicle):  # type: ignore[misc]
 class Simulation:
     """One drive. The first car is the ego car."""
 
-    def __init__(self, environment: Environment, seed: int, driver: Driver) -> None:
-        self.lanes = lanes_of(environment)
-        self._env = simulated(environment)
-        self._env.reset(seed=seed)
-        self._road = self._env.road
+    def __init__(self, environment: Environment, seed: int, driver: Driver, hertz: int = HERTZ) -> None:
+        env = simulated(environment)
+        env.reset(seed=seed)
+        self._road, self._seconds = env.road, 1 / hertz
         ego = self._road.vehicles[0]
         if driver in ("expert", "idm"):
             self._ego = IDMVehicle.create_from(ego)
@@ -110,7 +108,7 @@ class Simulation:
             if lane is not None and (index := self._index(lane)) is not None:
                 self._ego.target_lane_index = index
         self._road.act()
-        self._road.step(1 / HERTZ)
+        self._road.step(self._seconds)
 
     def _index(self, lane: int) -> tuple[str, str, int] | None:
         """Return highway-env's name of a lane where the ego car is, if it has one there."""

@@ -12,12 +12,14 @@ from PIL import Image
 from torch import nn
 
 from components.contracts import Outcomes
+from components.errors import PedigreeError
 from components.stages.evaluate import read_outcomes
-from components.tasks.driving import closed_loop, episodes, evaluate, measures
+from components.tasks.driving import closed_loop, episodes, evaluate, measures, train
 from components.tasks.driving.closed_loop import Control
 from components.tasks.driving.road import HEADING, LENGTH, SPEED, X, Y, lane_of
 from components.trust import gate
 from tests.tasks.driving import tiny
+from tests.tasks.driving.test_train import network
 from tests.tasks.driving.values import values
 
 LOG = logging.getLogger("test")
@@ -75,6 +77,12 @@ def test_drives_end_as_the_ego_car_collides_and_the_others_go_on(tmp_path):
     assert any(each.collided for each in driven)
     for each in driven:
         assert len(each.cars) < 41 if each.collided else len(each.cars) == 41
+
+
+def test_without_the_simulator_evaluation_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(closed_loop, "find_spec", lambda name: None)
+    with pytest.raises(PedigreeError, match=r"evaluates in closed loop, is not installed: install it with `uv pip"):
+        train.predict(network(), {"seed": torch.tensor([0])}, values())
 
 
 def test_the_simulator_repeats_a_recorded_drive(tmp_path):

@@ -201,7 +201,7 @@ def test_a_scenario_that_is_missing_or_no_json_is_one_sentence(raw):
     assert "scenario.json is missing: it describes the lanes" in error_of(raw)
 
 
-def test_without_the_simulator_preparation_and_evaluation_say_how_to_install_it(raw, monkeypatch):
+def test_without_the_simulator_preparation_says_how_to_install_it(raw, monkeypatch):
     monkeypatch.setattr(closed_loop, "find_spec", lambda name: None)
     assert error_of(raw) == (
         "highway-env, the simulator that repeats the test drives, is not installed: install it with "
