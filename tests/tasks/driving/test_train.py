@@ -79,7 +79,7 @@ def test_a_decision_does_not_depend_on_the_other_scenes_of_the_batch():
     torch.manual_seed(0)
     policy = decisions.policy_of(build_model(values(), manifest()).eval())
     drawn = np.random.default_rng(0)
-    scenes = np.concatenate([cars((100, 4, v), (100 + g, 4, 20)) for g, v in drawn.uniform(10, 30, (50, 2))])
+    scenes = np.concatenate([cars((100, 4, v), (100 + g, 4, 20)) for g, v in drawn.uniform(10, 30, (12, 2))])
     together = policy(scenes)
     for place, scene in enumerate(scenes):
         alone = policy(scene[None])
