@@ -57,7 +57,7 @@ bench-gpu: .venv/installed ## on a GPU: what only it can show, speed, time to 94
 	python -m benchmarks.gpu $(if $(CIFAR10),--cifar10 "$(CIFAR10)")
 
 lock: .venv/installed ## resolve requirements.lock from pyproject.toml
-	uv pip compile pyproject.toml --extra dev --extra demo --extra medical --extra team --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra demo --extra driving --extra medical --extra team --generate-hashes --universal --python-version 3.11 --no-header --quiet -o requirements.lock
 
 # A virtual environment contains its own path, so a checkout that was moved needs a new one.
 ifneq ($(file <.venv/installed),$(CURDIR))

@@ -191,6 +191,12 @@ def some_files(raw: Path, out: Path, share: float) -> None:
             shutil.copyfile(Path(folder, name), target / name)
 
 
+def some_drives(raw: Path, out: Path, share: float) -> None:
+    """Copy a share of the drives of each split, and what describes them."""
+    some_files(raw, out, share)
+    shutil.copyfile(raw / "scenario.json", out / "scenario.json")
+
+
 def some_scenes(raw: Path, out: Path, share: float) -> None:
     """Write the first share of the composed scenes of each split."""
     write_scenes(out, {split: math.ceil(share * source.scenes) for split, source in SOURCES.items()})
@@ -273,6 +279,15 @@ KINDS = {
         samples=lambda batch: batch[1].numel(),
         data=lambda split, _, values: Windows(split["tokens"], values.train.batch_size, WINDOW),
         batched=True,
+    ),
+    "driving": Kind(
+        settings=("train.epochs=3",),
+        unit="samples",
+        cut=some_drives,
+        share=0.5,
+        samples=lambda batch: len(batch["change"]),
+        data=lambda split, *_: Rows(split),
+        step=True,
     ),
     "object_detection": Kind(
         settings=(
@@ -360,6 +375,7 @@ KINDS = {
 
 
 MODELS = {
+    "driving": "highway",
     "image_classification": "digits",
     "image_generation": "made-digits",
     "language_model": "docstrings",

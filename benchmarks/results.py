@@ -37,6 +37,7 @@ def _accuracy(*bounds: float) -> tuple[Aim, ...]:
     return (Aim("accuracy", "more", bounds),)
 
 
+_DRIVEN = (Aim("speed", "more", ()), Aim("jerk", "less", ()), Aim("min_ttc", "more", ()))
 _BCCD = "github.com/Shenggan/BCCD_Dataset; original split into 205, 87 and 72 images"
 _CELLS = (
     Aim("map50", "more", (0.85, 0.9)),
@@ -145,6 +146,27 @@ ROWS = {
         (Aim("wer", "less", ()), *_WORDS_HEARD),
         60,
         "asterisk-core-sounds-en of Debian, one voice, 0.5-10 s; 80, 10 and 10 % by hash of the name",
+    ),
+    "highway": Row(
+        (
+            Aim("collision_rate", "less", (0.0,)),
+            Aim("collision_bound", "less", (0.03,)),
+            Aim("progress_gain", "more", (0.0,)),
+            *_DRIVEN,
+        ),
+        2,
+        "embedded; simulated by highway-env 1.12.1; 100 seeds unseen in training; `progress_gain` in metres over "
+        "the expert's, paired by seed",
+    ),
+    "merge": Row(
+        (
+            Aim("collision_rate", "less", ()),
+            Aim("collision_bound", "less", ()),
+            Aim("progress_gain", "more", ()),
+            *_DRIVEN,
+        ),
+        2,
+        "simulated by highway-env 1.12.1, see docs/tasks/driving.md; 100 seeds unseen in training",
     ),
     "docstring-qa": Row(
         (Aim("f1", "more", ()), Aim("exact_match", "more", ()), Aim("f1_gain", "more", ())),
