@@ -360,6 +360,7 @@ KINDS = {
 
 
 MODELS = {
+    "few_shot": "glyphs",
     "image_classification": "digits",
     "image_generation": "made-digits",
     "language_model": "docstrings",

@@ -1,10 +1,10 @@
-"""The embedded glyphs: letters of twelve alphabets in matplotlib's fonts, distorted at random.
+"""The embedded glyphs: letters of thirteen alphabets in matplotlib's fonts, distorted at random.
 
 Whatever is drawn is computed with integers, so that the files are byte for byte the same everywhere.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,18 +59,23 @@ def glyphs(folder: Path) -> None:
     The alphabets of test are none of train's, though some of their letters look alike. Sources: DejaVu Fonts
     (dejavu-fonts.github.io, of Bitstream's Vera licence) and STIX Fonts (stixfonts.org, SIL Open Font License).
     """
+    write_glyphs(folder, ALPHABETS, IMAGES)
+
+
+def write_glyphs(folder: Path, alphabets: Mapping[str, Mapping[str, tuple[int, int]]], images: int) -> None:
+    """Write so many images of each letter of alphabets, which are given as `ALPHABETS` are."""
     generator = np.random.default_rng(0)
-    for split, alphabets in ALPHABETS.items():
-        for alphabet, (first, last) in alphabets.items():
+    for split, ranges in alphabets.items():
+        for alphabet, (first, last) in ranges.items():
             for code, fonts in _letters(first, last):
                 name = unicodedata.name(chr(code)).split(" LETTER ")[-1].lower()
                 below = folder / split / alphabet / f"{code:x}-{'-'.join(name.split())}"
                 below.mkdir(parents=True)
                 drawings = [_drawn(chr(code), font) for font in fonts]
-                for index in range(IMAGES):
+                for index in range(images):
                     drawing = drawings[int(generator.integers(len(drawings)))]
                     Image.fromarray(_distorted(drawing, generator)).save(below / f"{index:02d}.bmp")
-    (folder / COMPOSED).write_text(NOTE, encoding="utf-8")
+    (folder / COMPOSED).write_text(NOTE, encoding="utf-8", newline="\n")
 
 
 def _letters(first: int, last: int) -> Iterator[tuple[int, list[Path]]]:

@@ -211,18 +211,16 @@ def _outcomes(embedding: Tensor, label: Tensor, classes: Sequence[str]) -> Outco
     results = _results(embedding, label)
     parts = [_by_class(result) for result in results.values()]
     labels = np.unique(label.numpy())
-    kinds = [np.full(len(part[0]), number) for number, part in enumerate(parts)]
+    kinds = np.concatenate([np.full(len(part[0]), number) for number, part in enumerate(parts)])
     of_class, correct, queries = (np.concatenate([part[column] for part in parts]) for column in range(3))
-    names = [name for name, part in zip(results, parts, strict=True) for _ in part[0]]
+    order = np.argsort(of_class, kind="stable")
+    names = [*results]
+    columns = {"correct": correct, "queries": queries, "kind": kinds}
     return Outcomes(
         [classes[each] for each in labels],
-        {
-            "correct": correct.astype(np.float64),
-            "queries": queries.astype(np.float64),
-            "kind": np.concatenate(kinds).astype(np.float64),
-        },
-        np.searchsorted(labels, of_class),
-        groups={"episodes": names},
+        {name: column[order].astype(np.float64) for name, column in columns.items()},
+        np.searchsorted(labels, of_class[order]),
+        groups={"episodes": [names[kind] for kind in kinds[order]]},
     )
 
 
