@@ -34,14 +34,10 @@ ALPHABETS = {
 }
 """First and last code point of each alphabet, by split."""
 FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSans-Oblique",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "DejaVuSerif-Italic",
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
+    *("DejaVuSansMono", "STIXGeneral", "STIXGeneralItalic"),
 )
-FONTS += ("DejaVuSansMono", "STIXGeneral", "STIXGeneralItalic")
 """Fonts in matplotlib's package; a letter is drawn with each that has it."""
 IMAGES = 12
 """Images of each letter."""
@@ -120,7 +116,8 @@ def _distorted(drawing: NDArray[np.uint8], generator: np.random.Generator) -> ND
     inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
     fine = np.where(inside, drawing[rows.clip(0, side - 1), columns.clip(0, side - 1)], 0).astype(np.int64)
     sums = fine.reshape(SIDE, FINE, SIDE, FINE).sum((1, 3))
-    return ((sums + FINE * FINE // 2) // (FINE * FINE)).astype(np.uint8)
+    means: NDArray[np.uint8] = ((sums + FINE * FINE // 2) // (FINE * FINE)).astype(np.uint8)
+    return means
 
 
 def _smooth(grid: NDArray[np.int64], side: int) -> NDArray[np.int64]:
@@ -128,4 +125,5 @@ def _smooth(grid: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     cells = len(grid) - 1
     first, rest = np.divmod(np.arange(side) * cells, side)
     rows = (grid[first] * (side - rest)[:, None] + grid[first + 1] * rest[:, None]) // side  # (side, cells + 1)
-    return (rows[:, first] * (side - rest) + rows[:, first + 1] * rest) // side
+    smooth: NDArray[np.int64] = (rows[:, first] * (side - rest) + rows[:, first + 1] * rest) // side
+    return smooth

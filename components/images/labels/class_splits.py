@@ -32,9 +32,8 @@ def survey(raw: Path, options: FilesPrepareParams) -> Survey:
     Raises:
         PedigreeError: there are too few classes, a class is in two splits, or has too few files.
     """
-    folders = {split: dict(_classes(raw, parent)) for split, parent in _splits(raw).items()} or {
-        "train": dict(_classes(raw, ""))
-    }
+    folders: dict[str, Classes]
+    folders = {split: dict(_classes(raw, parent)) for split, parent in (_splits(raw) or {"train": ""}).items()}
     _check_disjoint(raw, folders)
     drawn = ""
     if options.resplit:

@@ -19,7 +19,9 @@ class Conv4(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, channels, H, W) to embeddings (N, `dimensions`)."""
-        return super().forward(x).flatten(1)
+        for block in self:
+            x = block(x)
+        return x.flatten(1)
 
 
 def _block(channels: int, width: int) -> nn.Sequential:

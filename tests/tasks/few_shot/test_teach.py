@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 
 from components.adapters import dvc_data, mlflow_store, mlflow_versions
@@ -55,7 +56,7 @@ def test_a_taught_version_knows_the_new_classes_and_is_made_of_the_trained_versi
     assert (ancestry.data.name, ancestry.data.pinned) == ("letters", dvc_data.pinned(taught, "letters"))
     model = mlflow.pyfunc.load_model("models:/glyphs/3")
     image = next((taught.with_name("letters") / "test").rglob("*.bmp")).read_bytes()
-    (answer,) = model.predict([{"image": image}])
+    (answer,) = pd.DataFrame(model.predict(pd.DataFrame([{"image": image}]))).to_dict("records")
     assert set(answer["probabilities"]) == {"10d0-an", "10d1-ban", "10d2-gan", "10d3-don"}
 
 
