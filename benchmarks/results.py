@@ -175,8 +175,8 @@ ROWS = {
             Aim("accuracy/20-way 5-shot", "more", (0.984,)),
         ),
         10,
-        "Omniglot, github.com/bitsandscraps/omniglot; trained on 30 background alphabets, tested on 659 characters of"
-        " 20 evaluation alphabets, in 600 episodes of each kind",
+        "Omniglot, github.com/bitsandscraps/omniglot; trained on 30 background alphabets, tested on 659 characters "
+        "of 20 evaluation alphabets, in 600 episodes of each kind",
     ),
     "omniglot-characters": Row(
         _accuracy(), 10, "Omniglot's 964 background characters as classes; 4 of 20 drawings of each for testing"
