@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components import models, tasks
-from components.adapters import dvc_data, mlflow_versions
+from components.adapters import dvc_cache, dvc_data, mlflow_versions
 from components.adapters.mlflow_versions import Version
 from components.contracts import Registered, Task
 from components.errors import PedigreeError
@@ -66,9 +66,10 @@ def _trained(address: str) -> tuple[Version, Lineage]:
     """Return the version at an address, or that from whose weights it was made without an update."""
     version = mlflow_versions.find(address)
     ancestry = trace.lineage_of(version)
-    if _epochs(ancestry) or INIT not in ancestry.sources:
+    source = ancestry.sources.get(INIT)
+    if _epochs(ancestry) or source is None or not source.exact.startswith(VERSION):
         return version, ancestry
-    return _trained(ancestry.sources[INIT].exact)
+    return _trained(source.exact)
 
 
 def _epochs(ancestry: Lineage) -> Any:
@@ -94,8 +95,10 @@ def _params(task: Task[Any, Any], parent: Version, ancestry: Lineage, folder: Pa
 def _pinned(root: Path, folder: Path) -> str:
     """Return the name of a folder's data set, which has its files and is pinned.
 
+    An earlier version of the data set is replaced if DVC's cache has it.
+
     Raises:
-        PedigreeError: data/ has other files under that name.
+        PedigreeError: data/ has other files under that name, which a model uses or which would be lost.
     """
     inside = folder.resolve().parent == (root / DATA).resolve()
     name = folder.name if inside else re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
@@ -103,15 +106,23 @@ def _pinned(root: Path, folder: Path) -> str:
     target = root / DATA / name
     dvc_data.expect_readable(folder.resolve())
     with dvc_data.alone(root, f"pedigree teach, the pinning of {name}"):
-        if not inside and files.filled(target):
-            if dvc_data.hash_of(target, root) != dvc_data.hash_of(folder.resolve(), root):
-                raise PedigreeError(
-                    f"{DATA}/{name} has other files than {folder}: rename {folder}, or move {DATA}/{name} away"
-                )
-        elif not inside:
+        there = files.filled(target)
+        if not inside and not (
+            there and dvc_data.hash_of(target, root) == dvc_data.hash_of(folder.resolve(), root)
+        ):
+            if there:
+                _expect_replaceable(root, name, folder)
             with files.replacing(target) as new:
                 shutil.copytree(folder, new, dirs_exist_ok=True)
         if dvc_data.pinned(root, name) != dvc_data.hash_of(target, root):
             dvc_data.add(root, name)
             log.info(f"{dvc_data.PIN} pins {DATA}/{name}: commit it to git")
     return name
+
+
+def _expect_replaceable(root: Path, name: str, folder: Path) -> None:
+    present = dvc_data.hash_of(root / DATA / name, root)
+    used = any(each.data == name for each in models.listed(models.read(root)))
+    if used or dvc_data.pinned(root, name) != present or not dvc_cache.holds(root, present):
+        why = "is the data set of a model" if used else "would be lost, as DVC's cache does not have it"
+        raise PedigreeError(f"{DATA}/{name} has other files than {folder}, and {why}: rename {folder}")
