@@ -89,11 +89,11 @@ def test_what_cannot_be_taught_is_one_sentence_and_changes_nothing(taught, tmp_p
         teach.teach("glyphs/1", tmp_path / "one", taught)
     other = tmp_path / "glyphs"
     shutil.copytree(taught.with_name("letters"), other)
-    with pytest.raises(PedigreeError, match="data/glyphs has other files than .* is the data set of a model"):
+    with pytest.raises(PedigreeError, match=r"data/glyphs has other files than .* is the data set of a model"):
         teach.teach("glyphs/1", other, taught)
     (taught / "data" / "letters" / "more").write_text("not in DVC's cache")
     shutil.copytree(taught.with_name("untested"), tmp_path / "letters")
-    with pytest.raises(PedigreeError, match="data/letters has other files than .* would be lost"):
+    with pytest.raises(PedigreeError, match=r"data/letters has other files than .* would be lost"):
         teach.teach("glyphs/1", tmp_path / "letters", taught)
     (taught / "data" / "letters" / "more").unlink()
     assert (taught / dvc_data.PIN).read_text() == before
