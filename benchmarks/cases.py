@@ -376,6 +376,7 @@ KINDS = {
 
 MODELS = {
     "driving": "highway",
+    "few_shot": "glyphs",
     "image_classification": "digits",
     "image_generation": "made-digits",
     "language_model": "docstrings",

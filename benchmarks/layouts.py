@@ -42,6 +42,13 @@ sentence; where these are no piece of it, they become the piece from the first t
 
 xquad-en: the English questions of XQuAD (github.com/google-deepmind/xquad), for testing alone: put the train.json
 of another data set beside them.
+
+omniglot: Omniglot's two npz files (github.com/bitsandscraps/omniglot), in a folder or an archive: the 964
+characters of its 30 background alphabets for training, 20 drawings of each, and the 659 of its 20 evaluation
+alphabets for testing. Validation is drawn from the background alphabets.
+
+omniglot-characters: the 964 background characters as classes, white on black, for image_classification. The first
+4 of the 20 drawings of each are for testing.
 """
 
 import argparse
@@ -55,7 +62,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import speech_layouts
+from benchmarks import omniglot, speech_layouts
 
 CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot": "testannot"}
 """Folders of the archive and of the raw folder."""
@@ -192,11 +199,16 @@ LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "fsdd-strings": speech_layouts.fsdd_strings,
     "qamr": qamr,
     "xquad-en": xquad_en,
+    "omniglot": omniglot.few_shot,
+    "omniglot-characters": omniglot.characters,
 }
 
 
 def lay_out(data: str, archive: Path, folder: Path) -> None:
-    """Extract an archive and lay it out in a new folder."""
+    """Extract an archive, unless it is a folder already, and lay it out in a new folder."""
+    if archive.is_dir():
+        LAYOUTS[data](archive, folder)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         if zipfile.is_zipfile(archive):
             shutil.unpack_archive(archive, scratch, "zip")

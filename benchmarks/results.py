@@ -39,6 +39,7 @@ def _accuracy(*bounds: float) -> tuple[Aim, ...]:
 
 _DRIVEN = (Aim("speed", "more", ()), Aim("jerk", "less", ()), Aim("min_ttc", "more", ()))
 _BCCD = "github.com/Shenggan/BCCD_Dataset; original split into 205, 87 and 72 images"
+_EPISODES = tuple(Aim(f"accuracy/{ways}-way {shots}-shot", "more", ()) for ways in (5, 20) for shots in (1, 5))
 _CELLS = (
     Aim("map50", "more", (0.85, 0.9)),
     Aim("map", "more", (0.52, 0.6)),
@@ -182,6 +183,31 @@ ROWS = {
         (Aim("f1", "more", ()), Aim("exact_match", "more", ())),
         30,
         f"XQuAD in English, github.com/google-deepmind/xquad: zero-shot, trained as qamr; {_MINILM_QA}",
+    ),
+    "glyphs": Row(
+        (*_EPISODES, Aim("accuracy", "more", ())),
+        1.5,
+        "embedded; composed: letters in fonts, distorted",
+    ),
+    "omniglot": Row(
+        (
+            Aim("accuracy/5-way 1-shot", "more", (0.98,)),
+            Aim("accuracy/5-way 5-shot", "more", (0.994,)),
+            Aim("accuracy/20-way 1-shot", "more", (0.94,)),
+            Aim("accuracy/20-way 5-shot", "more", (0.984,)),
+        ),
+        10,
+        "Omniglot, github.com/bitsandscraps/omniglot; trained on 30 background alphabets, tested on 659 characters "
+        "of 20 evaluation alphabets, in 600 episodes of each kind",
+    ),
+    "omniglot-characters": Row(
+        _accuracy(), 10, "Omniglot's 964 background characters as classes; 4 of 20 drawings of each for testing"
+    ),
+    "digits-20": Row(
+        (Aim("accuracy_gain_low", "more", (0,)), Aim("accuracy_gain", "more", ()), Aim("accuracy", "more", ())),
+        1.5,
+        "embedded digits, 20 of each class for training and validation, from the weights of omniglot-characters; "
+        "the gain is over random weights, with an interval over seeds (`python -m benchmarks.transfer DATA`)",
     ),
     "breastmnist": Row((Aim("auc", "more", (0.901, 0.919)),), 45, "BreastMNIST, medmnist.com; official test split"),
     "pneumoniamnist": Row(

@@ -57,6 +57,7 @@ class Manifest(BaseModel):
     facts: dict[str, JsonValue] = Field(description="What the model needs to know about the data")
     drawn: str = Field(default="", description="What was drawn for testing; empty if the data set has a test split")
     tested: str = Field(default="", description="Where the test samples are, if their own names do not tell")
+    untested: str = Field(default="", description="Why its test samples say little of others; bars promotion")
     note: str = Field(default="", description="Caveat to show beside every number computed on this data")
     data: str = Field(default="", description="Name of the data set; empty in old versions")
     raw: str = Field(default="none", description="MD5 that DVC gives to the files that were read; none without DVC")
@@ -372,6 +373,9 @@ class Task(Generic[P, S]):
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""
+    teach: Callable[[P, Manifest, Mapping[str, float], Path], P] | None = None
+    """Returns the parameters with which `initialise` makes a version know the classes of a raw folder without an
+    update, given those, the manifest and the metrics of the trained version. None: versions can only be trained."""
     draw: Callable[[Row, Row], bytes] | None = None
     """Draws an answer on its row of a request, as a PNG. None: answers have no picture."""
     snapshot: Callable[[nn.Module, Manifest, P, Path], None] | None = None

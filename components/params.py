@@ -156,7 +156,11 @@ class TrainParams(Section):
         description="Ray workers, each on a GPU of its own where there are any; 0 trains in the main process, for "
         "debugging",
     )
-    epochs: int = Field(ge=1, le=100_000, description="Passes over the training split")
+    epochs: int = Field(
+        ge=0,
+        le=100_000,
+        description="Passes over the training split; 0 keeps the initial weights, which init names",
+    )
     batch_size: int = Field(ge=1, le=1_000_000, description="Samples per update, over all workers")
     accumulate: int = Field(ge=1, le=4096, description="Micro-batches per update on each worker")
     precision: Literal["auto", "bf16", "fp32"] = Field(
@@ -183,6 +187,12 @@ class TrainParams(Section):
         gt=0, description="Maximum seconds between checkpoints, and so the most work that can be lost"
     )
     retries: int = Field(ge=0, le=100, description="Automatic retries after a worker dies")
+
+    @model_validator(mode="after")
+    def _random_weights_are_trained(self) -> Self:
+        if not self.epochs and self.init.from_ == RANDOM:
+            raise ValueError("epochs: 0 keeps the initial weights: name them in init.from, or train for an epoch")
+        return self
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:

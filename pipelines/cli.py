@@ -156,6 +156,23 @@ def run(
     command.run(Path.cwd(), names or [], task, profile, settings or [])
 
 
+@app.command()
+def teach(
+    context: typer.Context,
+    version: Annotated[str, typer.Argument(metavar="MODEL", help=VERSION)],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Images as FOLDER/support/CLASS/FILE, such as five of each, and others as FOLDER/test/CLASS/FILE."
+        ),
+    ],
+) -> None:
+    """Register a version that knows the classes of a folder, without training; it has to pass the gate."""
+    from pipelines import teach as command
+
+    command.teach(Path.cwd(), version, context.obj / folder)
+
+
 @app.command("versions")
 def list_versions(
     name: Annotated[str, typer.Argument(metavar="MODEL", help="Registered model name.")],

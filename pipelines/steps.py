@@ -133,7 +133,7 @@ def _progress_artifact(name: str) -> Callable[[Event], None]:
             reported = time.monotonic()
             update_progress_artifact(artifact, progress=100 * event["share"])
         elif event["kind"] == "validation":
-            done = event["metrics"]["epoch"] / event["epochs"]
+            done = event["metrics"]["epoch"] / max(event["epochs"], 1)
             update_progress_artifact(artifact, progress=100 * done)
 
     return report

@@ -7,9 +7,11 @@ import shutil
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import gate, gpu, layouts, report, results
+from benchmarks import gate, gpu, layouts, omniglot, report, results, transfer
 from components.training import device
 from components.trust.gate import POWER
 from tests.conftest import ROOT
@@ -143,3 +145,26 @@ def test_of_twenty_equal_challengers_in_a_row_as_few_are_promoted_as_stated():
     promoted, at_five_percent = gate.challengers(TRIALS // 10)
     assert promoted <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / (TRIALS // 10))
     assert at_five_percent > 0.3
+
+
+def test_the_gain_of_pairs_has_an_interval_by_students_t():
+    found = transfer.gain([0.9, 0.8, 0.85], [0.8, 0.75, 0.7])
+    assert found["accuracy_gain"] == pytest.approx(0.1)
+    half = found["accuracy_gain_high"] - found["accuracy_gain"]
+    assert half == pytest.approx(4.302653 * 0.05 / 3**0.5)  # the 97.5 % quantile of t with two degrees of freedom
+
+
+def test_each_characters_drawings_of_omniglot_are_laid_out_by_alphabet(tmp_path, monkeypatch):
+    source, images = tmp_path / "source", np.zeros((3, 20, 105, 105), bool)
+    source.mkdir()
+    images[2, 7] = True
+    for part in ("background", "evaluation"):
+        np.savez(source / f"images_{part}.npz", images=images)
+    monkeypatch.setattr(omniglot, "BACKGROUND", {"Greek": 1, "Latin": 2})
+    monkeypatch.setattr(omniglot, "EVALUATION", {"Tengwar": 3})
+    layouts.lay_out("omniglot", source, tmp_path / "few")
+    assert np.asarray(Image.open(tmp_path / "few" / "train" / "Latin" / "01" / "07.png")).all()
+    assert len([*(tmp_path / "few" / "test" / "Tengwar").rglob("*.png")]) == 60
+    layouts.lay_out("omniglot-characters", source, tmp_path / "characters")
+    assert not np.asarray(Image.open(tmp_path / "characters" / "train" / "Latin-01" / "07.png")).any()
+    assert len([*(tmp_path / "characters" / "test").rglob("*.png")]) == 12

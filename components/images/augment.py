@@ -95,6 +95,31 @@ def resampled(
     return pixels.permute(0, 2, 3, 1), labels[:, 0].to(torch.uint8)
 
 
+def warped(image: Tensor, rotate: float, scale: float, shift: float) -> Tensor:
+    """Rotate, scale, shear and shift each image at random in one step, resampled bilinearly.
+
+    What comes from outside an image has the colour of its border.
+
+    Args:
+        image: (N, C, H, W).
+        rotate: Largest rotation in degrees, to either side.
+        scale: Height and width change by random factors of 1 ± `scale`, and the sheared axis by as much.
+        shift: Largest shift along each axis, as a share of the side.
+
+    Returns:
+        (N, C, H, W), float32.
+    """
+    angle, across, down, shear, right, low = 2 * torch.rand(6, len(image), device=image.device) - 1
+    angle = angle * math.radians(rotate)
+    across, down, shear = 1 + scale * across, 1 + scale * down, scale * shear
+    cosine, sine = angle.cos(), angle.sin()
+    # Where each pixel of the result is in the image: a rotation times a shear and the factors.
+    rows = [across * cosine, shear * cosine - down * sine, 2 * shift * right]
+    rows += [across * sine, shear * sine + down * cosine, 2 * shift * low]
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(image.shape), align_corners=False)
+    return F.grid_sample(image.float(), grid, "bilinear", "border", align_corners=False)
+
+
 def recoloured(image: Tensor, most: float) -> Tensor:
     """Change saturation, contrast and brightness of each image by random factors of 1 ± `most`, in this order.
 

@@ -24,13 +24,16 @@ TURN = Path("build", ".gpus.lock")
 def of_training(model: Model) -> Iterator[Sequence[str]]:
     """Wait for what a model's training computes on, a GPU for each worker or else the CPU, and hold it.
 
-    The block gets the names of the GPUs, as in `device.gpus`; none on the CPU, or if Ray divides them.
+    Without an epoch, nothing is waited for. The block gets the names of the GPUs, as in `device.gpus`; none on the
+    CPU, or if Ray divides them.
 
     Raises:
         PedigreeError: there are fewer GPUs than workers, but there is one.
     """
     workers, doing = model.params.train.workers, f"the training of {model.name}"
-    if launch.here(workers) and not device.gpus():
+    if not model.params.train.epochs:
+        yield ()
+    elif launch.here(workers) and not device.gpus():
         with locks.alone(model.root / ACCELERATOR, doing):
             yield ()
     else:

@@ -127,10 +127,13 @@ def fit(
     train, val = resident([train, val], worker.device)
     run = _begin(task, params, prepared, train, folder, worker, sources)
     allow_tf32(worker.device, run.precision == "bf16")  # so that the measured peak is that of the training
-    speed = Speed.measure(task, params, run.model, train, worker)
     with run.writer:
-        while not run.over:
-            _epoch(run, train, val, speed)
+        if params.train.epochs:
+            speed = Speed.measure(task, params, run.model, train, worker)
+            while not run.over:
+                _epoch(run, train, val, speed)
+        else:
+            _keep_initial(run, val)
         _wait_for_disk(run)
     if worker.rank == 0:
         best = run.writer.best
@@ -169,6 +172,14 @@ def initialise(
     if task.initialise:
         return frozenset(task.initialise(model, split, params, sources))
     return frozenset(start_from(model, sources[INIT]) if INIT in sources else ())
+
+
+def _keep_initial(run: _Run, val: Split) -> None:
+    """Validate the initial weights and save them, as there are no epochs."""
+    scores = evaluate(run.task, run.params, run.model, val, run.worker.device, run.train.batch_size)
+    _keep_best(run, run.model, scores)
+    metrics = {"epoch": 0.0, "update": 0.0, **{f"val/{name}": value for name, value in scores.items()}}
+    run.worker.emit({"kind": "validation", "epochs": 0, "metrics": metrics, "snapshot": ""})
 
 
 def _epoch(run: _Run, train: Split, val: Split, speed: Speed) -> None:
@@ -305,7 +316,9 @@ def _begin(
     )
     if found:
         _resume(run, *found)
-    first = (task.train_batches or shuffled)(split, params, Shard(0, worker.rank, worker.world))
+    first = (
+        (task.train_batches or shuffled)(split, params, Shard(0, worker.rank, worker.world)) if train.epochs else ()
+    )
     worker.emit(
         {
             "kind": "start",

@@ -70,5 +70,6 @@ def validation_line(event: Event, unit: str) -> str:
     """Return the line for a validation: `epoch 3/8  train/loss 0.6100  val/loss 0.4100  2,345 samples/s`."""
     metrics = event["metrics"]
     shown = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith(("train/loss", "val/"))]
-    rate = f"{metrics[f'speed/{unit}_per_second']:,.0f} {unit}/s"
-    return "  ".join([f"epoch {metrics['epoch']:.3g}/{event['epochs']}", *shown, rate])
+    speed = f"speed/{unit}_per_second"
+    rate = [f"{metrics[speed]:,.0f} {unit}/s"] if speed in metrics else []  # none without updates
+    return "  ".join([f"epoch {metrics['epoch']:.3g}/{event['epochs']}", *shown, *rate])

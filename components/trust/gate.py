@@ -72,6 +72,8 @@ class Candidate:
     """Latency of the fastest of several predictions."""
     pinned: bool = True
     """Whether its data are pinned by DVC."""
+    untested: str = ""
+    """Why its test samples say little of others; empty if they do not."""
 
 
 def compared(rules: Sequence[Rule]) -> bool:
@@ -96,6 +98,7 @@ def judge(new: Candidate, champion: Champion | None, score: Score, gate: GatePar
     """
     rules = [
         *_pinned(new, gate),
+        *_tested(new),
         *_bounds(new.metrics, gate),
         *_against(new.outcomes, champion, score, gate, earlier),
         _limit(
@@ -121,6 +124,11 @@ def _limit(rule: str, found: str, passed: bool, failure: str) -> Rule:
 def _pinned(new: Candidate, gate: GateParams) -> Iterator[Rule]:
     if gate.pinned:
         yield _limit("data pinned by DVC", "pinned" if new.pinned else "not pinned", new.pinned, NOT_PINNED)
+
+
+def _tested(new: Candidate) -> Iterator[Rule]:
+    if new.untested:
+        yield Rule("tested on samples of its own", "none", False, new.untested)
 
 
 def _bounds(metrics: Mapping[str, float], gate: GateParams) -> Iterator[Rule]:

@@ -79,7 +79,7 @@ def valid(model: type[BaseModel], usual: Mapping[str, Any]) -> st.SearchStrategy
 
 
 def _consistent(section: dict[str, Any]) -> dict[str, Any]:
-    """Make the batch divisible, and freeze no random weights, in three quarters of the sections.
+    """Make the batch divisible, and freeze or keep no random weights, in three quarters of the sections.
 
     Random values would hardly ever be divisible. Heads of attention always divide the vectors, a tokenizer that is
     learnt has no file, and windows of questions have room for a context.
@@ -88,6 +88,7 @@ def _consistent(section: dict[str, Any]) -> dict[str, Any]:
         pieces = max(section["workers"], 1) * section["accumulate"]
         section["batch_size"] = max(2, section["batch_size"] // pieces) * min(pieces, 500_000)
         section["init"]["freeze"] *= section["init"]["from"] != params.RANDOM
+        section["epochs"] = max(section["epochs"], int(section["init"]["from"] == params.RANDOM))
     for size in ("hidden", "size"):
         if "heads" in section and size in section:
             section["heads"] = math.gcd(section["heads"], section[size])

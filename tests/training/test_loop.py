@@ -17,6 +17,7 @@ from components import params
 from components.contracts import Manifest, Prepared, Shard, StepOutput, Task, Worker
 from components.datasets.batches import shuffled
 from components.datasets.splits import Columns
+from components.errors import PedigreeError
 from components.tasks.image_classification.params import VisionParams
 from components.training import loop, model_files, norms
 from components.training.device import can_compile
@@ -256,6 +257,20 @@ def test_a_frozen_layer_without_statistics_stays_in_training_mode(tmp_path):
 
     task = replace(started(*BACKBONE), build_model=build, step=training)
     fit(tmp_path, task, epochs=1, init={"from": "a", "freeze": 1})
+
+
+def test_without_an_epoch_the_weights_stay_those_it_started_from_and_are_validated(tmp_path):
+    weights = {"1.weight": torch.full((1, 4), 0.5), "1.bias": torch.ones(1)}
+    save_file(weights, tmp_path / "a.safetensors")
+    init = {"from": str(tmp_path / "a.safetensors")}
+    saved, (metrics,) = fit(tmp_path / "out", epochs=0, init=init)
+    assert all(torch.equal(saved[name], tensor) for name, tensor in weights.items())
+    assert (metrics["epoch"], metrics["update"]) == (0, 0)
+    val = split("val")
+    error = val["x"] @ weights["1.weight"].T + weights["1.bias"] - val["y"]
+    assert metrics["val/loss"] == pytest.approx(float(error.square().mean()))
+    with pytest.raises(PedigreeError, match="epochs: 0 keeps the initial weights"):
+        fit(tmp_path / "random", epochs=0)
 
 
 def test_a_network_starts_from_the_tensors_of_a_file_that_fit_it(tmp_path):

@@ -19,5 +19,7 @@ def test_speed_has_the_unit_of_the_task_in_metrics_and_lines(task):
     assert progress.validation_line(validated, unit) == (
         f"epoch 3/8  train/loss 0.6100  val/loss 0.4100  2,500 {unit}/s"
     )
+    kept = {"epochs": 0, "metrics": {"epoch": 0.0, "val/loss": 0.41}}
+    assert progress.validation_line(kept, unit) == "epoch 0/0  val/loss 0.4100", "no speed without an update"
     within = {"epoch": 3, "epochs": 8, "loss": 0.5, "per_second": 2500.0, "seconds_left": 61.0}
     assert progress.progress_line(within, unit) == f"epoch 3/8  loss 0.5000  2,500 {unit}/s  00:01:01 left"

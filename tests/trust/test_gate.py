@@ -82,6 +82,12 @@ def test_a_version_whose_data_are_not_pinned_is_rejected_where_the_gate_demands_
     assert (first.found, first.objection) == ("not pinned", "its data were not pinned by DVC")
 
 
+def test_a_version_whose_test_samples_say_little_of_others_is_rejected_with_the_reason():
+    (rule, *others) = judge(candidate(NINETY, untested="there is no folder test"), None, score("more"), GATE, 0)
+    assert (rule.passed, rule.objection) == (False, "there is no folder test")
+    assert all(each.passed for each in others)
+
+
 def test_a_better_version_passes():
     assert failed(candidate(NINETY), Champion("version 1", outcomes(EIGHTY)), "more") == []
 

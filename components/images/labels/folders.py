@@ -48,6 +48,8 @@ class Survey:
     """None: file names tell groups."""
     ignored: Sequence[str] = ()
     """None: every entry of a class folder counts."""
+    names: Sequence[str] = ()
+    """The classes, if not all of them are in train: see `class_splits`."""
 
     @property
     def strata(self) -> list[str]:
@@ -56,8 +58,8 @@ class Survey:
 
     @property
     def classes(self) -> list[str]:
-        """Sorted class names; a label is an index into this list."""
-        return list(self.counts["train"])
+        """Class names, sorted unless `names` lists them; a label is an index into this list."""
+        return list(self.names or self.counts["train"])
 
     @property
     def total(self) -> int:

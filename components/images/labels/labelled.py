@@ -61,12 +61,20 @@ class Written:
     """Sorted by file."""
 
 
-def write(raw: Path, out: Path, source: Source, options: ImagePrepareParams) -> Written:
+def write(raw: Path, out: Path, source: Source, options: ImagePrepareParams, per_class: int = 0) -> Written:
     """Write each split's images (N, C, H, W), labels (N,) and names into the empty folder `out`.
 
     Without a folder of validation, val is a share of each class of train; likewise test, before val. Memory holds a
     few images, the file names of one class, or of all if test is drawn or there is a list of them, and about 150
     bytes for each test and val file.
+
+    Args:
+        raw: The raw folder.
+        out: An empty folder.
+        source: The raw folder's images.
+        options: How they become arrays, and how splits are drawn.
+        per_class: Images of each class, drawn by the seed, to which train and what is drawn from it are limited; 0
+            for all.
 
     Raises:
         PedigreeError: too many files cannot be used, or a class has no image left.
@@ -75,7 +83,7 @@ def write(raw: Path, out: Path, source: Source, options: ImagePrepareParams) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings name no file; problems that matter become rejections
         channels, size = _form(source, options)
-        parts, rejected = _write(raw, out, source, (channels, size, size), options)
+        parts, rejected = _write(raw, out, source, (channels, size, size), options, per_class)
     if isinstance(survey, folders.Survey) or not survey.several:
         given = {split: survey.counts.get(split, survey.counts["train"]) for split in parts}
         ingest.check_classes(raw, parts, survey.classes, given, "image")
@@ -151,7 +159,12 @@ def _form(source: Source, options: ImagePrepareParams) -> tuple[int, int]:
 
 
 def _write(
-    raw: Path, out: Path, source: Source, shape: tuple[int, int, int], options: ImagePrepareParams
+    raw: Path,
+    out: Path,
+    source: Source,
+    shape: tuple[int, int, int],
+    options: ImagePrepareParams,
+    per_class: int,
 ) -> tuple[dict[str, ingest.Part], list[RejectedFile]]:
     """Write all splits; return them by name, and the rejections sorted by file."""
     survey = source.survey
@@ -162,7 +175,7 @@ def _write(
         for split in ingest.ORDER:
             with ingest.writing(out, split, {"images": (np.uint8, shape)}) as part:
                 for label, name in enumerate(survey.strata):
-                    files, wanted = _candidates(survey, split, name, options, used)
+                    files, wanted = _candidates(survey, split, name, options, used, per_class)
                     used[name] = writer.fill(part, label, files, wanted)
             parts[split] = part
     for file, reason in survey.strays.items():
@@ -182,13 +195,20 @@ def _read(
 
 
 def _candidates(
-    survey: folders.Survey | Listing, split: str, name: str, options: ImagePrepareParams, used: dict[str, int]
+    survey: folders.Survey | Listing,
+    split: str,
+    name: str,
+    options: ImagePrepareParams,
+    used: dict[str, int],
+    per_class: int,
 ) -> tuple[list[str], int]:
     """Return the candidate files of a class for a split, and how many of them the split needs."""
-    if split == "test" or "val" in survey.counts:
+    if split == "test" or (split == "val" and "val" in survey.counts):
         files = survey.files(split, name)
         return files, len(files)
-    files = ingest.shuffled(survey.files("train", name), options.seed)
+    files = ingest.shuffled(survey.files("train", name), options.seed)[: per_class or None]
+    if "val" in survey.counts:
+        return sorted(files), len(files)
     if split == "val":
         return files, max(1, round(options.val_share * len(files)))
     rest = sorted(files[used[name] :])

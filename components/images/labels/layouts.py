@@ -47,7 +47,12 @@ def find(raw: Path, chosen: Format | Literal["auto"], options: FilesPrepareParam
         survey = csv_manifest.survey(raw, _only(raw, "csv", csv_manifest.manifests(raw)), options)
     else:
         survey = folders.survey(raw, options)
-    return Source(found, survey, reader(raw, found), partial(_peek_file, raw))
+    return in_files(raw, survey, found)
+
+
+def in_files(raw: Path, survey: folders.Survey | Listing, layout: Format = "folders") -> Source:
+    """Return the source of images each of which is a file."""
+    return Source(layout, survey, reader(raw, layout), partial(_peek_file, raw))
 
 
 def reader(raw: Path, layout: Format) -> Callable[[str], bytes]:

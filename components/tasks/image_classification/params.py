@@ -15,6 +15,12 @@ class VisionPrepareParams(ImagePrepareParams):
         description="Layout of the raw folder: folders of classes, a CSV manifest, or MedMNIST's arrays; auto "
         "detects it"
     )
+    per_class: int = Field(
+        default=0,  # older versions have none
+        ge=0,
+        description="Images of each class, drawn by the seed, to which training, with a validation split that is "
+        "drawn from it, is limited; 0 uses all",
+    )
     positive: str = Field(
         max_length=200,
         description="Of two classes, the one whose probability decides AUC, sensitivity and specificity, and is "

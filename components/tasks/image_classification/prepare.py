@@ -55,7 +55,7 @@ def prepare(raw: Path, out: Path, params: VisionParams) -> Manifest:
     source = find(raw, params.prepare)
     survey = source.survey
     _check_problem(raw, source, params.prepare)
-    written = labelled.write(raw, out, source, params.prepare)
+    written = labelled.write(raw, out, source, params.prepare, params.prepare.per_class)
     splits = {name: part.described() for name, part in written.parts.items()}
     general = labelled.facts(source, written)
     if isinstance(survey, Listing):

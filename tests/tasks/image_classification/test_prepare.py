@@ -117,6 +117,21 @@ def test_an_image_that_is_added_hardly_moves_others_into_validation(raw, run, ou
     assert len(before - set(file_names(out, "val"))) <= 1
 
 
+def test_of_each_class_so_many_images_are_trained_on_and_validated_with_and_all_are_tested(raw, run, out):
+    some = run(per_class=4, val_share=0.25)
+    assert {name: part.samples for name, part in some.splits.items()} == {"test": 6, "val": 2, "train": 6}
+    names = {split: file_names(out, split) for split in ("val", "train")}
+    run(per_class=6, val_share=0.25)
+    more = {file for split in names for file in file_names(out, split)}
+    assert {*names["val"], *names["train"]} < more, "more images are the same ones and others"
+    for name in ("cat", "dog"):
+        shutil.copytree(raw / "test" / name, raw / "val" / name)
+        for number, file in enumerate(sorted((raw / "val" / name).iterdir())):
+            picture(1000 + number + 10 * (name == "dog")).save(file)
+    with_val = run(per_class=4)
+    assert {name: part.samples for name, part in with_val.splits.items()} == {"test": 6, "val": 6, "train": 8}
+
+
 def test_a_val_folder_is_taken_as_it_is(raw, run, out):
     (raw / "val/cat").mkdir(parents=True)
     (raw / "train/cat/0.png").rename(raw / "val/cat/0.png")
