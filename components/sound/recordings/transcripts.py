@@ -5,7 +5,7 @@ import unicodedata
 
 from components.datasets import raw_files
 from components.datasets.ingest import Unusable
-from components.tasks.speech_to_text.params import TranscriptParams
+from components.sound.params import TranscriptParams
 from components.text import numbers
 from components.text.lines import expect_usable
 
