@@ -36,7 +36,7 @@ from components.sound import distortion, pitch
 from components.sound.params import TranscriptParams
 from components.sound.recordings.intake import texts_of
 from components.sound.recordings.transcripts import normalised
-from components.tasks.speech_synthesis import pictures
+from components.tasks.speech_synthesis import alignment, pictures
 from components.tasks.speech_synthesis.model import Voice
 from components.tasks.speech_synthesis.params import SynthesisParams
 from components.tasks.speech_synthesis.prepare import PITCH, SOUND, TARGET, TEXT, SynthesisFacts, load_split
@@ -245,7 +245,8 @@ def _alignments(model: Voice, prepared: Prepared, texts: Sequence[str]) -> list[
     hop = model.spectra.hop / _facts(prepared.manifest).rate
     for index in spread(len(texts), ALIGNED).tolist():
         own = aligned(model, split.__getitems__(torch.tensor([index])))
-        shares = own.scores[0].softmax(1).numpy()
+        length = torch.tensor([own.scores.shape[2]])
+        shares = alignment.posterior(own.scores, own.frames, length)[0][0].numpy()
         found.append(pictures.Alignment(f" {texts[index]} ", shares, own.found[0].numpy(), hop))
     return found
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.contracts import Manifest
-from components.tasks.speech_synthesis.alignment import Aligner
 from components.tasks.speech_synthesis.params import AcousticParams, SynthesisParams
 from components.tasks.speech_synthesis.prepare import SynthesisFacts
 from components.tasks.speech_synthesis.spectra import Spectra
@@ -103,7 +102,7 @@ class Voice(nn.Module):
         self.register_buffer("std", torch.tensor(facts.std))
         self.embedding = nn.Embedding(len(facts.characters) + 2, size, padding_idx=0)
         self.encoder = Convolutions(size, chosen.encoder, chosen.kernel, chosen.dropout)
-        self.aligner = Aligner(bands, size)
+        self.means = nn.Linear(size, bands)
         self.duration, self.pitch, self.energy = (Predictor(size, chosen.dropout) for _ in range(3))
         self.prosody = nn.Conv1d(2, size, 3, padding=1)
         self.place = nn.Linear(3, size)
@@ -115,16 +114,16 @@ class Voice(nn.Module):
         """Map power (B, T, F) to the normalised log-mel spectrogram, float32 (B, T, M)."""
         return (self.spectra.bands(power) - self.mean) / self.std
 
-    def encode(self, target: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return characters as they are embedded and as they are in their context, each (B, N, D).
+    def encode(self, target: Tensor, length: Tensor) -> Tensor:
+        """Return characters in their context, (B, N, D).
 
         Args:
             target: Characters, (B, N), int, zero-padded.
             length: (B,), int64.
         """
         inside = present(length, target.shape[1])
-        embedded = self.embedding(target.long()) * inside
-        return embedded, self.encoder(embedded, inside)
+        encoded: Tensor = self.encoder(self.embedding(target.long()) * inside, inside)
+        return encoded
 
     def spoken(self, encoded: Tensor, length: Tensor) -> Spoken:
         """Return how characters in their context, (B, N, D), are spoken."""
@@ -143,17 +142,22 @@ class Voice(nn.Module):
         inside = present(frames, found.shape[1])
         encoded = encoded + self.prosody(torch.stack([how.pitch, how.energy], 1)).transpose(1, 2)
         x = encoded.gather(1, found[:, :, None].expand(-1, -1, encoded.shape[2]))
-        x = (x + self.place(places(found))) * inside
+        x = (x + self.place(places(found, frames))) * inside
         decoded: Tensor = self.output(self.decoder(x, inside)).float() * inside
         return decoded
 
 
-def places(found: Tensor) -> Tensor:
+def places(found: Tensor, frames: Tensor) -> Tensor:
     """Return where each frame is in its character, (B, T, 3).
 
     These are the logarithms of its numbers of frames so far and to come, and the share of those so far.
+
+    Args:
+        found: The character of each frame, int64 (B, T).
+        frames: (B,), int64.
     """
     most = found.shape[1]
+    found = torch.where(torch.arange(most, device=found.device) < frames[:, None], found, -1)
     time = torch.arange(most, device=found.device).expand_as(found)
     changes = found[:, 1:] != found[:, :-1]
     first = torch.where(F.pad(changes, (1, 0), value=True), time, 0).cummax(1).values

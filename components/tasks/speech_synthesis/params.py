@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.params import EvaluateParams, Section, Source, TaskParams, TrainParams
+from components.params import EvaluateParams, OptionalSource, Section, TaskParams, TrainParams
 from components.sound.params import FeatureParams, RecordingsPrepareParams
 
 
@@ -54,9 +54,9 @@ class SynthesisEvaluateParams(EvaluateParams):
     """The shared evaluation parameters, the limits of answers, and a recogniser."""
 
     limits: LimitParams
-    recogniser: Source = Field(
+    recogniser: OptionalSource = Field(
         description="A registered version of speech_to_text, such as models:/commands@champion, whose word error "
-        "rate is measured beside the score; empty: it is not"
+        "rate is measured beside the score; it is not if this is empty or there is no such version"
     )
 
 

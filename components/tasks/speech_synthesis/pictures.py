@@ -32,7 +32,7 @@ class Alignment(NamedTuple):
 
     text: str
     shares: NDArray[np.float32]
-    """Each character's share of each frame, (T, N)."""
+    """Each character's probability at each frame, (T, N)."""
     path: NDArray[np.int64]
     """The character of each frame on the likeliest path, (T,)."""
     hop: float
@@ -57,7 +57,7 @@ def spectrograms(pairs: Sequence[Pair]) -> "Figure":
 
 
 def alignments(found: Sequence[Alignment]) -> "Figure":
-    """Draw the shares of the characters in the frames of recordings, and the likeliest path through them."""
+    """Draw the probabilities of the characters at the frames of recordings, and the likeliest path."""
     figure = figures.blank(10, 0.8 + 2.6 * len(found))
     figure.suptitle("Which character is spoken when, as the network aligned it")
     for axes, each in zip(figure.subplots(len(found), 1, squeeze=False).flat, found, strict=True):

@@ -39,7 +39,7 @@ class Speech(NamedTuple):
 def planned(model: Voice, target: Tensor, speed: float = 1) -> Planned:
     """Return how characters, int (1, N), will be spoken, at a multiple of the voice's own speed."""
     length = torch.tensor([target.shape[1]], device=target.device)
-    encoded = model.encode(target, length)[1]
+    encoded = model.encode(target, length)
     how = model.spoken(encoded, length)
     # Sums are rounded, so that the errors of rounding do not add up; a text has two frames at least.
     ends = (how.duration.exp() / speed).cumsum(1).round().long()

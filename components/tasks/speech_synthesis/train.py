@@ -34,7 +34,7 @@ class Aligned(NamedTuple):
     encoded: Tensor
     """Characters in their context, (B, N, D)."""
     scores: Tensor
-    """From `Aligner`, (B, T, N)."""
+    """From `alignment.scores`, (B, T, N)."""
     found: Tensor
     """The character of each frame, (B, T)."""
     how: Spoken
@@ -53,9 +53,9 @@ def aligned(model: Voice, batch: Batch) -> Aligned:
     frames = model.spectra.frames(batch["sound_length"])
     inside = present(frames, power.shape[1])
     x = model.normalised(power) * inside
-    embedded, encoded = model.encode(target, length)
-    scores = model.aligner(x, embedded, frames, length)
-    found = alignment.path(scores.detach(), frames, length)
+    encoded = model.encode(target, length)
+    scores = alignment.scores(x, model.means(encoded), frames, length)
+    found = alignment.likeliest(scores.detach(), frames, length)
     share = F.one_hot(found, target.shape[1]).float() * inside  # (B, T, N)
     count = share.sum(1)
     pitch = batch["pitch"][:, : x.shape[1]]

@@ -1,4 +1,4 @@
-"""Tiny recordings of an invented voice whose letters are vowels, and what the served model must answer about them."""
+"""Tiny recordings of an invented voice that says vowels, and what the served model must answer about them."""
 
 import csv
 import random
