@@ -15,9 +15,9 @@ LENGTHS = range(30, 81)
 _PLAIN = re.compile(r"[A-Z][a-z]*(,? [a-z]+(-[a-z]+)?)*\.")
 """A sentence of words alone, without names, numbers and code."""
 NOTICE = """\
-No person spoke these recordings. Hibari did (Apache-2.0, the package hibari-tts): first lines of numpy's docstrings
-(BSD-3-Clause), and commands of a closed grammar. A voice that learns from them imitates a program that imitates
-people.
+No person spoke these recordings. Hibari did (Apache-2.0, the package hibari-tts): first lines of docstrings of
+NumPy and perhaps other libraries (BSD-3-Clause), and commands of a closed grammar. A voice that learns from them
+imitates a program that imitates people.
 """
 
 
@@ -27,12 +27,17 @@ def voice(folder: Path) -> None:
     Raises:
         PedigreeError: Hibari is not installed or fails.
     """
-    texts = [*_lines("numpy")[:LINES], *commands.sentences(COMMANDS)]
-    voices.hibari("voice", folder, [Sentence(text) for text in texts], NOTICE)
+    voices.hibari("voice", folder, sentences(LINES, COMMANDS, "numpy"), NOTICE)
 
 
-def _lines(*packages: str) -> list[str]:
-    """Return the first sentences of packages' docstrings that are words alone, each once, in a random order."""
+def sentences(count: int, of_grammar: int, *packages: str) -> list[Sentence]:
+    """Return what is said: first sentences of docstrings that are words alone, in a random order, and commands.
+
+    Args:
+        count: Number of lines.
+        of_grammar: Number of commands.
+        packages: Whose docstrings are read.
+    """
     found = set()
     for package in packages:
         for text in docstrings.of_package(package):
@@ -41,4 +46,4 @@ def _lines(*packages: str) -> list[str]:
                 found.add(line)
     lines = sorted(found)
     random.Random(0).shuffle(lines)  # noqa: S311 (not for cryptography)
-    return lines
+    return [Sentence(text) for text in (*lines[:count], *commands.sentences(of_grammar))]

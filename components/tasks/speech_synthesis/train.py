@@ -148,7 +148,7 @@ def predict(model: nn.Module, batch: Batch, params: SynthesisParams) -> Batch:
     duration, spoken = (torch.zeros(count, most) for _ in range(2))
     speech = []
     for index, (letters, samples) in enumerate(
-        zip(batch["target_length"].tolist(), batch["sound_length"].tolist(), strict=True)
+        zip(batch["target_length"].cpu().tolist(), batch["sound_length"].cpu().tolist(), strict=True)
     ):
         target, length = batch["target"][index : index + 1, :letters], batch["target_length"][index : index + 1]
         found = synthesised(model, target)

@@ -10,6 +10,7 @@ Shapes: B recordings, N samples, T frames, M mel bands, F frequencies, D feature
 from typing import Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import griffinlim  # type: ignore[import-untyped]
 
@@ -129,10 +130,8 @@ class Phases(nn.Module):
         """Return logarithms of magnitudes, (B, T, F), and samples, (B, (T - 1) * hop)."""
         logarithms, phases = self(x)
         with torch.autocast(x.device.type, enabled=False):
-            spectrum = torch.polar(spectra.magnitudes(logarithms), phases).transpose(1, 2)
-            return logarithms, torch.istft(
-                spectrum, spectra.points, spectra.hop, spectra.window_length, spectra.window
-            )
+            spectrum = torch.polar(spectra.magnitudes(logarithms), phases)
+            return logarithms, inverted(spectrum, spectra)
 
     def loss(self, spectra: Spectra, x: Tensor, power: Tensor, sound: Tensor, inside: Tensor) -> Tensor:
         """See `Vocoder`: differences of logarithms, and of the sounds' magnitudes at several resolutions."""
@@ -144,6 +143,24 @@ class Phases(nn.Module):
     def sound(self, spectra: Spectra, x: Tensor, seed: int) -> Tensor:
         """See `Vocoder`; nothing is random."""
         return self._waves(spectra, x)[1][0]
+
+
+def inverted(spectrum: Tensor, spectra: Spectra) -> Tensor:
+    """Return the samples, (B, (T - 1) * hop), of transforms (B, T, F), complex.
+
+    The same as torch's `istft`, which waits for a GPU, as it looks for places that no window covers.
+    """
+    points, missing = spectra.points, spectra.points - spectra.window_length
+    window = F.pad(spectra.window, (missing // 2, missing - missing // 2))
+    frames = torch.fft.irfft(spectrum, points) * window  # (B, T, points)
+    squares = window.square().expand_as(frames[:1])
+    length = (spectrum.shape[1] - 1) * spectra.hop + points
+    added, covered = (
+        F.fold(each.transpose(1, 2), (1, length), (1, points), stride=(1, spectra.hop))[:, 0, 0]
+        for each in (frames, squares)
+    )
+    inside = slice(points // 2, length - points // 2)
+    return added[:, inside] / covered[:, inside]
 
 
 def _difference(one: Tensor, other: Tensor, points: int) -> Tensor:
