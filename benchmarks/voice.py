@@ -13,6 +13,7 @@ from pathlib import Path
 import soundfile  # type: ignore[import-untyped]
 
 from components import tasks
+from components.contracts import Manifest, Predict
 from components.sound import voices
 from components.sound.recordings.intake import texts_of
 from components.sound.recordings.transcripts import normalised
@@ -60,10 +61,14 @@ def recogniser() -> Callable[[bytes], list[str]]:
 
 
 def listen(model: Path, folder: Path) -> dict[str, float]:
-    """Return the word error rates of the test texts as a voice says them, and as they were recorded."""
-    prepared, hear = prepare.load(folder), recogniser()
-    rate = SynthesisFacts.model_validate(prepared.manifest.facts).rate
+    """Return the word error rates of a trained voice and of the recordings."""
     predict = model_files.load_predict(tasks.load("speech_synthesis"), model)
+    return error_rates(predict, folder, prepare.load(folder).manifest)
+
+
+def error_rates(predict: Predict, folder: Path, manifest: Manifest) -> dict[str, float]:
+    """Return the word error rates of the test texts as a voice says them, and as they were recorded."""
+    hear, rate = recogniser(), SynthesisFacts.model_validate(manifest.facts).rate
     texts, sounds = texts_of(folder, "test", TEXT), load_split(folder, "test").ragged[SOUND]
     words = wrong = of_recordings = 0
     for index, text in enumerate(texts):
