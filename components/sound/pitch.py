@@ -9,6 +9,8 @@ THRESHOLD = 0.15
 """A lag is a period if the normalised difference falls below this value; the paper has 0.1."""
 LEAST_LOUD = 0.02
 """Frames whose root mean square is below this share of the loudest one's are not voiced."""
+AROUND, JUMP = 4, 1.4
+"""Frames on each side with which a frame is compared, and the ratio from which it is an error: half an octave."""
 TOGETHER = 1024
 """Frames that are analysed at once."""
 
@@ -30,7 +32,21 @@ def frequencies(sound: NDArray[np.int16], rate: int, hop: int) -> NDArray[np.flo
     loudness = np.sqrt(np.square(frames).mean(1))
     found = [_of_frames(frames[first : first + TOGETHER], rate, most) for first in range(0, len(frames), TOGETHER)]
     loud = loudness > LEAST_LOUD * max(float(loudness.max()), 1.0)
-    return np.where(loud, np.concatenate(found), 0).astype(np.float32)
+    return _without_jumps(np.where(loud, np.concatenate(found), 0)).astype(np.float32)
+
+
+def _without_jumps(found: Floats) -> Floats:
+    """Return frequencies (T,), with 0 for those that are far from the median of the voiced frames around them.
+
+    Where a sound changes, a period seems to be twice as long, or half as long.
+    """
+    padded = np.pad(np.where(found > 0, found, np.nan), AROUND, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * AROUND + 1)
+    voiced = found > 0
+    ratio = found[voiced] / np.nanmedian(around[voiced], axis=1)
+    kept = found.copy()
+    kept[voiced] = np.where((ratio > 1 / JUMP) & (ratio < JUMP), found[voiced], 0)
+    return kept
 
 
 def _of_frames(frames: Floats, rate: int, most: int) -> Floats:
