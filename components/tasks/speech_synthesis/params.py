@@ -1,8 +1,8 @@
 """Parameters of speech synthesis."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.params import EvaluateParams, OptionalSource, Section, TaskParams, TrainParams
 from components.sound.params import FeatureParams, RecordingsPrepareParams
@@ -13,6 +13,15 @@ class SynthesisPrepareParams(RecordingsPrepareParams):
 
     features: FeatureParams
 
+    @model_validator(mode="after")
+    def _frames_overlap(self) -> Self:
+        if 2 * self.features.hop > self.features.window:
+            raise ValueError(
+                f"features.hop {self.features.hop:g} is over half of features.window {self.features.window:g}, so "
+                "sound cannot be made of the frames: make the window longer"
+            )
+        return self
+
 
 class AcousticParams(Section):
     """The network from characters to a log-mel spectrogram."""
@@ -22,6 +31,12 @@ class AcousticParams(Section):
     decoder: int = Field(ge=1, le=64, description="Convolutions over frames")
     kernel: int = Field(ge=3, le=63, description="Width of each convolution, an odd number")
     dropout: float = Field(ge=0, lt=1, description="Rate after each convolution over characters")
+
+    @model_validator(mode="after")
+    def _kernel_has_a_middle(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} is even: make it odd, such as {self.kernel + 1}")
+        return self
 
 
 class VocoderParams(Section):
