@@ -83,6 +83,7 @@ TARGETS = {
     "spoken_words": {"plain loop": 2.5, "Lightning": 2.5, "Accelerate": 2.5, "by hand": 0.97},
     "text_classification": {"plain loop": 1.5},
     "speech_to_text": {"plain loop": 1.5},
+    "speech_synthesis": {"plain loop": 1.5},
     "translation": {"plain loop": 1.5},
 }
 """Targets on a processor with bf16 instructions, by task and contender."""

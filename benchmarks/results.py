@@ -53,6 +53,12 @@ _MINILM = "from MiniLM's weights, see docs/tasks/text_classification.md"
 _MINILM_QA = "from MiniLM's weights, see docs/tasks/question_answering.md"
 _SST2 = "GLUE's SST-2, gluebenchmark.com; tested on its dev part, 872 sentences"
 _WORDS_HEARD = (Aim("cer", "less", ()), Aim("exact_match", "more", ()), Aim("wer_of_commonest", "less", ()))
+_SPOKEN = (
+    Aim("mel_cepstral_distortion_of_mean", "less", ()),
+    Aim("log_f0_rmse", "less", ()),
+    Aim("duration_error", "less", ()),
+    Aim("real_time_factor", "less", (0.05,)),
+)
 ROWS = {
     "cifar10-fast": Row(_accuracy(0.935), 25, "cs.toronto.edu/~kriz/cifar.html, as JPEG; official test split"),
     "shakespeare": Row(
@@ -168,6 +174,21 @@ ROWS = {
         ),
         2,
         "simulated by highway-env 1.12.1, see docs/tasks/driving.md; 100 seeds unseen in training",
+    ),
+    "voice": Row(
+        (Aim("mel_cepstral_distortion", "less", ()), *_SPOKEN),
+        1.5,
+        "embedded; synthetic speech, sentences unseen in training",
+    ),
+    "voice-hour": Row(
+        (Aim("mel_cepstral_distortion", "less", ()), *_SPOKEN),
+        60,
+        "2,000 sentences of synthetic speech, written by benchmarks.voice; 200 of them for testing",
+    ),
+    "asterisk-voice": Row(
+        (Aim("mel_cepstral_distortion", "less", ()), *_SPOKEN),
+        60,
+        "asterisk-core-sounds-en of Debian, one voice, 0.5-10 s; 80, 10 and 10 % by hash of the name",
     ),
     "docstring-qa": Row(
         (Aim("f1", "more", ()), Aim("exact_match", "more", ()), Aim("f1_gain", "more", ())),

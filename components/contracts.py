@@ -296,6 +296,9 @@ Sources = Mapping[str, Path]
 """By parameter, such as `train.init.from`: a local copy of the file or folder that it names. For a version this is
 the folder with weights.safetensors and model.json."""
 
+Answering = Callable[[Path], Predict]
+"""Maps the path of a registered version in `Sources` to the function that answers requests with it."""
+
 S = TypeVar("S", bound=Split)
 
 
@@ -367,9 +370,10 @@ class Task(Generic[P, S]):
     further_scores: Callable[[Manifest], Sequence[Score]] | None = None
     """Returns further metrics that can be computed from `outcomes`, so that they get an interval; a metric of a
     group is named `<metric>/<group>`. None: only the score has one."""
-    further_metrics: Callable[[Iterable[Batch], Prepared, Sources], dict[str, float]] | None = None
-    """Computes further metrics from the predictions on the test split and from the files that parameters of the
-    section `evaluate` name, such as a published network; called if they name any. None: there are none."""
+    further_metrics: Callable[[Iterable[Batch], Prepared, Sources, Answering], dict[str, float]] | None = None
+    """Computes further metrics from the predictions on the test split and from what parameters of the section
+    `evaluate` name, such as a published network or a registered version, whose answers the last argument gives;
+    called if they name any. None: there are none."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""

@@ -107,6 +107,8 @@ class AverageParams(Section):
 Source = Annotated[str, "source"]
 """A parameter that names a file, a folder, or a registered version (`models:/NAME@ALIAS`, `models:/NAME/VERSION`).
 Shared code finds, hashes and records these sources."""
+OptionalSource = Annotated[str, "source", "optional"]
+"""A source that need not exist: what needs it is left out then."""
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1, description="Share of the target spread over all classes")]
 VERSION = "models:/"
 """Begins a source that is a registered version."""
@@ -537,6 +539,18 @@ def sources(params: BaseModel) -> dict[str, str]:
         elif "source" in field.metadata and value and value != RANDOM:
             named[key] = str(value)
     return named
+
+
+def optional_sources(params: BaseModel) -> set[str]:
+    """Return the `OptionalSource` parameters, as `section.key`."""
+    found: set[str] = set()
+    for name, field in type(params).model_fields.items():
+        value, key = getattr(params, name), field.alias or name
+        if isinstance(value, BaseModel):
+            found |= {f"{key}.{inner}" for inner in optional_sources(value)}
+        elif "optional" in field.metadata:
+            found.add(key)
+    return found
 
 
 def located(section: S, root: Path) -> S:

@@ -1,7 +1,8 @@
 """Hashes and copies what parameters of type `params.Source` name: files, folders, registered versions."""
 
+import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from components.training import model_files
 from components.trust import lineage
 from components.trust.lineage import Source
 
+log = logging.getLogger("pedigree.sources")
+
 AGAIN = "run the same command again to use what is there now"
 """The remedy when a source changes before training starts."""
 FOLDER = model_files.SOURCES
@@ -28,10 +31,26 @@ _EVALUATION = "evaluate."
 def identify(values: TaskParams, root: Path) -> dict[str, Source]:
     """Return the exact source of each parameter, with its hash and with aliases resolved to versions.
 
+    An optional one that does not exist is left out.
+
     Raises:
         PedigreeError: a source does not exist.
     """
-    return {key: identified(key, named, root) for key, named in params.sources(values).items()}
+    return _existing(params.sources(values), params.optional_sources(values), root)
+
+
+def _existing(named: Mapping[str, str], optional: Collection[str], root: Path) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    for key, name in named.items():
+        try:
+            found[key] = identified(key, name, root)
+        except DamagedError:
+            raise
+        except PedigreeError as reason:
+            if key not in optional:
+                raise
+            log.info("%s; what needs it is left out", reason)
+    return found
 
 
 def identified(key: str, named: str, root: Path) -> Source:
@@ -51,8 +70,8 @@ def identified(key: str, named: str, root: Path) -> Source:
 
 def of_evaluation(values: TaskParams, root: Path) -> dict[str, Source]:
     """Return the sources of parameters of the section `evaluate`, exactly; raises as `identify` does."""
-    named = params.sources(values)
-    return {key: identified(key, named[key], root) for key in named if key.startswith(_EVALUATION)}
+    named = {key: name for key, name in params.sources(values).items() if key.startswith(_EVALUATION)}
+    return _existing(named, params.optional_sources(values), root)
 
 
 def of_training(identified: Mapping[str, Source]) -> dict[str, Source]:

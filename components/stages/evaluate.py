@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components import figures, scores
+from components import figures, scores, tasks
 from components.adapters import mlflow_pages, mlflow_runs, mlflow_store
-from components.contracts import Evaluated, Outcomes, Prepared, Score, Trained
+from components.contracts import Evaluated, Outcomes, Predict, Prepared, Score, Trained
 from components.errors import PedigreeError
 from components.jobs import gpus, launch, sources
 from components.jobs.predict import predict
@@ -53,7 +53,7 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
         metrics = task.evaluate(network, predicted, prepared, new, params)
         if task.further_metrics and local:
             with sources.naming_originals(identified, local):
-                metrics |= task.further_metrics(predicted, prepared, local)
+                metrics |= task.further_metrics(predicted, prepared, local, _answering)
         outcomes = task.outcomes(predicted, prepared, params)
         # The score is the first of the metrics that have an interval: see `score_name`.
         metrics = {score.name: metrics[score.name]} | metrics
@@ -71,6 +71,11 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
         mlflow_runs.tag_run(trained.run_id, {**hashes, **(task.tags(prepared) if task.tags else {})})
         mlflow_pages.log_score(trained.run_id, score.name, metrics[score.name])
     return Evaluated(out, metrics)
+
+
+def _answering(folder: Path) -> Predict:
+    """Return the function that answers requests with the registered version in a folder."""
+    return model_files.load_predict(tasks.load(model_files.load_saved(folder).task), folder)
 
 
 def _interval(outcomes: Outcomes, score: Score) -> dict[str, float]:

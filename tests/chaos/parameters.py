@@ -42,6 +42,7 @@ TEXTS = {
     "speaker": ("(?P<speaker>.+)_", "^(?P<speaker>s[0-9]+)", "(?P<speaker>)", "(?P<speaker>.*?)$"),
     "from_": (params.RANDOM, WEIGHTS, "nowhere.safetensors"),
     "inception": ("", "nowhere.pth"),
+    "recogniser": ("", "models:/nobody@champion"),
     "source": ("en", "loss"),
     "target": ("xx", "en"),
     "text": ("text", "label"),

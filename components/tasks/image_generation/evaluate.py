@@ -17,7 +17,18 @@ from torch import Tensor, nn
 
 from components import figures
 from components.classification import report
-from components.contracts import Batch, Columns, Manifest, Outcomes, Prepared, Rejected, Row, Score, Sources
+from components.contracts import (
+    Answering,
+    Batch,
+    Columns,
+    Manifest,
+    Outcomes,
+    Prepared,
+    Rejected,
+    Row,
+    Score,
+    Sources,
+)
 from components.datasets import ingest
 from components.datasets.batches import spread
 from components.images.labels import folders
@@ -115,7 +126,9 @@ def evaluate(
     return metrics
 
 
-def further_metrics(predictions: Iterable[Batch], prepared: Prepared, sources: Sources) -> dict[str, float]:
+def further_metrics(
+    predictions: Iterable[Batch], prepared: Prepared, sources: Sources, answering: Answering
+) -> dict[str, float]:
     """Return `fid`, between the test images and the generated ones, by the network that `evaluate.inception` names.
 
     Raises:

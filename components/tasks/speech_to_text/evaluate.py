@@ -17,10 +17,11 @@ from components.datasets import ingest
 from components.datasets.batches import spread
 from components.errors import PedigreeError
 from components.runtime.files import write_json
+from components.sound.recordings.intake import speakers_of, texts_of
 from components.tasks.speech_to_text import decoding, pictures
 from components.tasks.speech_to_text.model import Recogniser
 from components.tasks.speech_to_text.params import RecognitionParams
-from components.tasks.speech_to_text.prepare import SOUND, RecognitionFacts, load_split, speakers_of, texts_of
+from components.tasks.speech_to_text.prepare import SOUND, TEXT, RecognitionFacts, load_split
 from components.tasks.speech_to_text.train import LEVELS
 from components.text import tokens
 from components.text.measures import edits
@@ -74,7 +75,7 @@ def _ids(predictions: Iterable[Batch], name: str) -> Iterator[list[int]]:
 
 
 def _outcomes(found: Sequence[str], prepared: Prepared) -> Outcomes:
-    references, speakers = texts_of(prepared.folder, "test"), speakers_of(prepared.folder, "test")
+    references, speakers = texts_of(prepared.folder, "test", TEXT), speakers_of(prepared.folder, "test")
     commonest = _facts(prepared.manifest).commonest
     rows: dict[str, list[Sequence[int]]] = {"words": [], "characters": [], "commonest": []}
     for reference, text in zip(references, found, strict=True):
@@ -157,7 +158,7 @@ def evaluate(
     tested = _Tested(
         ingest.file_names(prepared.folder, "test"),
         speakers_of(prepared.folder, "test"),
-        texts_of(prepared.folder, "test"),
+        texts_of(prepared.folder, "test", TEXT),
         _texts(batches, facts),
         confidence,
         loss,

@@ -1,26 +1,12 @@
 """Parameters of speech to text."""
 
-import re
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from components.params import EvaluateParams, FilesPrepareParams, Section, Source, TaskParams, TrainParams
-from components.sound.params import FeatureParams
+from components.params import EvaluateParams, Section, Source, TaskParams, TrainParams
+from components.sound.params import FeatureParams, RecordingsPrepareParams
 from components.text.params import TokenizerParams
-
-
-class TranscriptParams(Section):
-    """How transcripts are written before anything is learnt or counted."""
-
-    lowercase: bool = Field(description="Whether all letters become small ones")
-    punctuation: Literal["keep", "remove"] = Field(
-        description="remove keeps letters, digits, apostrophes and spaces alone"
-    )
-    numbers: Literal["reject", "spell"] = Field(
-        description="What happens to digits, which nobody says: reject rejects the recording, spell writes English "
-        "words in their place"
-    )
 
 
 class TokensParams(Section):
@@ -52,33 +38,12 @@ class NgramParams(Section):
         return self
 
 
-class RecognitionPrepareParams(FilesPrepareParams):
+class RecognitionPrepareParams(RecordingsPrepareParams):
     """How recordings and transcripts become arrays."""
 
-    speaker: str = Field(
-        description="Regular expression for a file's name without suffix, whose group `speaker` is the speaker "
-        "where the layout names none; empty finds none"
-    )
-    text: TranscriptParams
     tokens: TokensParams
     ngrams: NgramParams
-    rate: int = Field(ge=4000, le=48_000, description="Samples per second to which every recording is resampled")
     features: FeatureParams
-    max_seconds: float = Field(
-        gt=0, le=600, description="Longer recordings are rejected; a served version processes them in pieces"
-    )
-    max_clipped: float = Field(ge=0, le=1, description="Largest share of samples at full scale in a recording")
-
-    @field_validator("speaker")
-    @classmethod
-    def _tells_the_speaker(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groupindex
-        except re.error as error:
-            raise ValueError(f"is not a regular expression ({error})") from None
-        if pattern and "speaker" not in groups:
-            raise ValueError("has no group named speaker: write (?P<speaker>…) around the speaker's name")
-        return pattern
 
 
 class ModelParams(Section):

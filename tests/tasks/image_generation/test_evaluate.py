@@ -109,7 +109,8 @@ def test_what_evaluation_alone_reads_is_hashed_and_makes_no_training_another_one
     with pytest.raises(PedigreeError, match=rf"^{file} holds more than tensors"):
         stage.evaluate(replace(model, task=quick), done.prepared, done.trained, out)
     counting = replace(
-        quick, further_metrics=lambda _, __, sources: {"bytes": len(sources["evaluate.inception"].read_bytes())}
+        quick,
+        further_metrics=lambda _, __, sources, ___: {"bytes": len(sources["evaluate.inception"].read_bytes())},
     )
     evaluated = stage.evaluate(replace(model, task=counting), done.prepared, done.trained, out)
     assert evaluated.metrics["bytes"] == 10

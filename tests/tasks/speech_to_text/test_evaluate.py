@@ -11,9 +11,10 @@ import torch
 from components.contracts import Batch, Prepared, Rejected
 from components.datasets.ingest import file_names
 from components.errors import PedigreeError
+from components.sound.recordings.intake import speakers_of, texts_of
 from components.tasks.speech_to_text import evaluate, train
 from components.tasks.speech_to_text.model import build_model
-from components.tasks.speech_to_text.prepare import RecognitionFacts, load_split, speakers_of, texts_of
+from components.tasks.speech_to_text.prepare import TEXT, RecognitionFacts, load_split
 from components.text import tokens
 from tests.tasks.speech_to_text import tiny
 from tests.tasks.speech_to_text.values import prepared, values
@@ -28,7 +29,7 @@ def data(tmp_path_factory) -> Prepared:
 
 
 def references(data: Prepared) -> list[str]:
-    return texts_of(data.folder, "test")
+    return texts_of(data.folder, "test", TEXT)
 
 
 def heard(data: Prepared) -> list[str]:

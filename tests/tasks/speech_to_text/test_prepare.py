@@ -15,15 +15,15 @@ from components.datasets.ingest import file_names
 from components.errors import PedigreeError
 from components.params import located
 from components.sound.cepstra import COEFFICIENTS
+from components.sound.recordings.intake import speakers_of, texts_of
+from components.sound.recordings.transcripts import normalised
 from components.tasks.speech_to_text.prepare import (
     SOUND,
+    TEXT,
     RecognitionFacts,
     load_split,
     prepare,
-    speakers_of,
-    texts_of,
 )
-from components.tasks.speech_to_text.transcripts import normalised
 from components.text import ngrams, tokens
 from tests.tasks.speech_to_text import tiny
 from tests.tasks.speech_to_text.values import prepared, values
@@ -66,7 +66,7 @@ def test_each_recording_has_its_samples_its_text_and_its_tokens(data):
     for split in ("train", "val", "test"):
         columns = load_split(data.folder, split)
         files = file_names(data.folder, split)
-        for index, (file, text) in enumerate(zip(files, texts_of(data.folder, split), strict=True)):
+        for index, (file, text) in enumerate(zip(files, texts_of(data.folder, split, TEXT), strict=True)):
             assert text == sounds[file][0]
             assert tokens.decode(tokenizer, columns.ragged["target"][index].tolist()) == text
             expected = np.clip(np.rint(sounds[file][1] * 32768), -32768, 32767)
@@ -85,7 +85,7 @@ def test_no_speaker_is_in_two_splits_that_are_drawn(data):
 
 def test_the_n_grams_are_counted_in_the_training_transcripts_alone(data):
     model = ngrams.parsed(facts_of(data).ngrams)
-    sentences = sorted(texts_of(data.folder, "train"))
+    sentences = sorted(texts_of(data.folder, "train", TEXT))
     assert model.entries.keys() == ngrams.counted([text.split() for text in sentences], 2).entries.keys()
 
 
@@ -150,8 +150,8 @@ def test_what_cannot_be_used_is_rejected_with_its_file_and_the_reason(tmp_path, 
     assert {file: reason.partition(":")[0] for file, reason in found.items()} == {
         "short.wav": "shorter than its transcript",
         "empty.wav": "the text is empty",
-        "digits.wav": "its transcript has digits, which are not what is said",
-        "marks.wav": "its transcript has no words",
+        "digits.wav": "the text has digits, which are not what is said",
+        "marks.wav": "the text has no words",
         "lost.wav": "U+FFFD stands for characters that were lost when the text was converted",
         "silent.wav": "silent",
         "long.wav": "too long",
@@ -194,7 +194,9 @@ def test_digits_are_spelt_if_the_parameter_says_so(tmp_path, raw):
         add(raw, name, "1 2", np.tile(tiny.spoken("fa"), 2))
     result = prepared(tmp_path, text={"numbers": "spell"})
     assert rejected(result.manifest) == {}
-    assert "one two" in [text for split in ("train", "val", "test") for text in texts_of(result.folder, split)]
+    assert "one two" in [
+        text for split in ("train", "val", "test") for text in texts_of(result.folder, split, TEXT)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_byte_pairs_write_every_transcript(tmp_path, raw):
     tiny.write(raw)
     result = prepared(tmp_path, tokens={"name": "bpe", "vocabulary": 260})
     tokenizer = tokens.load(facts_of(result).tokenizer)
-    for index, text in enumerate(texts_of(result.folder, "test")):
+    for index, text in enumerate(texts_of(result.folder, "test", TEXT)):
         ids = load_split(result.folder, "test").ragged["target"][index].tolist()
         assert tokens.decode(tokenizer, ids) == text
 

@@ -5,7 +5,7 @@ import unicodedata
 
 from components.datasets import raw_files
 from components.datasets.ingest import Unusable
-from components.tasks.speech_to_text.params import TranscriptParams
+from components.sound.params import TranscriptParams
 from components.text import numbers
 from components.text.lines import expect_usable
 
@@ -23,12 +23,11 @@ def normalised(text: str, params: TranscriptParams) -> str:
     """
     usable = raw_files.same(expect_usable(text)).translate(_APOSTROPHES)
     if len(usable) > LONGEST:
-        raise Unusable(f"its transcript has over {LONGEST:,} characters")
+        raise Unusable(f"the text has over {LONGEST:,} characters")
     if _DIGIT.search(usable):
         if params.numbers == "reject":
             raise Unusable(
-                "its transcript has digits, which are not what is said: write words, or set prepare.text.numbers "
-                "to spell"
+                "the text has digits, which are not what is said: write words, or set prepare.text.numbers to spell"
             )
         usable = numbers.spelt(usable)
     if params.lowercase:
@@ -37,7 +36,7 @@ def normalised(text: str, params: TranscriptParams) -> str:
         usable = "".join(each if each.isalnum() or each == "'" or _combining(each) else " " for each in usable)
     words = usable.split()
     if not words:
-        raise Unusable("its transcript has no words")
+        raise Unusable("the text has no words")
     return " ".join(words)
 
 
