@@ -77,10 +77,22 @@ def _opened(data: bytes, formats: Sequence[str], max_seconds: float) -> tuple[Wa
         with soundfile.SoundFile(io.BytesIO(wav.repaired(data))) as file:
             _check_header(file, formats, max_seconds)
             wave, clipped = _mono(file)
+            if file.format == "OGG" and not _is_ended(data):
+                raise Unusable("truncated")
             return wave, file.samplerate, clipped
     except soundfile.LibsndfileError as error:
         reason = wav.fault(data) or error.error_string.strip().rstrip(".")
         raise Unusable(unread(data) if reason == "Format not recognised" else f"unreadable: {reason}") from None
+
+
+def _is_ended(data: bytes) -> bool:
+    """Return whether the last page of an Ogg file is whole and marked as that of its stream (RFC 3533, 6).
+
+    libsndfile reads a truncated one without an error, up to where it ends.
+    """
+    page = data[data.rfind(b"OggS") :]
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    return bool(segments) and bool(page[5] & 4) and len(page) >= 27 + len(segments) + sum(segments)
 
 
 def _check_clipped(clipped: float, most: float) -> None:

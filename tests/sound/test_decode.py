@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.datasets.ingest import Unusable
-from components.sound.decode import convert, decode, resample
+from components.sound.decode import convert, decode, decode_whole, resample
 
 RATE = 16000
 
@@ -234,6 +234,14 @@ def riff(*chunks: bytes) -> bytes:
 )
 def test_a_sound_with_an_id3_tag_before_it_or_in_it_is_read_whole(data):
     assert np.array_equal(read(data), SAMPLES)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_an_ogg_file_that_lacks_its_end_is_truncated(share):
+    data = encoded(sine(seconds=10), kind="OGG", subtype="VORBIS")
+    assert len(decode_whole(data, RATE, 30, 1)) == 10 * RATE
+    with pytest.raises(Unusable, match=r"^truncated$"):
+        decode_whole(data[: round(share * len(data))], RATE, 30, 1)
 
 
 def test_a_tag_before_a_sound_does_not_hide_that_the_sound_is_truncated():

@@ -20,10 +20,13 @@ def find(raw: Path, files: Sequence[str]) -> Found:
         files: All files below it.
 
     Raises:
-        PedigreeError: two sound files are beside one text.
+        PedigreeError: two sound files are beside one text, or two texts have one name but for the case of .txt.
     """
     found = Found()
-    texts = {_stem(file): file for file in files if file.lower().endswith(SUFFIX)}
+    texts: dict[str, str] = {}
+    for file in files:
+        if file.lower().endswith(SUFFIX) and (other := texts.setdefault(_stem(file), file)) != file:
+            raise PedigreeError(f"{raw}: {other} and {file} are two transcripts of one name: remove one of them")
     sounds: dict[str, str] = {}
     for file in files:
         if PurePosixPath(file).suffix.lower() in SOUNDS and (other := sounds.setdefault(_stem(file), file)) != file:

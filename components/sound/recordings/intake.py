@@ -51,7 +51,8 @@ def survey(raw: Path, options: RecordingsPrepareParams) -> Survey:
             except Unusable as reason:
                 found.reject(each.file, str(reason))
             else:
-                splits[split].append(each._replace(text=text, speaker=each.speaker or _speaker(each, options)))
+                speaker = " ".join((each.speaker or _speaker(each, options)).split())  # one line in the list
+                splits[split].append(each._replace(text=text, speaker=speaker))
     if not splits.get("train"):
         raise PedigreeError(
             f"{raw}: no transcript for training can be used, such as that of {found.rejected[0].file}: "

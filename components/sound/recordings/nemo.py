@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import soundfile  # type: ignore[import-untyped]
+
 from components.datasets import raw_files
 from components.datasets.ingest import Unusable
 from components.display import brief
@@ -19,7 +21,9 @@ from components.text import tables
 SUFFIXES = (".json", *tables.JSONL)
 FILES = ("audio_filepath", "audio_filename")
 """Keys of the path; the second one is in older manifests."""
-TEXT, SPEAKER, OFFSET = "text", "speaker", "offset"
+TEXT, SPEAKER, OFFSET, DURATION = "text", "speaker", "offset", "duration"
+LONGER = 0.1
+"""Seconds by which a file may be longer than its line says."""
 
 
 def manifests(raw: Path, files: Sequence[str]) -> dict[str, str]:
@@ -90,4 +94,17 @@ def _recording(raw: Path, there: set[str], row: tables.Row, at: str) -> Recordin
     if own not in there:
         remedy = f"; write paths relative to {at.partition(':')[0]}" if Path(path).is_absolute() else ""
         raise Unusable(f"no such file: {brief(path)}{remedy}")
-    return Recording(own, text, at, str(row.cells.get(SPEAKER) or ""))
+    if OFFSET in row.cells:
+        _expect_whole(raw / own, row.cells.get(DURATION))
+    speaker = "" if row.cells.get(SPEAKER) is None else tables.text_in(row, SPEAKER)
+    return Recording(own, text, at, speaker)
+
+
+def _expect_whole(file: Path, seconds: Any) -> None:
+    """Raise Unusable if a line is about the beginning of a file; one that cannot be opened is rejected later."""
+    try:
+        longer = isinstance(seconds, (int, float)) and soundfile.info(file).duration > seconds + LONGER
+    except (soundfile.LibsndfileError, OSError):
+        return
+    if longer:
+        raise Unusable(f"only its first {seconds:g} seconds are meant: cut the recording into files")

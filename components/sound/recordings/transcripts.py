@@ -11,7 +11,8 @@ from components.text.lines import expect_usable
 
 LONGEST = 10_000
 """Most characters of a transcript."""
-_DIGIT = re.compile(r"\d")
+_QUOTED = re.compile("\u2018((?:[^\u2018\u2019]|\u2019(?=\\w))*)\u2019(?!\\w)")
+"""Words in single quotation marks, the second of which is also the apostrophe."""
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})
 
 
@@ -19,12 +20,12 @@ def normalised(text: str, params: TranscriptParams) -> str:
     """Return a transcript in Unicode's form C, with one space between words.
 
     Raises:
-        Unusable: it is empty, lost characters, is too long, or has digits that may not be spelt.
+        Unusable: it is empty, lost characters, is too long, or has digits that may not or cannot be spelt.
     """
-    usable = raw_files.same(expect_usable(text)).translate(_APOSTROPHES)
+    usable = _QUOTED.sub(r" \1 ", raw_files.same(expect_usable(text))).translate(_APOSTROPHES)
     if len(usable) > LONGEST:
         raise Unusable(f"the text has over {LONGEST:,} characters")
-    if _DIGIT.search(usable):
+    if numbers.has_digits(usable):
         if params.numbers == "reject":
             raise Unusable(
                 "the text has digits, which are not what is said: write words, or set prepare.text.numbers to spell"

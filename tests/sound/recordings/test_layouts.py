@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from components.errors import PedigreeError
 from components.sound.recordings import layouts
@@ -51,6 +53,11 @@ def test_a_sound_or_a_text_alone_is_rejected(tmp_path):
 def test_two_sound_files_of_one_text_are_an_error(tmp_path):
     with pytest.raises(PedigreeError, match=r"a\.flac and a\.wav have one transcript: remove one of them"):
         layouts.survey(laid(tmp_path, {"a.flac": "", "a.wav": "", "a.txt": "yes"}))
+
+
+def test_two_texts_of_one_name_are_an_error(tmp_path):
+    with pytest.raises(PedigreeError, match=r"a\.TXT and a\.txt are two transcripts of one name: remove one"):
+        layouts.survey(laid(tmp_path, {"a.TXT": "no", "a.wav": "", "a.txt": "yes"}))
 
 
 def test_librispeech_has_a_list_in_each_chapter(tmp_path):
@@ -127,6 +134,20 @@ def test_nemo_has_manifests_of_json_lines(tmp_path):
         "test": [("audio/c.wav", "yes", "")],
     }
     assert found.rejected == []
+
+
+def test_a_speaker_of_a_manifest_may_be_any_number(tmp_path):
+    rows = [{"audio_filepath": f"{number}.wav", "text": "yes", "speaker": number} for number in range(2)]
+    found = layouts.survey(laid(tmp_path, {"train.json": manifest(*rows), "0.wav": "", "1.wav": ""}))
+    assert [each.speaker for each in found.splits["train"]] == ["0", "1"]
+
+
+def test_the_beginning_of_a_recording_is_no_whole_one_and_a_whole_one_may_have_an_offset_of_0(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(16_000) / 2, 8000)
+    rows = [{"audio_filepath": "a.wav", "text": "yes", "offset": 0.0, "duration": each} for each in (0.25, 2.0)]
+    found = layouts.survey(laid(tmp_path, {"train.json": manifest(*rows)}))
+    assert reasons(found) == {"train.json:1": "only its first 0.25 seconds are meant: cut the recording into files"}
+    assert len(found.splits["train"]) == 1
 
 
 def test_in_a_manifest_paths_that_do_not_exist_and_parts_of_recordings_are_rejected(tmp_path):

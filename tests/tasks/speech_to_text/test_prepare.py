@@ -207,6 +207,7 @@ def test_digits_are_spelt_if_the_parameter_says_so(tmp_path, raw):
         ("Don't Stop!", {"lowercase": False, "punctuation": "keep"}, "Don't Stop!"),
         ("\u0928\u092e\u0938\u094d\u0924\u0947", {}, "\u0928\u092e\u0938\u094d\u0924\u0947"),
         ("null", {}, "null"),
+        ("she said \u2018don\u2019t stop\u2019 to him", {}, "she said don't stop to him"),
     ],
 )
 def test_transcripts_are_written_in_one_way(text, params, expected):
