@@ -27,6 +27,7 @@ def test_the_champion_of_a_recogniser_listens_to_what_is_said_and_to_the_recordi
     assert found[score] == chain.evaluated.metrics[score]
 
 
+@pytest.mark.long
 def test_a_recogniser_that_is_not_there_is_left_out_and_the_log_says_so(chain_of, caplog):
     chain = chain_of("voice")
     with caplog.at_level(logging.INFO, "pedigree.sources"):
