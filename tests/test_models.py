@@ -37,7 +37,7 @@ def test_two_models_share_a_data_set_and_one_without_a_name_has_its_models(tmp_p
         ),
         (
             "models:\n  digits:\n    data: d\n",
-            r"params\.yaml:2: the model digits has no `task:`: add it, one of image",
+            r"params\.yaml:2: the model digits has no `task:`: add it, one of few_shot",
         ),
         ("models:\n  digits:\n", r"params\.yaml:2: the model digits has no `key: value` lines below it: add them"),
         ("models: {}\n", "params.yaml: there is no `models:` section with at least one model: add one"),
@@ -172,7 +172,7 @@ def test_a_profile_of_another_task_is_rejected(project):
     [
         (
             "train: {epochs: 1}\n",
-            r"profiles/big\.yaml: a profile must name its task: write `task:`, one of image",
+            r"profiles/big\.yaml: a profile must name its task: write `task:`, one of few_shot",
         ),
         ("task: image_clasification\n", r"big\.yaml:1: a profile must name its task"),
         ("tasks:\n  vision: {}\n", r"profiles/big\.yaml: a profile must name its task"),
