@@ -49,7 +49,7 @@ def test_a_value_out_of_bounds_is_named_with_its_line_and_bound(tmp_path):
 
 
 def test_all_problems_are_reported_at_once(values):
-    text = problems(values, "train.epochs=0", "train.optimizer.name=adam", "prepare.size=3", "evaluate.seed=x")
+    text = problems(values, "train.epochs=-1", "train.optimizer.name=adam", "prepare.size=3", "evaluate.seed=x")
     assert text.startswith("4 problems with the parameters:")
     for key in ("train.epochs", "train.optimizer.name", "prepare.size", "evaluate.seed"):
         assert f"models.digits.{key} = " in text

@@ -34,7 +34,7 @@ class Columns:
 
     def __getitems__(self, indices: Tensor, /) -> Batch:
         """Return the samples at `indices`, (B,); ragged columns are padded and come with their lengths or sizes."""
-        batch = {name: tensor[_on(tensor.device, indices)] for name, tensor in self.dense.items()}
+        batch = {name: tensor[on_device(tensor.device, indices)] for name, tensor in self.dense.items()}
         for name, rows in self.ragged.items():
             batch[name], sizes = rows.padded(indices.cpu())
             batch[f"{name}_{'length' if sizes.ndim == 1 else 'size'}"] = sizes
@@ -78,7 +78,7 @@ class Columns:
         )
 
 
-def _on(device: torch.device, indices: Tensor) -> Tensor:
+def on_device(device: torch.device, indices: Tensor) -> Tensor:
     """Return indices on a device, without waiting for a GPU that is busy."""
     if device.type == "cuda" and indices.device.type != "cuda":
         return indices.pin_memory().to(device, non_blocking=True)

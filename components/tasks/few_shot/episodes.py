@@ -12,6 +12,7 @@ from torch import Tensor
 
 from components.contracts import Batch
 from components.datasets import arrays
+from components.datasets.splits import on_device
 from components.errors import PedigreeError
 from components.tasks.few_shot.params import EpisodeParams
 
@@ -50,13 +51,13 @@ class Pictures:
     def __getitems__(self, indices: Tensor, /) -> Batch:
         """Return images (B, C, H, W) with their labels (B,), or `of` episodes."""
         if self.episodes is not None:
-            return self.of(self.episodes[indices.to(self.episodes.device)])
-        indices = indices.to(self.device)
+            return self.of(self.episodes[on_device(self.episodes.device, indices)])
+        indices = on_device(self.device, indices)
         return {"image": self.image[indices], "label": self.label[indices]}
 
     def of(self, places: Tensor) -> Batch:
         """Return the images (B, ways, shots + queries, C, H, W) of episodes, and their classes (B, ways)."""
-        places = places.to(self.device)
+        places = on_device(self.device, places)
         return {"image": self.image[places], "label": self.label[places[:, :, 0]]}
 
     def read_ahead(self, indices: Tensor, /) -> None:
@@ -72,7 +73,7 @@ class Pictures:
     def take(self, indices: Tensor) -> Pictures:
         """Return the samples at `indices` as a new split."""
         if self.episodes is not None:
-            return replace(self, episodes=self.episodes[indices.to(self.episodes.device)])
+            return replace(self, episodes=self.episodes[on_device(self.episodes.device, indices)])
         return Pictures(self.image[indices], self.label[indices])
 
 
@@ -162,7 +163,7 @@ class Drawn:
         own = slice(self.rank, None, self.world)
         batch = self.split.of(torch.from_numpy(places[own]))
         turn = torch.from_numpy(kinds[own] // count)
-        return batch | {"turn": turn.to(self.split.device)}
+        return batch | {"turn": on_device(self.split.device, turn)}
 
 
 def drawn(split: Pictures, params: EpisodeParams, turns: bool, size: int, seed: Sequence[int]) -> Drawn:

@@ -23,7 +23,7 @@ SETTINGS = {
 """Laid over params.yaml, so that a chain takes seconds."""
 VARIANTS = {
     "turned": {},
-    "as they are": {"train": {"augment": {"turns": False, "rotate": 0, "scale": 0, "shift": 0}}},
+    "plain": {"train": {"augment": {"turns": False, "rotate": 0, "scale": 0, "shift": 0}}},
 }
 """Laid over `SETTINGS`, by name: what is trained on a GPU."""
 ALPHABETS = {
