@@ -139,6 +139,7 @@ def _judge(
         weights.stat().st_size / 1e6,
         _milliseconds(task, trained.folder),
         ancestry.data.pinned != NONE,
+        evaluate.read_baselines(evaluated.folder),
     )
     tested = ancestry.data.test_split, _test_samples(prepared, outcomes)
     earlier = len(challengers(model.name, *tested) - {ancestry.weights})
