@@ -156,7 +156,7 @@ def _beside(new: Candidate, score: Score, gate: GateParams) -> Iterator[Rule]:
         gain = _toward(found, score)
         p = replace(gain, value=-gain.value).p_value()
         measured = "" if math.isnan(low) else f" [{low:+.4g}, {high:+.4g}]"
-        text = f"{found.value:+.4g}{measured}, p = {p:.2g} of being worse by chance"
+        text = f"{found.value:+.4g}{measured}"
         lost = _lost(-gain.value, score)
         yield _limit(rule, text, p > 1 - gate.level, f"its {score.name} {lost} against the baseline {name}")
 
