@@ -364,8 +364,8 @@ class Task(Generic[P, S]):
     """Returns further metrics that can be computed from `outcomes`, so that they get an interval; a metric of a
     group is named `<metric>/<group>`. None: only the score has one."""
     baselines: Callable[[Prepared, P], Mapping[str, Outcomes]] | None = None
-    """By name: the outcomes, on the test split, of simple or well-known methods that learn from the same training and
-    validation splits. Each metric that can be computed from outcomes is also given for them, as
+    """By name: the outcomes, on the test split, of simple or well-known methods that learn from the same training
+    and validation splits. Each metric that can be computed from outcomes is also given for them, as
     `<metric>_of_<baseline>`, and the gate can demand that a version beats them. None: there are none."""
     further_metrics: Callable[[Iterable[Batch], Prepared, Sources], dict[str, float]] | None = None
     """Computes further metrics from the predictions on the test split and from the files that parameters of the

@@ -158,8 +158,8 @@ def _column(profile: Profile, params: TablePrepareParams, decimal: str, where: s
         if profile.separated and len({DECIMAL[each] for each in writings}) == 2:
             if decimal == "unknown":
                 raise PedigreeError(
-                    f"{where}: numbers of the column {brief(name)}, such as {_example(profile)}, can have thousands "
-                    "separators or three decimals, and no other column tells: set prepare.decimal to point or comma"
+                    f"{where}: numbers of the column {brief(name)}, such as {_example(profile)}, can have "
+                    "thousands separators or three decimals, and no other column tells: set prepare.decimal to point or comma"
                 )
             writings = {each for each in writings if DECIMAL[each] == decimal}
         if profile.words:

@@ -15,8 +15,8 @@ from components.tables import files as files_
 from components.tables.columns import Column, LeftOut
 
 NUMBER, CATEGORY, LABEL, ROW, UNIT = "number", "category", "label", "row", "unit"
-"""Arrays of a split: float32 (N, numbers), int32 (N, categories), the target, the place in the tables, int64 (N,), and
-a hash that is equal for rows that belong together, int64 (N,)."""
+"""Arrays of a split: float32 (N, numbers), int32 (N, categories), the target, the place in the tables, int64 (N,),
+and a hash that is equal for rows that belong together, int64 (N,)."""
 
 
 class Reading(BaseModel):

@@ -80,7 +80,7 @@ class Table:
 
 
 def at(file: str, row: int) -> str:
-    """Return where a row is: `train.csv:17` counts one line for each row and one for the header; of Parquet, `:row 16`.
+    """Return where a row is: `train.csv:17`, a line for each row and one for the header; of Parquet, `:row 16`.
 
     Args:
         file: Name of the file.

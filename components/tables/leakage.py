@@ -13,7 +13,8 @@ from components.tables.columns import SPECIAL, Column
 from components.tables.facts import CATEGORY, LABEL, NUMBER
 
 MOST = 0.995
-"""Area under the ROC curve, or absolute rank correlation with a quantity, from which a column reveals the target."""
+"""Area under the ROC curve, or absolute rank correlation with a quantity, beyond which a column reveals the
+target."""
 SAMPLED = 200_000
 """Most rows of a split that are looked at, evenly spaced."""
 Floats = NDArray[np.float64]

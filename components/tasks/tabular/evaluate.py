@@ -67,8 +67,8 @@ def _place(kind: str) -> str:
 def outcomes(predictions: Iterable[Batch], prepared: Prepared, params: TabularParams) -> Outcomes:
     """Return the probabilities of each test row, as `probabilities.outcomes` does, or the errors of a quantity.
 
-    Rows that belong together, as equal rows or those of a group, form a cluster. Rows of a class are a group, and so
-    are those of a slice.
+    Rows that belong together, as equal rows or those of a group, form a cluster. Rows of a class are a group, and
+    so are those of a slice.
     """
     return _outcomes(report.joined(predictions), prepared)
 

@@ -63,11 +63,11 @@ class Predictor(nn.Module):
 def build_model(params: TabularParams, manifest: Manifest) -> nn.Module:
     """Build a randomly initialised network for the prepared table."""
     known, chosen = facts.of(manifest), params.train.model
-    columns, outputs = (known.numbers, known.categories), len(known.classes) or 1
+    outputs = len(known.classes) or 1
     network: nn.Module
     if chosen.network == "tabm":
         network = TabM(
-            *columns,
+            known.columns,
             outputs,
             members=chosen.members,
             size=chosen.size,
@@ -77,6 +77,6 @@ def build_model(params: TabularParams, manifest: Manifest) -> nn.Module:
         )
     else:
         network = FtTransformer(
-            *columns, outputs, size=chosen.size, layers=chosen.layers, heads=chosen.heads, dropout=chosen.dropout
+            known.columns, outputs, size=chosen.size, layers=chosen.layers, heads=chosen.heads, dropout=chosen.dropout
         )
     return Predictor(network, known)

@@ -164,7 +164,7 @@ def _target(profile: Profile, options: TablePrepareParams, where: str) -> Target
     classes = sorted({write.unquoted(text) for text in profile.counts})
     if len(classes) < 2:
         raise PedigreeError(
-            f"{where}: all rows have the target {brief(classes[0])}: add some of another class, or set prepare.target"
+            f"{where}: all rows have the target {brief(classes[0])}: add others, or set prepare.target"
         )
     if options.positive and (len(classes) != 2 or options.positive not in classes):
         raise PedigreeError(
