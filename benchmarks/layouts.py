@@ -42,6 +42,14 @@ sentence; where these are no piece of it, they become the piece from the first t
 
 xquad-en: the English questions of XQuAD (github.com/google-deepmind/xquad), for testing alone: put the train.json
 of another data set beside them.
+
+german-credit, taiwan-credit, diabetes-brfss, heart-disease: one table each, for `python -m benchmarks.folds`.
+German credit is the coded file, with names for its columns; the four hospitals' hearts are pooled, with 1 for any
+degree of illness (UCI Machine Learning Repository; CDC's BRFSS 2015, 50:50).
+
+heart-shift: the same hearts, Cleveland's 303 for training and those of the three other hospitals for testing.
+
+fraud-oracle: claims of vehicle insurance, those of 1994 and 1995 for training and those of 1996 for testing.
 """
 
 import argparse
@@ -55,7 +63,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import speech_layouts
+from benchmarks import speech_layouts, table_layouts
 
 CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot": "testannot"}
 """Folders of the archive and of the raw folder."""
@@ -192,6 +200,12 @@ LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "fsdd-strings": speech_layouts.fsdd_strings,
     "qamr": qamr,
     "xquad-en": xquad_en,
+    "german-credit": table_layouts.german_credit,
+    "taiwan-credit": table_layouts.taiwan_credit,
+    "diabetes-brfss": table_layouts.diabetes_brfss,
+    "heart-disease": table_layouts.heart_disease,
+    "heart-shift": table_layouts.heart_shift,
+    "fraud-oracle": table_layouts.fraud_oracle,
 }
 
 

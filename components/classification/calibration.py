@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import numpy as np
 import torch
@@ -69,4 +68,4 @@ def best(logits: Tensor, label: Tensor) -> float:
 
 def of(model: nn.Module) -> Temperature | None:
     """Return the temperature at the end of a network, if it has one."""
-    return next((cast(Temperature, each) for each in model.children() if isinstance(each, Temperature)), None)
+    return next((each for each in model.children() if isinstance(each, Temperature)), None)

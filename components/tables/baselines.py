@@ -59,8 +59,8 @@ def _sample(split: Columns) -> dict[str, Array]:
 
 
 def _trees(own: Mapping[str, Array], held: Mapping[str, Array], known: TableFacts, seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from sklearn.preprocessing import TargetEncoder
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor  # type: ignore[import-untyped]
+    from sklearn.preprocessing import TargetEncoder  # type: ignore[import-untyped]
 
     numbers = len(known.numbers)
     few = [place for place, column in enumerate(known.categories) if column.cardinality <= 255]
@@ -97,8 +97,8 @@ def _trees(own: Mapping[str, Array], held: Mapping[str, Array], known: TableFact
 
 def _linear(own: Mapping[str, Array], held: Mapping[str, Array], known: TableFacts, seed: int) -> Any:
     from scipy import sparse
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
+    from sklearn.preprocessing import OneHotEncoder  # type: ignore[import-untyped]
 
     normal, missing = (Normal(known.numbers), Missing(known.numbers)) if known.numbers else (None, None)
     encoder = OneHotEncoder(handle_unknown="ignore").fit(own[CATEGORY]) if known.categories else None

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -159,7 +159,8 @@ def _column(profile: Profile, params: TablePrepareParams, decimal: str, where: s
             if decimal == "unknown":
                 raise PedigreeError(
                     f"{where}: numbers of the column {brief(name)}, such as {_example(profile)}, can have "
-                    "thousands separators or three decimals, and no other column tells: set prepare.decimal to point or comma"
+                    "thousands separators or three decimals, and no other column tells: set prepare.decimal to "
+                    "point or comma"
                 )
             writings = {each for each in writings if DECIMAL[each] == decimal}
         if profile.words:
@@ -175,7 +176,7 @@ def _column(profile: Profile, params: TablePrepareParams, decimal: str, where: s
 
 
 def _example(profile: Profile) -> str:
-    texts = profile.counts or {}
+    texts = list(profile.counts or ())
     return next((brief(text) for text in texts if "." in text or "," in text), "those with a point or comma")
 
 

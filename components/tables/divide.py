@@ -82,7 +82,8 @@ def divide(rows: Rows, params: TablePrepareParams, where: str) -> Divided:
     for name, place in PLACES.items():
         if not (split == place).any():
             raise PedigreeError(
-                f"{where}: {int(usable.sum()):,} rows are too few to have some for {name}: add rows"
+                f"{where}: {int(usable.sum()):,} rows, or those that differ, are too few to have some for {name}: "
+                "add rows"
             )
     return Divided(split, repeated, drawn)
 

@@ -85,7 +85,7 @@ def _ranked(train: Pair, split: Pair, column: Column, label: int | None) -> Floa
 def _correlation(one: Floats, other: Floats) -> float:
     from scipy.stats import rankdata
 
-    ranks = [rankdata(each) for each in (one, other)]
-    if any(np.ptp(each) == 0 for each in ranks):
+    first, second = rankdata(one), rankdata(other)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.stack([first, second]))[0, 1])

@@ -135,7 +135,7 @@ def stability(before: Floats, after: Floats, parts: int = 10) -> float:
     The parts are between quantiles of the first sample; a part that is empty in one sample counts as half a row.
     Below 0.1 is usually taken for stable, above 0.25 for shifted (Siddiqi 2006, "Credit Risk Scorecards").
     """
-    edges = np.unique(np.quantile(before, np.linspace(0, 1, parts + 1)[1:-1]))
+    edges = np.unique(np.quantile(before, np.linspace(0, 1, parts + 1)[1:-1], method="nearest"))
     shares = []
     for sample in (before, after):
         counts = np.bincount(np.searchsorted(edges, sample, side="right"), minlength=len(edges) + 1)

@@ -9,8 +9,8 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from rtdl_num_embeddings import PiecewiseLinearEmbeddings
-from tabm import EnsembleView, LinearEnsemble, make_tabm_backbone
+from rtdl_num_embeddings import PiecewiseLinearEmbeddings  # type: ignore[import-untyped]
+from tabm import EnsembleView, LinearEnsemble, make_tabm_backbone  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from components.tables.columns import SPECIAL, Column

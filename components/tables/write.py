@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -343,7 +343,7 @@ def quantile_scores(values: NDArray[np.float64]) -> tuple[list[float], list[floa
     if not len(values):
         return [0.0, 1.0], [0.0, 1.0]
     levels = np.linspace(0, 1, QUANTILES + 1)
-    quantiles = np.quantile(values, levels)
+    quantiles = np.quantile(values, levels, method="nearest")
     different, member = np.unique(quantiles, return_inverse=True)
     if len(different) == 1:
         return [float(different[0]), float(different[0]) + 1], [0.0, 1.0]

@@ -18,7 +18,7 @@ def disease(folder: Path) -> None:
     The column `diagnosis` is malignant or benign. Source: Street, Wolberg and Mangasarian 1993, UCI Machine
     Learning Repository, doi 10.24432/C5DW2B (CC BY 4.0), in scikit-learn.
     """
-    import sklearn.datasets
+    import sklearn.datasets  # type: ignore[import-untyped]
 
     source = Path(sklearn.datasets.__file__).parent / "data" / "breast_cancer.csv"
     names = [name.replace(" ", "_") for name in sklearn.datasets.load_breast_cancer().feature_names]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -226,7 +225,7 @@ def _sample(split: Columns) -> Columns:
 def _write_stability(prepared: Prepared, known: TableFacts, file: Path) -> None:
     """Write the population stability index of each column, from training to test rows, the largest first."""
     before, after = (_sample(facts.load_split(prepared.folder, split)) for split in ("train", "test"))
-    found: dict[str, Any] = {}
+    found: dict[str, float] = {}
     for array, columns in ((NUMBER, known.numbers), (CATEGORY, known.categories)):
         for place, column in enumerate(columns):
             pair = [split[array][:, place].double().numpy() for split in (before, after)]
@@ -235,4 +234,4 @@ def _write_stability(prepared: Prepared, known: TableFacts, file: Path) -> None:
     with file.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow(["column", "stability"])
-        table.writerows(sorted(found.items(), key=lambda each: -each[1]))
+        table.writerows([name, found[name]] for name in sorted(found, key=lambda name: -found[name]))

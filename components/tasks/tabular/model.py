@@ -77,6 +77,11 @@ def build_model(params: TabularParams, manifest: Manifest) -> nn.Module:
         )
     else:
         network = FtTransformer(
-            known.columns, outputs, size=chosen.size, layers=chosen.layers, heads=chosen.heads, dropout=chosen.dropout
+            known.columns,
+            outputs,
+            size=chosen.size,
+            layers=chosen.layers,
+            heads=chosen.heads,
+            dropout=chosen.dropout,
         )
     return Predictor(network, known)

@@ -92,6 +92,7 @@ def prepare(raw: Path, out: Path, params: TabularParams) -> Manifest:
     seen = write.profiles(tables, [name for name in names if name not in options.drop], options)
     dividing = [name for name in (options.group, options.time) if name]
     features = {name: each for name, each in seen.items() if name not in (target_name, *dividing)}
+    target = _target(seen[target_name], options, where)
     own, left, remarks = columns.decide(features, options, where)
     left = [
         *left,
@@ -104,7 +105,6 @@ def prepare(raw: Path, out: Path, params: TabularParams) -> Manifest:
         )
     if not own:
         raise PedigreeError(f"{where} has no column to predict from but {columns.listed(left)}: add some")
-    target = _target(seen[target_name], options, where)
     temporary = out / "temporary"
     temporary.mkdir()
     encoded = write.encode(tables, own, target, seen, options, temporary)

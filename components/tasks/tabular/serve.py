@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field

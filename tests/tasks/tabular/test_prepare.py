@@ -53,8 +53,8 @@ def refused(folder, cells, **options):
     ],
 )
 def test_numbers_are_read_in_each_of_four_ways_of_writing(tmp_path, cells, writing, read):
-    rows = [[cells[n % len(cells)], label] for n, label in enumerate(labels(60))]
-    made = of_rows(tmp_path, ["x", "y"], rows)
+    rows = [[cells[n % len(cells)], str(n % 17), label] for n, label in enumerate(labels(60))]
+    made = of_rows(tmp_path, ["x", "other", "y"], rows)
     assert column(made).writing == writing
     assert numbers(made) == pytest.approx({float(np.float32(each)) for each in read})
 
@@ -63,8 +63,8 @@ def test_numbers_that_can_be_read_in_two_ways_are_read_like_those_of_other_colum
     (tmp_path / "with").mkdir()
     assert numbers(table(tmp_path / "with", ["1.299", "2.500"])) == {np.float32(1.299), 2.5}
     (tmp_path / "raw").mkdir()
-    rows = [["1.299" if n % 2 else "2.500", label] for n, label in enumerate(labels(60))]
-    tiny.write_csv(tmp_path / "raw" / "table.csv", rows, ("x", "y"))
+    rows = [["1.299" if n % 2 else "2.500", str(n % 17), label] for n, label in enumerate(labels(60))]
+    tiny.write_csv(tmp_path / "raw" / "table.csv", rows, ("x", "other", "y"))
     with pytest.raises(PedigreeError, match=r"such as '(1\.299|2\.500)', can have thousands separators or three"):
         prepared(tmp_path / "raw", tmp_path / "one", slices=[], target="y", positive="")
     made = prepared(tmp_path / "raw", tmp_path / "two", slices=[], target="y", positive="", decimal="comma")
@@ -159,9 +159,11 @@ def test_equal_rows_are_in_one_split(tmp_path):
 
 def test_rows_that_are_also_in_the_given_test_table_are_left_out_of_training(tmp_path):
     own = tiny.rows(120)
-    tiny.write_csv(tmp_path / "train.csv", own)
-    tiny.write_csv(tmp_path / "test.csv", [*own[:5], *tiny.rows(40, seed=9)])
-    made = prepared(tmp_path, tmp_path / "prepared")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    tiny.write_csv(raw / "train.csv", own)
+    tiny.write_csv(raw / "test.csv", [*own[:5], *tiny.rows(40, seed=9)])
+    made = prepared(raw, tmp_path / "prepared")
     assert made.manifest.splits["test"].samples == 45
     (rejected,) = made.manifest.rejected
     assert rejected.reason == "5 rows also in the table for testing or validation, such as train.csv:2"
@@ -171,7 +173,8 @@ def test_a_group_is_in_one_split_and_is_no_feature(tmp_path):
     rows = [[f"p{n // 5}", str(n % 11), f"{n * 7 % 13}.5", label] for n, label in enumerate(labels(200))]
     made = of_rows(tmp_path, ["patient", "a", "b", "y"], rows, group="patient")
     groups = {
-        split: {int(name.rpartition(":")[2]) // 5 for name in _places(made, split)} for split in ("train", "val", "test")
+        split: {int(name.rpartition(":")[2]) // 5 for name in _places(made, split)}
+        for split in ("train", "val", "test")
     }
     assert not groups["train"] & groups["test"]
     assert not groups["val"] & groups["test"]
@@ -287,7 +290,9 @@ def test_a_table_in_another_encoding_is_refused_until_it_is_named(tmp_path):
     lines = "".join(f"{'Köln' if n % 3 else 'Ulm'},{n % 7},{label}\n" for n, label in enumerate(labels(60)))
     (tmp_path / "table.csv").write_bytes(f"town,b,y\n{lines}".encode("cp1252"))
     options = {"target": "y", "positive": "", "slices": []}
-    with pytest.raises(PedigreeError, match="is not UTF-8: save the file as UTF-8, or set prepare.encoding: cp1252"):
+    with pytest.raises(
+        PedigreeError, match=r"is not UTF-8: save the file as UTF-8, or set prepare.encoding: cp1252"
+    ):
         prepared(tmp_path, tmp_path / "one", **options)
     made = prepared(tmp_path, tmp_path / "two", **options, encoding="cp1252")
     assert column(made, "town").categories == ["Köln", "Ulm"]

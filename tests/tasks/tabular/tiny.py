@@ -45,7 +45,9 @@ def rows(count: int = 160, seed: int = 0) -> list[list[str]]:
     return found
 
 
-def write_csv(file: Path, own: Sequence[Sequence[str]], header: Sequence[str] = COLUMNS, delimiter: str = ",") -> None:
+def write_csv(
+    file: Path, own: Sequence[Sequence[str]], header: Sequence[str] = COLUMNS, delimiter: str = ","
+) -> None:
     """Write a table."""
     with file.open("w", newline="", encoding="utf-8") as opened:
         csv.writer(opened, delimiter=delimiter).writerows([header, *own])
