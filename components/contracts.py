@@ -308,8 +308,8 @@ class Task(Generic[P, S]):
     name: str
     params: type[P]
     embedded: Mapping[str, Callable[[Path], None]]
-    """By name: writes an embedded data set's files into an empty folder, byte-identical on every machine if data.dvc
-    pins it."""
+    """By name: writes an embedded data set's files into an empty folder, with the same bytes on every machine if
+    data.dvc pins it."""
     public_data: Mapping[str, Callable[[Path, Path], None]]
     """By name: downloads a public data set into the second folder and writes its files into the first."""
     prepare: Callable[[Path, Path, P], Manifest]
