@@ -98,7 +98,7 @@ def _trees(own: Mapping[str, Array], held: Mapping[str, Array], known: TableFact
 def _linear(own: Mapping[str, Array], held: Mapping[str, Array], known: TableFacts, seed: int) -> Any:
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression, Ridge  # type: ignore[import-untyped]
-    from sklearn.preprocessing import OneHotEncoder  # type: ignore[import-untyped]
+    from sklearn.preprocessing import OneHotEncoder
 
     normal, missing = (Normal(known.numbers), Missing(known.numbers)) if known.numbers else (None, None)
     encoder = OneHotEncoder(handle_unknown="ignore").fit(own[CATEGORY]) if known.categories else None

@@ -83,9 +83,8 @@ def _ranked(train: Pair, split: Pair, column: Column, label: int | None) -> Floa
 
 
 def _correlation(one: Floats, other: Floats) -> float:
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    first, second = rankdata(one), rankdata(other)
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
-    return float(np.corrcoef(np.stack([first, second]))[0, 1])
+    return float(spearmanr(one, other).statistic)

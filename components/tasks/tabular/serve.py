@@ -17,10 +17,9 @@ from torch import nn
 
 from components.classification import decision
 from components.classification.answers import answers, decided
-from components.contracts import NOTE, Kind, Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import Kind, Manifest, Predict, Prepared, Row, Served, Sources
 from components.datasets import arrays
 from components.datasets.ingest import Unusable, named
-from components.display import brief
 from components.requests import answer_rows, settings
 from components.tables import columns, facts, files, shapley
 from components.tables.columns import Column, Unreadable
@@ -57,7 +56,7 @@ def served(manifest: Manifest, params: TabularParams) -> Served:
         outputs["threshold"] = "double"
     return Served(
         inputs={column.name: _kind(column) for column in known.columns},
-        outputs={**outputs, "unseen": "strings", "reasons": "map", NOTE: "string"},
+        outputs={**outputs, "unseen": "strings", "reasons": "map"},
         example={column.name: _example(column) for column in known.columns},
         requirements=("numpy", "pandas", "pyarrow", "rtdl-num-embeddings", "scipy", "tabm"),
         optional=frozenset(column.name for column in known.columns),
@@ -113,7 +112,6 @@ class Encoded(BaseModel):
     number: list[float]
     category: list[int]
     unseen: list[str]
-    unknown: list[str]
 
 
 def load_predict(model: nn.Module, manifest: Manifest, params: TabularParams, sources: Sources) -> Predict:
@@ -123,8 +121,7 @@ def load_predict(model: nn.Module, manifest: Manifest, params: TabularParams, so
     `threshold` from which the positive one is the label, or for a quantity `{"value": float, …}`. `unseen` names
     the columns with a category that training had not. With the request's parameter `reasons: N`, `reasons` has the
     N columns with the largest shares in the answer, as Shapley values against a row of medians and most frequent
-    categories: in log odds of the positive or named class, or in units of the quantity. The note names columns of
-    the request that are not the model's.
+    categories: in log odds of the positive or named class, or in units of the quantity.
     """
     known = facts.of(manifest)
     model.eval()
@@ -157,7 +154,6 @@ def load_predict(model: nn.Module, manifest: Manifest, params: TabularParams, so
                 row = shapley.Features(number[place], category[place])
                 shares = shapley.values(explained, row, usual, known)
                 own["reasons"] = dict(sorted(shares.items(), key=lambda item: -abs(item[1]))[:reasons])
-            own[NOTE] = f"not columns of the model: {', '.join(each.unknown)}" if each.unknown else ""
         return found
 
     def predict(requested: list[Row], given: Mapping[str, Any]) -> list[Any]:
@@ -212,9 +208,7 @@ def _encoded(row: Row, known: TableFacts) -> Encoded:
         category.append(index)
         if index == columns.UNSEEN:
             unseen.append(column.name)
-    names = {column.name for column in known.columns} | {known.target, *(each.name for each in known.left_out)}
-    unknown = [brief(str(name)) for name in row if name not in names]
-    return Encoded(number=number, category=category, unseen=unseen, unknown=unknown)
+    return Encoded(number=number, category=category, unseen=unseen)
 
 
 def _number(value: Any, column: Column, known: TableFacts) -> float:

@@ -1,10 +1,11 @@
-"""Numbers and texts in, all of them optional, and a class with its reasons out, or one sentence that says why not."""
+"""Numbers and texts in, all of them optional, and a class with its reasons out, or one sentence that says why."""
 
 import pytest
 import torch
 
 from components.contracts import Rejected
 from components.errors import PedigreeError
+from components.tables import facts, shapley
 from components.tasks.tabular import serve
 from components.tasks.tabular.model import build_model
 from tests.tasks.tabular import tiny
@@ -69,13 +70,12 @@ def test_the_label_is_the_positive_class_from_the_threshold_of_the_costs_on(pred
 def test_all_reasons_add_up_to_the_difference_from_the_usual_row(found):
     predict, _, made, _ = found
     (answer,) = predict([ROW], {"reasons": 5})
-    from components.tables import facts, shapley  # noqa: PLC0415
-
     usual = shapley.usual_row(facts.of(made.manifest))
     known = facts.of(made.manifest)
     row = {column.name: float(value) for column, value in zip(known.numbers, usual.number, strict=True)}
     row |= {
-        column.name: column.categories[index - 3] for column, index in zip(known.categories, usual.category, strict=True)
+        column.name: column.categories[index - 3]
+        for column, index in zip(known.categories, usual.category, strict=True)
     }
     day = int(row["admitted"])
     row["admitted"] = str(torch.tensor(day).numpy().astype("datetime64[D]"))
