@@ -23,7 +23,7 @@ SETTINGS = {
 """Laid over params.yaml, so that a chain takes seconds."""
 VARIANTS = {
     "tabm": {"train": {"model": {"dropout": 0.1}, "label_smoothing": 0.1}},
-    "ft_transformer": {"train": {"model": {"network": "ft_transformer", "dropout": 0.1}}},
+    "attention": {"train": {"model": {"network": "ft_transformer", "dropout": 0.1}}},
     "quantity": {"prepare": {"target": "age", "problem": "regression", "positive": ""}},
 }
 """Laid over `SETTINGS`, by name: what is trained on a GPU."""
