@@ -338,6 +338,15 @@ KINDS = {
         samples=lambda batch: len(batch[0]),
         data=lambda split, *_: Clips(split),
     ),
+    "tabular": Kind(
+        settings=("train.epochs=3", "train.patience=0", "train.unseen=0", "train.model.dropout=0"),
+        unit="rows",
+        cut=some_text,
+        share=0.5,
+        samples=lambda batch: len(batch["label"]),
+        data=lambda split, *_: Rows(split),
+        step=True,
+    ),
     "text_classification": Kind(
         settings=("train.epochs=3", "train.label_smoothing=0", "train.model.dropout=0"),
         unit="texts",
@@ -396,6 +405,7 @@ MODELS = {
     "speech_synthesis": "voice",
     "speech_to_text": "commands",
     "spoken_words": "words",
+    "tabular": "disease",
     "text_classification": "topics",
     "translation": "interface-fr",
 }

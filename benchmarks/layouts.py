@@ -49,6 +49,14 @@ alphabets for testing. Validation is drawn from the background alphabets.
 
 omniglot-characters: the 964 background characters as classes, white on black, for image_classification. The first
 4 of the 20 drawings of each are for testing.
+
+german-credit, taiwan-credit, diabetes-brfss, heart-disease: one table each, for `python -m benchmarks.folds`.
+German credit is the coded file, with names for its columns; the four hospitals' hearts are pooled, with 1 for any
+degree of illness (UCI Machine Learning Repository; CDC's BRFSS 2015, 50:50).
+
+heart-shift: the same hearts, Cleveland's 303 for training and those of the three other hospitals for testing.
+
+fraud-oracle: claims of vehicle insurance, those of 1994 and 1995 for training and those of 1996 for testing.
 """
 
 import argparse
@@ -62,7 +70,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import omniglot, speech_layouts
+from benchmarks import omniglot, speech_layouts, table_layouts
 
 CAMVID = {"train": "train", "trainannot": "trainannot", "val": "test", "valannot": "testannot"}
 """Folders of the archive and of the raw folder."""
@@ -201,6 +209,12 @@ LAYOUTS: dict[str, Callable[[Path, Path], None]] = {
     "xquad-en": xquad_en,
     "omniglot": omniglot.few_shot,
     "omniglot-characters": omniglot.characters,
+    "german-credit": table_layouts.german_credit,
+    "taiwan-credit": table_layouts.taiwan_credit,
+    "diabetes-brfss": table_layouts.diabetes_brfss,
+    "heart-disease": table_layouts.heart_disease,
+    "heart-shift": table_layouts.heart_shift,
+    "fraud-oracle": table_layouts.fraud_oracle,
 }
 
 

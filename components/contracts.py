@@ -374,6 +374,10 @@ class Task(Generic[P, S]):
     """Computes further metrics from the predictions on the test split and from what parameters of the section
     `evaluate` name, such as a published network or a registered version, whose answers the last argument gives;
     called if they name any. None: there are none."""
+    baselines: Callable[[Prepared, P], Mapping[str, Outcomes]] | None = None
+    """By name: the outcomes, on the test split, of simple or well-known methods that learn from the same training
+    and validation splits. Each metric that can be computed from outcomes is also given for them, as
+    `<metric>_of_<baseline>`, and the gate can demand that a version beats them. None: there are none."""
     metrics: Callable[[Mapping[str, Tensor], int], dict[str, float]] | None = None
     """Computes metrics, among them `loss`, from the sums on the CPU and their count. None: each sum divided by the
     count."""

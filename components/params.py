@@ -237,6 +237,10 @@ class GateParams(Section):
         default={},
         description="By kind of group, such as class: the largest loss against the champion that a group may have",
     )
+    beats: list[str] = Field(
+        default=[],
+        description="Baselines of the task than which the version must not be worse by more than chance",
+    )
     pinned: bool = Field(description="Require data that data.dvc pinned when they were prepared or trained on")
     megabytes: float = Field(gt=0, description="Maximum size of the weights, in 10^6 bytes")
     milliseconds: float = Field(

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,9 @@ def evaluate(model: Model, prepared: Prepared, trained: Trained, out: Path) -> E
         for each in (score, *further):
             metrics |= _interval(outcomes, each) if each.name in metrics else {}
         _write_outcomes(new / "examples" / OUTCOMES, outcomes)
+        for name, baseline in (task.baselines(prepared, params) if task.baselines else {}).items():
+            metrics |= _beside(name, baseline, outcomes, score, further)
+            _write_outcomes(baseline_file(new, name), baseline)
         shutil.copyfile(trained.folder / model_files.HISTORY, new / model_files.HISTORY)
         curves = figures.learning_curves(model_files.read_history(trained.folder))
         figures.save(curves, new / "plots" / "learning_curves.png", prepared.manifest.note)
@@ -83,6 +87,37 @@ def _interval(outcomes: Outcomes, score: Score) -> dict[str, float]:
     name, slash, group = score.name.partition("/")
     low, high = intervals.interval(outcomes, score)
     return {f"{name}_low{slash}{group}": low, f"{name}_high{slash}{group}": high}
+
+
+def _beside(
+    name: str, baseline: Outcomes, outcomes: Outcomes, score: Score, further: Sequence[Score]
+) -> dict[str, float]:
+    """Return a baseline's metrics, and by how much the model's score exceeds the baseline's, with its interval."""
+    values = {each.name: intervals.value(baseline, each) for each in (score, *further)}
+    metrics = {_of_baseline(metric, name): value for metric, value in values.items() if not math.isnan(value)}
+    found = intervals.difference(baseline, outcomes, score)
+    over = f"{score.name}_over_{name}"
+    if not math.isnan(found.error):
+        metrics |= dict(zip((f"{over}_low", f"{over}_high"), found.interval, strict=True))
+    return metrics | {over: found.value}
+
+
+def _of_baseline(metric: str, name: str) -> str:
+    """Return the name of a baseline's metric: `auc_of_trees`, or `auc_of_trees/<class>` for that of a class."""
+    first, slash, group = metric.partition("/")
+    return f"{first}_of_{name}{slash}{group}"
+
+
+def baseline_file(folder: Path, name: str) -> Path:
+    """Return the file of an evaluation with the outcomes of a baseline."""
+    return folder / "examples" / f"outcomes_of_{name}.csv"
+
+
+def read_baselines(folder: Path) -> dict[str, Outcomes]:
+    """Return the outcomes of the baselines beside which a model was evaluated, by name."""
+    prefix, _, suffix = baseline_file(folder, "*").name.partition("*")
+    files = sorted((folder / "examples").glob(f"{prefix}*{suffix}"))
+    return {file.name.removeprefix(prefix).removesuffix(suffix): read_outcomes(file) for file in files}
 
 
 def _predictions(model: Model, prepared: Prepared, trained: Trained, scratch: Path) -> inference.Predictions:

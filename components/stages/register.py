@@ -140,6 +140,7 @@ def _judge(
         _milliseconds(task, trained.folder),
         ancestry.data.pinned != NONE,
         prepared.manifest.untested,
+        evaluate.read_baselines(evaluated.folder),
     )
     tested = ancestry.data.test_split, _test_samples(prepared, outcomes)
     earlier = len(challengers(model.name, *tested) - {ancestry.weights})

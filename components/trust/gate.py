@@ -4,7 +4,7 @@ import json
 import math
 import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import nctdtrinc
@@ -74,6 +74,8 @@ class Candidate:
     """Whether its data are pinned by DVC."""
     untested: str = ""
     """Why its test samples say little of others; empty if they do not."""
+    baselines: Mapping[str, Outcomes] = field(default_factory=dict)
+    """Outcomes of the task's baselines on the same test samples, by name."""
 
 
 def compared(rules: Sequence[Rule]) -> bool:
@@ -100,6 +102,7 @@ def judge(new: Candidate, champion: Champion | None, score: Score, gate: GatePar
         *_pinned(new, gate),
         *_tested(new),
         *_bounds(new.metrics, gate),
+        *_beside(new, score, gate),
         *_against(new.outcomes, champion, score, gate, earlier),
         _limit(
             f"weights at most {gate.megabytes:g} MB",
@@ -141,6 +144,29 @@ def _bounds(metrics: Mapping[str, float], gate: GateParams) -> Iterator[Rule]:
             else:
                 where = "not a number" if math.isnan(value) else f"{beyond} {bound:g}"
                 yield _limit(rule, f"{value:.4g}", holds(value, bound), f"{name} {value:.4g} is {where}")
+
+
+def _beside(new: Candidate, score: Score, gate: GateParams) -> Iterator[Rule]:
+    """Judge whether the version is worse than a baseline by more than chance."""
+    for name in gate.beats:
+        rule = f"no worse than the baseline {name}"
+        if name not in new.baselines:
+            there = ", ".join(sorted(new.baselines)) or "none"
+            yield Rule(rule, "not measured", False, f"there is no baseline {name} to beat, but {there}")
+            continue
+        found = intervals.difference(new.baselines[name], new.outcomes, score)
+        if not np.isfinite(found.value):
+            yield Rule(
+                rule, "not a number", False, f"its {score.name} or that of the baseline {name} is not a number"
+            )
+            continue
+        low, high = found.interval
+        gain = _toward(found, score)
+        p = replace(gain, value=-gain.value).p_value()
+        measured = "" if math.isnan(low) else f" [{low:+.4g}, {high:+.4g}]"
+        text = f"{found.value:+.4g}{measured}"
+        lost = _lost(-gain.value, score)
+        yield _limit(rule, text, p > 1 - gate.level, f"its {score.name} {lost} against the baseline {name}")
 
 
 def allowed(level: float, earlier: int) -> float:

@@ -307,3 +307,27 @@ def test_a_class_name_cannot_break_the_table():
     rules = [Rule("no class worse by more than 0", "a|b\n[c](d) is worse by 1", False)]
     last = "| no class worse by more than 0 | a\\|b \\[c](d) is worse by 1 | **failed** |"
     assert markdown(rules).splitlines()[-1] == last
+
+
+BESIDE = GATE.model_copy(update={"beats": ["trees"]})
+
+
+def beside(right, baseline):
+    """Return the rule about the baseline."""
+    new = candidate(right, baselines={"trees": outcomes(baseline)})
+    return next(rule for rule in judge(new, None, score("more"), BESIDE, 0) if "baseline" in rule.rule)
+
+
+def test_a_version_that_is_surely_worse_than_a_baseline_is_rejected():
+    rule = beside(EIGHTY, NINETY)
+    assert not rule.passed
+    assert rule.objection == "its accuracy lost 10 points against the baseline trees"
+
+
+@pytest.mark.parametrize("new", [NINETY, EIGHTY, np.roll(EIGHTY, 1)])
+def test_a_version_that_is_better_than_a_baseline_or_equal_but_for_chance_passes(new):
+    assert beside(new, EIGHTY).passed
+
+
+def test_a_baseline_that_the_task_does_not_have_is_no_reason_to_pass():
+    assert failed(candidate(EIGHTY), None, "more", BESIDE) == ["no worse than the baseline trees"]

@@ -1,0 +1,1 @@
+"""What tasks on tables share: reading, types of columns, splits, networks, baselines and measures."""
