@@ -147,7 +147,11 @@ TABLES = (".jsonl", ".ndjson", ".csv")
 
 
 def _rows(path: str | RejectedFile, here: Path, inputs: Sequence[str]) -> Iterator[_Read | RejectedFile]:
-    """Yield the rows of a table, each with all of the columns `inputs`: what it leaves out is None."""
+    """Yield the rows of a table, each with all of the columns `inputs`; what it leaves out is None.
+
+    Further columns, such as the target of a table, are left out with a notice, unless one is named nearly as a
+    column that is missing.
+    """
     if isinstance(path, RejectedFile):
         yield path
         return
@@ -158,15 +162,32 @@ def _rows(path: str | RejectedFile, here: Path, inputs: Sequence[str]) -> Iterat
         return
     assert isinstance(content, str), "it was read as text"
     nothing: Row = dict.fromkeys(inputs)
+    further: dict[str, None] = {}
     for number, row in _csv_rows(content) if kind == ".csv" else _json_rows(content):
         if isinstance(row, str):
             yield _rejection(_at(path, number), row)
-        elif unknown := [name for name in row if name not in nothing]:
-            takes = f"the columns are {listed([*inputs])}" if inputs else "the model takes none"
-            reason = f"unknown column {brief(unknown[0])}{nearest(str(unknown[0]), inputs)}; {takes}"
+        elif reason := _misnamed(row, inputs):
             yield _rejection(_at(path, number), reason)
         else:
-            yield _Read(_encodable(path), nothing | row, number)
+            left_out = [name for name in row if name not in nothing and name not in further]
+            further |= dict.fromkeys(left_out)
+            if left_out:
+                names = listed([brief(name) for name in left_out])
+                _log.info("%s: left out %s, which the version does not take", printable_name(path), names)
+            yield _Read(_encodable(path), {name: row.get(name) for name in nothing}, number)
+
+
+def _misnamed(row: Row, inputs: Sequence[str]) -> str:
+    """Return why a row has a column that seems to be meant for one of the version's; empty if it has none."""
+    missing = [name for name in inputs if name not in row]
+    unknown = [name for name in row if name not in inputs]
+    wrong = next((name for name in unknown if nearest(str(name), missing)), None)
+    if wrong is None and len(unknown) == len(row) and row:
+        wrong = unknown[0]
+    if wrong is None:
+        return ""
+    takes = f"the columns are {listed([*inputs])}" if inputs else "the model takes none"
+    return f"unknown column {brief(wrong)}{nearest(str(wrong), missing)}; {takes}"
 
 
 NO_TABLE = f"not a table of rows; name a file that ends in {listed([*TABLES])}, or - for lines of JSON"
@@ -186,11 +207,11 @@ def _json_rows(text: str) -> Iterator[tuple[int, Row | str]]:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Row | str]]:
-    """Yield the number of each row's line, and the row, without empty values, or what is wrong with it."""
+    """Yield the number of each row's line, and the row, with None for empty values, or what is wrong with it."""
     table = csv.DictReader(text.splitlines(keepends=True), strict=True)
     try:
         for row in table:
-            filled: Row = {name: value for name, value in row.items() if value}
+            filled: Row = {name: value or None for name, value in row.items()}
             more = "more values than columns; quote values that have commas"
             yield table.line_num, more if None in row else filled
     except csv.Error as error:

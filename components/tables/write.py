@@ -3,7 +3,7 @@
 The first pass gathers a `Profile` of each column, from which its type is decided. The second writes numbers and
 indices of categories in the order of the files, and collects a hash and the target of each row, by which rows are
 divided. Then the arrays are copied into those of the splits; only now is it known which categories training has.
-Memory holds about 40 bytes for each row, and the different values of each column of categories, at most 10,000.
+Memory holds a few numbers for each row, and the different values of each column of categories, at most 10,000.
 """
 
 from __future__ import annotations

@@ -544,6 +544,23 @@ def test_files_for_a_version_that_takes_none_are_tables_whose_rows_are_named_by_
     ]
 
 
+def test_columns_that_a_version_does_not_take_are_left_out_with_a_notice_and_misspelt_ones_are_rejected(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO", "pedigree.predict")
+    (tmp_path / "rows.csv").write_text("class,count,truth\na,1,x\nb,,y\n")
+    (tmp_path / "wrong.csv").write_text("class,cuont\na,1\n")
+    (tmp_path / "other.csv").write_text("truth\nx\n")
+    names = ["rows.csv", "wrong.csv", "other.csv"]
+    found = list(predictions.answers(FakeRows(), predictions.files(names, tmp_path, None), tmp_path))
+    assert [each.columns["images"] for each in found if isinstance(each, Answer)] == [[b"a0"], [b"b0"]]
+    assert [(each.file, each.reason) for each in found if isinstance(each, RejectedFile)] == [
+        ("wrong.csv:2", "unknown column 'cuont'; did you mean count?; the columns are class, count"),
+        ("other.csv:2", "unknown column 'truth'; the columns are class, count"),
+    ]
+    assert caplog.messages == ["rows.csv: left out 'truth', which the version does not take"]
+
+
 def test_files_of_answers_are_written_below_a_folder_and_their_paths_stand_in_the_answers(
     chain, monkeypatch, tmp_path, capsys
 ):
