@@ -43,6 +43,8 @@ TEXTS = {
     "from_": (params.RANDOM, WEIGHTS, "nowhere.safetensors"),
     "inception": ("", "nowhere.pth"),
     "recogniser": ("", "models:/nobody@champion"),
+    "language_model": ("", "models:/nobody@champion"),
+    "beats": ("trees", "linear"),
     "source": ("en", "loss"),
     "target": ("xx", "en", "auto"),
     "positive": ("", "ill"),
@@ -75,11 +77,12 @@ def valid(model: type[BaseModel], usual: Mapping[str, Any]) -> st.SearchStrategy
     fields = {}
     for name, field in model.model_fields.items():
         key, kind = field.alias or name, field.annotation
+        own = usual[key] if key in usual else field.get_default(call_default_factory=True)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            fields[key] = valid(kind, usual[key])
+            fields[key] = valid(kind, own)
         else:
             drawn = _of(name, kind, field.metadata)
-            fields[key] = st.one_of(st.just(usual[key]), st.just(usual[key]), drawn)
+            fields[key] = st.one_of(st.just(own), st.just(own), drawn)
     return st.fixed_dictionaries(fields).map(_consistent)
 
 

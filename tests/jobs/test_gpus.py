@@ -26,7 +26,9 @@ def two(monkeypatch):
 
 def model(root, workers=1, evaluated_by=0):
     """Return a model of which only what is looked at is there."""
-    params = SimpleNamespace(train=SimpleNamespace(workers=workers), evaluate=SimpleNamespace(workers=evaluated_by))
+    params = SimpleNamespace(
+        train=SimpleNamespace(workers=workers, epochs=1), evaluate=SimpleNamespace(workers=evaluated_by)
+    )
     return SimpleNamespace(name="digits", root=root, params=params)
 
 

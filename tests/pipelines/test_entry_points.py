@@ -535,10 +535,10 @@ def test_a_server_that_restarts_has_the_login_with_which_up_was_started(workspac
 
 def test_a_parameter_out_of_bounds_is_rejected_before_anything_runs(workspace, its):
     before = versions(workspace)
-    done = deployment_run(its, "-p", 'train={"epochs": 0}')
+    done = deployment_run(its, "-p", 'train={"epochs": -1}')
     assert done.returncode == 1
     assert "train.epochs" in done.stdout
-    assert "less than the minimum of 1" in " ".join(done.stdout.split())
+    assert "less than the minimum of 0" in " ".join(done.stdout.split())
     assert versions(workspace) == before
 
 
