@@ -127,6 +127,7 @@ def test_an_anchor_is_added_where_the_inherited_section_has_none(project):
     assert numbers(project)["digits"] == 0
 
 
+@pytest.mark.long  # all models are checked after each change
 def test_the_projects_own_params_yaml_is_written_as_it_is_committed(tmp_path):
     shutil.copyfile(ROOT / params.FILE, tmp_path / params.FILE)
     before = numbers(tmp_path)
