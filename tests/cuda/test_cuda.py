@@ -23,6 +23,7 @@ Substituted are
 """
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -39,15 +40,18 @@ VARIANTS = {
     for variant, over in getattr(tiny(name), "VARIANTS", {"plain": {}}).items()
 }
 """What is trained, by name: the model, and what is laid over its parameters."""
+FIRST = {name: next(each for each, (base, _) in VARIANTS.items() if base == name) for name in MODELS}
+"""The variant of each model that need not wait for `make test-long`."""
 
 
-def write_project(folder: Path) -> None:
-    """Write tiny data of each task's model, and the parameters of its variants."""
+def write_project(folder: Path, chosen: Collection[str]) -> None:
+    """Write tiny data of each task's model, and the parameters of the chosen variants."""
     shrink(folder / params.FILE)
     models = params.read(folder / params.FILE).tree["models"]
     variants = {
         name: params.Values(over, {}).over(params.Values(models[base], {})).tree
         for name, (base, over) in VARIANTS.items()
+        if name in chosen
     }
     with (folder / params.FILE).open("w") as file:
         YAML(typ="safe").dump({"models": variants}, file)
@@ -56,19 +60,35 @@ def write_project(folder: Path) -> None:
         tiny(name).write(folder / "data" / name)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> dict[str, dict]:
-    """What became of each training: its error, and the faults found in it."""
-    folder = tmp_path_factory.mktemp("cuda")
-    write_project(folder)
+def trained(folder: Path, chosen: Collection[str]) -> dict[str, dict]:
+    """Return what became of the training of each variant: its error, and the faults found in it."""
+    write_project(folder, chosen)
     done = python(ROOT, 220, "-m", "tests.cuda.trainings", str(folder), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return dict(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, *NAMES])
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[str, dict]:
+    """What became of the first variant of each model, of the toys, and of faulty tasks."""
+    return trained(tmp_path_factory.mktemp("cuda"), FIRST.values())
+
+
+@pytest.fixture(scope="module")
+def further(tmp_path_factory) -> dict[str, dict]:
+    """What became of the other variants."""
+    return trained(tmp_path_factory.mktemp("cuda"), VARIANTS.keys() - {*FIRST.values()})
+
+
+@pytest.mark.parametrize("name", [*FIRST.values(), *NAMES])
 def test_on_a_gpu_a_task_trains_validates_predicts_and_resumes_and_no_update_waits_for_it(outcomes, name):
     assert outcomes[name] == {"error": "", "faults": []}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {*FIRST.values()}))
+def test_on_a_gpu_other_networks_of_a_task_do_so_too(further, name):
+    assert further[name] == {"error": "", "faults": []}
 
 
 @pytest.mark.parametrize(

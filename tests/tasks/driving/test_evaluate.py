@@ -30,6 +30,7 @@ def chain(chain_of):
     return chain_of("highway")
 
 
+@pytest.mark.long
 def test_the_metrics_of_the_network_stand_beside_those_of_the_other_drivers(chain):
     metrics = chain.evaluated.metrics
     for name in ("collision_rate", "off_road_rate", "progress", "metres", "speed", "jerk", "min_ttc"):
@@ -45,6 +46,7 @@ def test_of_a_hundred_drives_without_a_collision_at_most_three_percent_collide()
     assert evaluate._bound(np.zeros(100)) < 0.03
 
 
+@pytest.mark.long
 def test_a_drive_with_a_collision_or_off_the_road_counts_nothing(chain):
     table = np.array([[0, 0, 40, 20, 0, 1], [1, 0, 40, 20, 0, 1], [0, 1, 40, 20, 0, 1]], float)
     found = evaluate._outcomes(table, chain.prepared)
@@ -53,6 +55,7 @@ def test_a_drive_with_a_collision_or_off_the_road_counts_nothing(chain):
     assert score.of(found.columns, np.ones(3)) == pytest.approx(found.columns["relative"][0] / 3)
 
 
+@pytest.mark.long
 def test_each_of_the_worst_drives_has_an_animation_of_all_its_frames(chain):
     outcomes = read_outcomes(chain.evaluated.folder)
     files = sorted((chain.evaluated.folder / "examples").glob("worst_*.gif"))
