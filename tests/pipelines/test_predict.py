@@ -35,11 +35,11 @@ from tests.running import PEDIGREE, pedigree
 
 ROWS = "made-digits"
 """A model that takes rows of a table instead of files."""
-OF_COLUMNS = "docstring-qa"
-"""Another one, whose rows have two columns."""
+OF_COLUMNS = ("docstring-qa", "highway", "disease")
+"""Further ones, whose rows have several columns, numbers or lists."""
 OF_FILES = [
     MODELS[0],
-    *(pytest.param(each, marks=pytest.mark.long) for each in MODELS[1:] if each not in (ROWS, OF_COLUMNS)),
+    *(pytest.param(each, marks=pytest.mark.long) for each in MODELS[1:] if each not in (ROWS, *OF_COLUMNS)),
 ]
 """The other models."""
 MEASURED = """
