@@ -1,6 +1,6 @@
 """python -m benchmarks.ctc_search FOLDER: prefix search beside torchaudio's decoder, on a trained recogniser.
 
-The folder is what `python -m benchmarks.result PROFILE DATA --keep FOLDER` has kept. Both decoders read what the
+The folder is what `python -m benchmarks.result PROFILE DATA --keep FOLDER` wrote. Both decoders read what the
 network of the first seed says of each test recording, with the n-grams of the training transcripts and no other
 words, at the same weights. torchaudio's decoder is that of flashlight-text, in C++.
 """
@@ -31,8 +31,8 @@ SPACE, BLANK = "|", "-"
 
 def closed(model: ngrams.Ngrams) -> ngrams.Ngrams:
     """Return n-grams without the unknown word, as torchaudio's decoder finds only those of its lexicon."""
-    kept = {words: entry for words, entry in model.entries.items() if ngrams.UNKNOWN not in words}
-    return ngrams.Ngrams(model.order, kept)
+    known = {words: entry for words, entry in model.entries.items() if ngrams.UNKNOWN not in words}
+    return ngrams.Ngrams(model.order, known)
 
 
 def reference(model: Recogniser, words: ngrams.Ngrams, beam: int, folder: Path) -> Any:

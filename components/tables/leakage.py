@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 def found(train: Columns, val: Columns, columns: Sequence[Column], classes: int) -> dict[str, float]:
     """Return the columns that alone tell the target, in training and in validation rows, and how well.
 
-    With several classes, each is told from all others, and the best told one counts.
+    With several classes, each is compared with all others, and the best separated one counts.
 
     Args:
         train: The training split.
@@ -39,9 +39,9 @@ def found(train: Columns, val: Columns, columns: Sequence[Column], classes: int)
     ):
         for place, column in enumerate(own):
             values = [(split[array][:, place], split[LABEL]) for split in splits]
-            told = min(_told(values[0], each, column, classes) for each in values)
-            if told > MOST:
-                revealing[column.name] = told
+            strength = min(_strength(values[0], each, column, classes) for each in values)
+            if strength > MOST:
+                revealing[column.name] = strength
     return revealing
 
 
@@ -55,7 +55,7 @@ Pair = tuple[NDArray[np.generic], NDArray[np.generic]]
 """A column and the target, each (N,)."""
 
 
-def _told(train: Pair, split: Pair, column: Column, classes: int) -> float:
+def _strength(train: Pair, split: Pair, column: Column, classes: int) -> float:
     labels = range(1, classes) if classes == 2 else range(classes)
     if not classes:
         return abs(_correlation(_ranked(train, split, column, None), split[1].astype(np.float64)))

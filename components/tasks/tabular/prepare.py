@@ -182,10 +182,10 @@ def _expect_honest(out: Path, written: Written, target: Target, options: TablePr
     """
     train, val = (facts.load_split(out, split) for split in ("train", "val"))
     revealing = leakage.found(train, val, written.columns, len(target.classes))
-    if told := [name for name in revealing if name not in options.allow]:
+    if named := [name for name in revealing if name not in options.allow]:
         raise PedigreeError(
-            f"{where}: the column {brief(told[0])} alone tells the target {brief(target.name)} (AUC or rank "
-            f"correlation {revealing[told[0]]:.4f} in training and validation): add it to prepare.drop if it was "
+            f"{where}: the column {brief(named[0])} alone tells the target {brief(target.name)} (AUC or rank "
+            f"correlation {revealing[named[0]]:.4f} in training and validation): add it to prepare.drop if it was "
             "made from the target or after it, or else to prepare.allow"
         )
 
