@@ -23,7 +23,7 @@ from components.params import INIT, TaskParams
 from components.stages import evaluate, prepare
 from components.training import inference, loop, model_files
 from components.training.receiver import Receiver
-from components.trust import intervals
+from components.trust import intervals, lineage
 from tests.conftest import LOOPBACK, MODELS, Chain, listening, tiny
 
 CPU = torch.device("cpu")
@@ -82,6 +82,11 @@ def expect_equal(first: inference.Predictions, second: inference.Predictions) ->
 
 def same_bits(one: Tensor, two: Tensor) -> bool:
     return (one.dtype, one.shape, one.numpy().tobytes()) == (two.dtype, two.shape, two.numpy().tobytes())
+
+
+def test_the_lineage_names_model_and_data(each):
+    found = lineage.read(each.trained.folder)
+    assert (found.model, found.task, found.data.name) == (each.model.name, each.task.name, each.model.name)
 
 
 def test_what_is_prepared_passes_the_survey_and_an_empty_folder_does_not(each, tmp_path):

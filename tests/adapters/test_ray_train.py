@@ -452,14 +452,8 @@ print(session, oct(ray_cluster.ray_folder.sessions().parent.stat().st_mode & 0o7
 """
 
 
-@pytest.mark.parametrize(
-    ("length", "expected"),
-    [
-        (60, "/tmp"),
-        pytest.param(20, "usual", marks=pytest.mark.long),
-        pytest.param(0, "/tmp", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("length", "expected"), [(60, "/tmp"), (20, "usual"), (0, "/tmp")])
 def test_ray_has_a_private_folder_while_it_runs_even_if_the_one_for_temporary_files_is_long_or_a_file(
     length, expected, monkeypatch
 ):

@@ -10,6 +10,7 @@ FIRST, *OTHERS = MODEL_OF
 """Hundreds of draws take seconds: those of the other tasks wait for `make test-long`."""
 
 
+@pytest.mark.long
 def test_valid_parameters_train_and_the_others_are_rejected_with_the_name_of_the_field():
     result = parameters.inject_parameters(12, seed=1)
     assert result.failures == []

@@ -152,6 +152,7 @@ def counted(registered):
     return re.findall(r"against (.*), p .* the (\w+) challenger", found)
 
 
+@pytest.mark.long
 def test_on_a_test_split_that_was_drawn_anew_challengers_are_counted_from_one(register_as):
     register_as("redrawn", *[TRAIN] * 4)
     first, _ = register_as("redrawn", *[4] * 4, epochs=1)
@@ -170,6 +171,7 @@ def test_places_in_a_text_are_the_same_samples_with_any_tokenizer_and_others_in_
     assert samples("text.txt 80-90", "tokens 2-201") != first
 
 
+@pytest.mark.long
 def test_a_champion_that_rejects_many_samples_is_not_taken_for_wrong_about_them(register_as, monkeypatch, fewer):
     def broken(rows):
         return (

@@ -15,7 +15,6 @@ from components.runtime import files
 from components.training import model_files
 from components.training.model_files import Saved
 from components.trust import lineage, old_versions
-from tests.conftest import MODELS
 
 
 def without(value: dict, *keys: str) -> dict:
@@ -107,9 +106,3 @@ def test_raw_files_of_an_old_version_come_from_its_pinned_data(chain, old, tmp_p
         data.bring_raw(chain.root, lost, tmp_path / "lost")
     data.bring_raw(chain.root, old, tmp_path / "raw")
     assert {path.name for path in (tmp_path / "raw").iterdir()} == {path.name for path in chain.raw.iterdir()}
-
-
-def test_every_models_lineage_names_it(chain_of):
-    for name in MODELS:
-        current = lineage.read(chain_of(name).trained.folder)
-        assert (current.model, current.data.name) == (name, name)
