@@ -1,4 +1,4 @@
-"""Encoders return maps at five strides, and start from weights as torchvision publishes them."""
+"""Encoders return maps at four or five strides, and start from weights as torchvision publishes them."""
 
 from collections import OrderedDict
 
@@ -15,11 +15,10 @@ from components.images.networks.pyramid import STRIDES, encoder
 NAMES = ("resnet18", "resnet34", "mobilenet_v2")
 
 
-def model(name, channels=3, width=1.0):
+def model(name, channels=3, width=1.0, coarsest=32):
+    network = encoder(name, channels, width, coarsest)
     return nn.Sequential(
-        OrderedDict(
-            normalize=Normalize([0.5] * channels, [0.25] * channels), network=encoder(name, channels, width)
-        )
+        OrderedDict(normalize=Normalize([0.5] * channels, [0.25] * channels), network=network)
     ).eval()
 
 
@@ -46,14 +45,16 @@ def theirs():
     return {name: getattr(torchvision.models, name)(weights=None).eval() for name in NAMES}
 
 
+@pytest.mark.parametrize("coarsest", [16, 32])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_encoder_has_a_map_for_each_stride_also_for_sides_that_no_stride_divides(name):
-    network = encoder(name, 1, 0.25)
+def test_an_encoder_has_a_map_for_each_stride_also_for_sides_that_no_stride_divides(name, coarsest):
+    network = encoder(name, 1, 0.25, coarsest)
     maps = network(torch.rand(2, 1, 33, 70))
     assert [tuple(each.shape) for each in maps] == [
         (2, filters, -(-33 // stride), -(-70 // stride))
-        for filters, stride in zip(network.filters, STRIDES, strict=True)
+        for filters, stride in zip(network.filters, STRIDES, strict=False)
     ]
+    assert STRIDES[len(maps) - 1] == coarsest
     sum(each.square().mean() for each in maps).backward()
     assert [key for key, weight in network.named_parameters() if weight.grad is None] == []  # DDP needs all
 
@@ -73,6 +74,21 @@ def test_an_encoder_that_starts_from_torchvisions_weights_has_the_maps_of_torchv
         else:
             last = nn.Sequential(*list(theirs[name].children())[:-2])(normal)
         torch.testing.assert_close(ours(image)[-1], last, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_encoder_that_ends_at_stride_16_starts_from_torchvisions_weights_without_the_layers_beyond(
+    tmp_path, theirs, name
+):
+    torch.save(theirs[name].state_dict(), tmp_path / "weights.pth")
+    ours = model(name, coarsest=16)
+    assert published.start(ours, name, tmp_path / "weights.pth") == {key for key, _ in ours.named_parameters()}
+    image = torch.randint(256, (1, 3, 64, 96), dtype=torch.uint8)
+    whole = model(name)
+    published.start(whole, name, tmp_path / "weights.pth")
+    with torch.inference_mode():
+        for mine, same in zip(ours(image), whole(image)[:-1], strict=True):
+            torch.testing.assert_close(mine, same)
 
 
 def test_weights_of_a_mobilenet_with_the_names_of_an_older_torchvision_fit(tmp_path, theirs):

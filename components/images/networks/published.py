@@ -23,14 +23,16 @@ class _Names(NamedTuple):
     """Name of the first convolution's filters, (filters, 3, kernel, kernel)."""
     head: str
     """Beginning of the names of the last layer, whose outputs are ImageNet's 1,000 classes."""
-    before_head: str = "none"
-    """Beginning of the names of a layer that serves the head alone, which an encoder does not have."""
+    last: tuple[str, ...]
+    """Beginnings of the names of the layers that an encoder may end before."""
 
 
 NAMES = {
-    "resnet18": _Names("conv1.weight", "fc."),
-    "resnet34": _Names("conv1.weight", "fc."),
-    "mobilenet_v2": _Names("features.0.0.weight", "classifier.", "features.18."),
+    "resnet18": _Names("conv1.weight", "fc.", ("layer4.",)),
+    "resnet34": _Names("conv1.weight", "fc.", ("layer4.",)),
+    "mobilenet_v2": _Names(
+        "features.0.0.weight", "classifier.", tuple(f"features.{number}." for number in range(14, 19))
+    ),
 }
 """The networks that can start from such weights."""
 _FLAT = re.compile(r"(features\.(\d+)\.conv\.)(\d)(\..+)")
@@ -112,7 +114,7 @@ def _for_each(prefixes: Collection[str], tensors: Mapping[str, Tensor]) -> dict[
 
 
 def load_backbone(network: nn.Module, name: str, file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Load torchvision's weights into a network, except for the head.
+    """Load torchvision's weights into a network, except for the head and what an encoder ends before.
 
     For one-channel images the first filters are summed over their channels, so that a grey image has the same
     output as three equal channels in torchvision's network.
@@ -129,13 +131,10 @@ def load_backbone(network: nn.Module, name: str, file: Path, tensors: Mapping[st
     Raises:
         PedigreeError: a tensor is missing, unexpected or of another shape.
     """
-    first, head, before_head = NAMES[name]
+    first, head, last = NAMES[name]
     own, named = network.state_dict(), current_names(tensors)
-    backbone = {
-        key: tensor
-        for key, tensor in named.items()
-        if not key.startswith(head) and (key in own or not key.startswith(before_head))
-    }
+    beyond = tuple(layer for layer in last if not any(key.startswith(layer) for key in own))
+    backbone = {key: tensor for key, tensor in named.items() if not key.startswith((head, *beyond))}
     filters = backbone.get(first)
     if own[first].shape[1] == 1 and filters is not None and filters.ndim == 4:
         backbone[first] = filters.sum(1, keepdim=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.images.networks.pyramid import Encoder, encoder
+from components.images.networks.pyramid import Coarsest, Encoder, encoder
 from components.images.networks.resnet import BasicBlock
 
 
@@ -63,15 +63,19 @@ class UNet(nn.Module):
             there, where classes are told apart, a convolution costs little.
         classes: Number of classes.
         normalize: What normalises an image (N, 3, H, W) on the scale 0..255.
+        coarsest: Stride of the encoder's last map.
     """
 
-    def __init__(self, name: Encoder, width: float, filters: int, classes: int, normalize: nn.Module) -> None:
+    def __init__(
+        self, name: Encoder, width: float, filters: int, classes: int, normalize: nn.Module, coarsest: Coarsest = 32
+    ) -> None:
         super().__init__()
         self.normalize = normalize
-        self.network = encoder(name, 3, width)
+        self.network = encoder(name, 3, width, coarsest)
         *skipped, deepest = self.network.filters
-        widths = (2 * filters, 2 * filters, filters, filters // 2)
-        mixes = (_blocks(widths[0], 2), _blocks(widths[1], 2), _blocks(filters, 1), _convolution(widths[3]))
+        deep = [2 * filters] * (len(skipped) - 2)
+        widths = (*deep, filters, filters // 2)
+        mixes = (*(_blocks(each, 2) for each in deep), _blocks(filters, 1), _convolution(filters // 2))
         self.decoder = nn.ModuleList(
             _Step(channels, skip, width, mix)
             for channels, skip, width, mix in zip(
@@ -84,7 +88,7 @@ class UNet(nn.Module):
         """Map images (N, 3, H, W) to logits (N, classes, H / stride, W / stride), rounded up, float32.
 
         Returns:
-            The logits at the strides 2, 4, 8 and 16.
+            The logits at the strides 2, 4, 8 and, of an encoder with maps at stride 32, 16.
         """
         *skipped, x = self.network(self.normalize(image))
         found: list[Tensor] = []

@@ -34,7 +34,7 @@ class Head(nn.Module):
     """A top-down neck (Lin et al. 2017, arXiv:1612.03144), and the outputs for each cell of its finest map.
 
     Args:
-        filters: Channels of the feature maps at the strides 4, 8, 16 and 32.
+        filters: Channels of the feature maps at the strides 4, 8, 16 and, if there is one, 32.
         width: Channels of the neck.
         classes: Number of classes.
     """
@@ -113,7 +113,7 @@ def build_model(params: DetectionParams, manifest: Manifest) -> nn.Module:
     """Build a randomly initialised detector."""
     facts = DetectionFacts.model_validate(manifest.facts)
     chosen = params.train.model
-    network = encoder(chosen.network, 3, chosen.width)
+    network = encoder(chosen.network, 3, chosen.width, chosen.stride)
     head = Head(network.filters[FINEST:], chosen.neck, len(facts.classes))
     return Detector(Normalize(facts.mean, facts.std), network, head)
 

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from components.images.annotations.layout import Format
 from components.images.annotations.voc import Origin
-from components.images.networks.pyramid import Encoder
+from components.images.networks.pyramid import Coarsest, Encoder
 from components.params import FilesPrepareParams, Section, TaskParams, TrainParams
 
 
@@ -29,6 +29,9 @@ class ModelParams(Section):
         ge=0.125,
         le=4,
         description="Multiplier of the encoder's filters: 64 to 512 of a ResNet, 16 to 320 otherwise",
+    )
+    stride: Coarsest = Field(
+        description="Stride of the encoder's last map; the layers of stride 32 see larger objects whole"
     )
     neck: int = Field(ge=8, le=512, description="Channels of the neck and of the head")
 

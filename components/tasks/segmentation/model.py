@@ -22,7 +22,8 @@ def build_model(params: SegmentationParams, manifest: Manifest) -> nn.Module:
     """Build a randomly initialised U-Net."""
     facts = SegmentationFacts.model_validate(manifest.facts)
     chosen = params.train.model
-    model = UNet(chosen.network, chosen.width, chosen.decoder, len(facts.classes), Normalize(facts.mean, facts.std))
+    normalize = Normalize(facts.mean, facts.std)
+    model = UNet(chosen.network, chosen.width, chosen.decoder, len(facts.classes), normalize, chosen.stride)
     even = params.train.loss.class_weights == "none"
     weights = torch.ones(len(facts.classes)) if even else torch.tensor(median_frequency(facts.shares))
     model.register_buffer(WEIGHTS, weights, persistent=False)

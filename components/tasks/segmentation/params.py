@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.images.networks.pyramid import Coarsest, Encoder
 from components.params import EvaluateParams, FilesPrepareParams, Section, TaskParams, TrainParams
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -62,14 +63,15 @@ class SegmentationPrepareParams(FilesPrepareParams):
 class ModelParams(Section):
     """The network: an encoder, and a decoder that doubles the resolution step by step up to half of the image's."""
 
-    network: Literal["resnet18", "resnet34", "mobilenet_v2"] = Field(
-        description="Network that reads the image; it can start from torchvision's weights"
-    )
+    network: Encoder = Field(description="Network that reads the image; it can start from torchvision's weights")
     width: float = Field(
         ge=0.125,
         le=4,
         description="Multiplier of the encoder's filters, 64 to 512 of a ResNet and 16 to 320 of mobilenet_v2; "
         "torchvision's weights need 1",
+    )
+    stride: Coarsest = Field(
+        description="Stride of the encoder's last map; the layers of stride 32 see larger objects whole"
     )
     decoder: int = Field(
         ge=8, le=512, description="Filters of the decoder at stride 4; half at stride 2, twice as many at 8 and 16"
