@@ -337,7 +337,7 @@ class Task(Generic[P, S]):
     """Computes metrics, including the score, from the network on the CPU and the predictions on the test split;
     writes plots/ (images) and examples/ into the folder. A group's metric is named `<metric>/<group>`."""
     served: Callable[[Manifest, P], Served]
-    load_predict: Callable[[nn.Module, Manifest, P, Sources], Predict]
+    load_predict: Callable[[nn.Module, Manifest, P], Predict]
     survey: Callable[[Path, Any], object] | None = None
     """Lists the raw folder as `prepare` does, given the parameters' section `prepare`, without reading samples;
     raises PedigreeError for a folder that `prepare` would reject. None: only `prepare` finds out."""

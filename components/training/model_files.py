@@ -147,7 +147,7 @@ def load_predict(task: Task[Any, Any], folder: Path) -> Predict:
     """Return the function that answers requests with the model in a folder."""
     described, model = load_saved(folder), rebuild(task, folder)
     params = task.params.model_validate(described.params)
-    return task.load_predict(model, described.manifest, params, _sources(folder))
+    return task.load_predict(model, described.manifest, params)
 
 
 def _sources(folder: Path) -> dict[str, Path]:

@@ -264,7 +264,7 @@ def _served(name: str) -> Predict:
     """Return the predict function of a served model of a task, with random weights."""
     task, values = tasks.load(name), _values(name, "train.augment.time_mask=0" if name == "spoken_words" else "")
     manifest = Manifest(task=name, splits={}, rejected=[], facts=FACTS[name])
-    return task.load_predict(task.build_model(values, manifest), manifest, values, {})
+    return task.load_predict(task.build_model(values, manifest), manifest, values)
 
 
 def _values(name: str, *settings: str) -> Any:

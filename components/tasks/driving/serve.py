@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from components import requests
-from components.contracts import Manifest, Predict, Rejected, Row, Served, Sources
+from components.contracts import Manifest, Predict, Rejected, Row, Served
 from components.datasets.ingest import Unusable, named
 from components.tasks.driving import pictures
 from components.tasks.driving.decisions import planned, policy_of
@@ -62,7 +62,7 @@ def served(manifest: Manifest, params: DrivingParams) -> Served:
     )
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: DrivingParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: DrivingParams) -> Predict:
     """Return the function that answers rows of `{"cars": …}`, a list of cars or its JSON."""
     assert isinstance(model, Planner), "from build_model"
     scenario, policy = model.scenario, policy_of(model)

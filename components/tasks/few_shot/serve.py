@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from components.classification.answers import answers
-from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.images.decoding.decode import decode
@@ -61,7 +61,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     return ingest.file_rows(prepared.folder, folder, "image", reader(folder, "folders"))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: FewShotParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: FewShotParams) -> Predict:
     """Return the function that answers rows of `{"image": …}`.
 
     An image is a file as bytes, base64 or a data URL, in any format and size that preparation accepts. An answer is

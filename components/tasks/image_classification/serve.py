@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from components.classification import decision
 from components.classification.answers import answers, decided
-from components.contracts import Kind, Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import Kind, Manifest, Predict, Prepared, Row, Served
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.images.decoding import dicom
@@ -58,7 +58,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     return ingest.file_rows(prepared.folder, folder, "image", read)
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: VisionParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: VisionParams) -> Predict:
     """Return the function that answers rows of `{"image": …}`.
 
     An image is a file as bytes, base64 or a data URL, in any format and size that preparation accepts. An answer is

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served
 from components.datasets.ingest import Unusable
 from components.display import brief, first
 from components.errors import PedigreeError
@@ -70,7 +70,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
         yield {"class": classes[label], "seed": number}
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: FlowParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: FlowParams) -> Predict:
     """Return the function that answers rows of `{"class": …, "count": …, "seed": …, "steps": …, …}`.
 
     An answer is `{"images": [PNG, …]}`. An image depends only on its class, seed, steps, guidance and sampler, not

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from components import requests
-from components.contracts import NOTE, Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import NOTE, Manifest, Predict, Prepared, Rejected, Row, Served
 from components.datasets.ingest import Unusable, named, not_pointer
 from components.display import brief
 from components.scores import exponential
@@ -83,7 +83,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
         yield {"text": tokens.written(tokenizer, ids[warm_up:stop].tolist())}
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: LanguageParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: LanguageParams) -> Predict:
     """Return the function that answers rows of `{"text": …}` with a request's settings.
 
     An answer is `{"continuation": str, "tokens": [str, …], "log_probabilities": [float, …]}`: the generated

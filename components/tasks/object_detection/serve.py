@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from components.contracts import Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Row, Served
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.errors import PedigreeError
@@ -84,7 +84,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     return ingest.file_rows(prepared.folder, folder, "image", partial(ingest.contents, folder, kind="an image"))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: DetectionParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: DetectionParams) -> Predict:
     """Return the function that answers rows of `{"image": …}`.
 
     An image is a file as bytes, base64 or a data URL, of any size. An answer is `{"boxes": [{"label": str, "score":

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from components.contracts import NOTE, Batch, Kind, Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import NOTE, Batch, Kind, Manifest, Predict, Prepared, Row, Served
 from components.datasets.ingest import Unusable, named
 from components.requests import answer_rows
 from components.tasks.question_answering import questions, spans
@@ -48,7 +48,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     yield from ({"question": each.question, "context": each.context} for each in questions_of_test(prepared.folder))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: QuestionParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: QuestionParams) -> Predict:
     """Return the function that answers rows of `{"question": …, "context": …}`.
 
     An answer is `{"answer": str, "start": int, "score": float, "no_answer": float, "note": str}`: a piece of the

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from components.contracts import Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Row, Served
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.errors import PedigreeError
@@ -62,7 +62,7 @@ class _Image(NamedTuple):
     """Of the image that was sent, upright."""
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: SegmentationParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: SegmentationParams) -> Predict:
     """Return the function that answers rows of `{"image": …}`.
 
     An image is a file as bytes, base64 or a data URL, in any format that preparation accepts. An answer is

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from components import requests
-from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served
 from components.datasets.ingest import Unusable, named
 from components.sound.recordings.intake import texts_of
 from components.sound.recordings.transcripts import normalised
@@ -53,7 +53,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     yield from ({"text": text} for text in texts_of(prepared.folder, "test", TEXT))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: SynthesisParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: SynthesisParams) -> Predict:
     """Return the function that answers rows of `{"text": …}`.
 
     An answer is `{"sound": bytes, "seconds": float}`, a wav file of 16 bits and its length. It depends on the text,

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from components import requests
-from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served
 from components.datasets import ingest
 from components.datasets.ingest import sent
 from components.sound import cepstra
@@ -70,7 +70,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     return ingest.file_rows(prepared.folder, folder, column, lambda file: ingest.contents(folder, file, facts.kind))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: RecognitionParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: RecognitionParams) -> Predict:
     """Return the function that answers rows of `{"audio": …}`, or of `{"cepstra": …}` if these were learnt.
 
     `audio` is a wav, flac, mp3, ogg or SPHERE file as bytes, base64 or a data URL, of up to two hours.

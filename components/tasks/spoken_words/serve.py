@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from components.classification.answers import answers
-from components.contracts import Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Row, Served
 from components.datasets import ingest
 from components.datasets.ingest import Unusable, sent
 from components.display import brief
@@ -53,7 +53,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     return ingest.file_rows(prepared.folder, folder, "audio", lambda file: ingest.contents(folder, file, "audio"))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: SpeechParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: SpeechParams) -> Predict:
     """Return the function that answers rows of `{"audio": …}` or `{"samples": …, "rate": …}`.
 
     `audio` is a wav or flac file as bytes, base64 or a data URL. `samples` are mono samples on the scale -1..1,

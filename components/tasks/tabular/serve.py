@@ -17,7 +17,7 @@ from torch import nn
 
 from components.classification import decision
 from components.classification.answers import answers, decided
-from components.contracts import Kind, Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import Kind, Manifest, Predict, Prepared, Row, Served
 from components.datasets import arrays
 from components.datasets.ingest import Unusable, named
 from components.requests import answer_rows, settings
@@ -114,7 +114,7 @@ class Encoded(BaseModel):
     unseen: list[str]
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: TabularParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: TabularParams) -> Predict:
     """Return the function that answers rows of numbers and texts, all of them optional.
 
     An answer is `{"label": str, "probability": float, "probabilities": {class: float}, …}`, of two classes with the

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from components.classification import decision
 from components.classification.answers import answers, decided
-from components.contracts import NOTE, Kind, Manifest, Predict, Prepared, Row, Served, Sources
+from components.contracts import NOTE, Kind, Manifest, Predict, Prepared, Row, Served
 from components.datasets.ingest import Unusable, named
 from components.requests import answer_rows
 from components.tasks.text_classification.params import TextParams
@@ -48,7 +48,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     yield from (dict(zip((TEXT, PAIR), each, strict=False)) for each in texts_of_test(prepared.folder))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: TextParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: TextParams) -> Predict:
     """Return the function that answers rows of `{"text": …}`, or of `{"text": …, "pair": …}`.
 
     An answer is `{"label": str, "probability": float, "probabilities": {class: float}, "note": str}`; as in

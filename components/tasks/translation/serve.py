@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from components import requests
-from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served, Sources
+from components.contracts import Manifest, Predict, Prepared, Rejected, Row, Served
 from components.datasets.ingest import Unusable, named
 from components.tasks.translation.model import Translator
 from components.tasks.translation.params import TranslationParams
@@ -50,7 +50,7 @@ def rows(prepared: Prepared, raw: Callable[[], Path]) -> Iterator[Row]:
     yield from ({"text": text} for text in texts(prepared.folder, "test", SOURCE, facts))
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: TranslationParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: TranslationParams) -> Predict:
     """Return the function that answers rows of `{"text": …}`.
 
     An answer is `{"translation": str, "score": float, "translations": [{"translation": str, "score": float}, …]}`:

@@ -56,7 +56,7 @@ def file(seed=0, mode="L", size=(SIZE, SIZE), kind="PNG"):
 
 def predictor(model, described):
     """What answers rows when the request sets nothing."""
-    predict = load_predict(model, described, PARAMS, {})
+    predict = load_predict(model, described, PARAMS)
     return lambda rows: predict(rows, {})
 
 
@@ -142,7 +142,7 @@ def test_rows_none_of_which_is_an_image_are_all_rejected():
 def test_an_image_larger_than_preparation_takes_is_rejected():
     few = PARAMS.model_copy(update={"prepare": PARAMS.prepare.model_copy(update={"max_megapixels": 0.01})})
     rows = [{"image": file(size=size)} for size in ((101, 100), (100, 100))]
-    large, small = load_predict(Network(), manifest(), few, {})(rows, {})
+    large, small = load_predict(Network(), manifest(), few)(rows, {})
     assert "max_megapixels 0.01" in large.reason
     assert set(small) == {"label", "probability", "probabilities"}
 

@@ -58,7 +58,7 @@ def test_outcomes_name_the_network_of_their_features_which_is_a_tag(done):
 def test_a_rejected_row_counts_on_neither_side(done):
     rows = done.task.rows(done.prepared, lambda: done.raw)
     predict = done.task.load_predict(
-        done.task.build_model(done.values, done.prepared.manifest), done.prepared.manifest, done.values, {}
+        done.task.build_model(done.values, done.prepared.manifest), done.prepared.manifest, done.values
     )
     answers = predict(list(rows), {})
     whole = outcomes_from(answers, done.prepared)

@@ -10,7 +10,7 @@ from components.errors import PedigreeError
 from components.tasks.image_generation.serve import load_predict, served
 from tests.tasks.image_generation.values import SIZE, SMALL, manifest, network
 
-PREDICT = load_predict(network(), manifest(), SMALL, {})
+PREDICT = load_predict(network(), manifest(), SMALL)
 
 
 def pixels(answer):
@@ -41,7 +41,7 @@ def test_rows_with_other_settings_are_answered_together_and_in_order():
 
 
 def test_colour_is_served_in_colour():
-    predict = load_predict(network(channels=3), manifest(channels=3), SMALL, {})
+    predict = load_predict(network(channels=3), manifest(channels=3), SMALL)
     (answer,) = predict([{"class": "a"}], {})
     assert pixels(answer)[0].shape == (SIZE, SIZE, 3)
 

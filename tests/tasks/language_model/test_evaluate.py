@@ -388,7 +388,7 @@ def test_a_served_version_is_evaluated_as_its_own_network_was(tmp_path):
         own = TASK.outcomes([TASK.predict(model, batch, PARAMS) for batch in batches], data, PARAMS)
     rows = list(TASK.rows(data, Path))
     assert len(rows) > 2, "the text has several passages, with a warm-up each"
-    answers = TASK.load_predict(model, data.manifest, PARAMS, {})(rows, TASK.row_params)
+    answers = TASK.load_predict(model, data.manifest, PARAMS)(rows, TASK.row_params)
     found = TASK.outcomes_from(answers, data)
     assert (list(found.samples), found.columns["tokens"].tolist()) == (own.samples, own.columns["tokens"].tolist())
     assert np.allclose(found.columns["nats"], own.columns["nats"], rtol=0.02)
@@ -434,7 +434,7 @@ def test_tokens_of_another_text_are_a_sentence(tmp_path):
 def test_perplexities_are_not_compared_where_unknown_tokens_hide_other_characters(tmp_path, kind):
     data = prepare(tmp_path, kind, "the cat sat on the żółw.\n" * 3)
     (row,) = TASK.rows(data, Path)
-    (same,) = TASK.load_predict(network(data), data.manifest, PARAMS, {})([row], TASK.row_params)
+    (same,) = TASK.load_predict(network(data), data.manifest, PARAMS)([row], TASK.row_params)
     assert tokens.UNKNOWN in same["tokens"]
     assert sum(TASK.outcomes_from([same], data).columns["tokens"]) == len(ids_of(data)) - 1
     with pytest.raises(PedigreeError, match="<unk> among them hides characters"):

@@ -54,7 +54,7 @@ def network_of(kind):
 
 NETWORKS = {kind: network_of(kind).eval() for kind in KINDS}
 PARAMS = values()
-PREDICT = {kind: load_predict(NETWORKS[kind], manifest(kind), PARAMS, {}) for kind in KINDS}
+PREDICT = {kind: load_predict(NETWORKS[kind], manifest(kind), PARAMS) for kind in KINDS}
 DEFAULTS = dict(served(manifest("char"), PARAMS).params)
 
 
@@ -161,7 +161,7 @@ def test_no_rows_have_no_answers():
 def test_a_network_that_was_training_answers_as_in_evaluation_and_is_left_unchanged(kind):
     network = network_of(kind).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    predict = load_predict(network, manifest(kind), PARAMS, {})
+    predict = load_predict(network, manifest(kind), PARAMS)
     assert predict([{"text": "the "}], {}) == ask(kind, "the ")
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])

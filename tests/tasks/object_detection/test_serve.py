@@ -38,7 +38,7 @@ def served(scenes):
         params = values(train={"model": {"width": 0.125, "neck": 16}}, **changes)
         model = build_model(params, scenes.manifest)
         model.get_buffer("threshold")[:] = threshold
-        return serve.load_predict(model, scenes.manifest, params, {})
+        return serve.load_predict(model, scenes.manifest, params)
 
     return load
 

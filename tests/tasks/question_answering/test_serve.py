@@ -24,7 +24,7 @@ def predict_with(folder, threshold):
     assert isinstance(model, Reader)
     if threshold is not None:
         model.threshold.fill_(threshold)
-    return serve.load_predict(model, manifest, values(), {}), serve.served(manifest, values())
+    return serve.load_predict(model, manifest, values()), serve.served(manifest, values())
 
 
 @pytest.fixture(scope="module")

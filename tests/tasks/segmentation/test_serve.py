@@ -28,7 +28,7 @@ def file(kind="PNG", **options) -> bytes:
 @pytest.fixture(scope="module")
 def predict():
     torch.manual_seed(0)
-    answer = load_predict(network(), MANIFEST, values(prepare={"longest": 48}), {})
+    answer = load_predict(network(), MANIFEST, values(prepare={"longest": 48}))
     return lambda *images: answer([{"image": image} for image in images], {})
 
 

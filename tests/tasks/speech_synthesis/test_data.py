@@ -64,7 +64,7 @@ def test_a_trained_voice_is_understood_in_part_by_an_independent_recogniser(tmp_
     loop.fit(TASK, params, prepared, tmp_path / "model", Worker(torch.device("cpu")))
     network = TASK.build_model(params, prepared.manifest).eval()
     load_model(network, tmp_path / "model" / "weights.safetensors")
-    predict = TASK.load_predict(network, prepared.manifest, params, {})
+    predict = TASK.load_predict(network, prepared.manifest, params)
     found = listening.error_rates(predict, prepared.folder, prepared.manifest)
     assert found["wer_of_recordings"] < 0.3
     assert found["wer"] < 0.9

@@ -14,7 +14,7 @@ from tests.tasks.speech_synthesis.values import manifest, network, values
 
 @pytest.fixture(scope="module")
 def predict():
-    answer = serve.load_predict(network(), manifest(), values(), {})
+    answer = serve.load_predict(network(), manifest(), values())
     return lambda rows, **settings: answer(rows, settings)
 
 
@@ -71,7 +71,7 @@ def test_what_cannot_be_said_is_rejected_in_a_sentence_and_others_are_answered(p
 
 def test_a_text_whose_answer_would_be_too_long_is_rejected():
     params = values(evaluate={"limits": {"seconds": 0.2}})
-    answer = serve.load_predict(network(), manifest(), params, {})
+    answer = serve.load_predict(network(), manifest(), params)
     (rejected,) = answer([{"text": "aeiou aeiou"}], {"speed": 0.25})
     assert isinstance(rejected, Rejected)
     assert rejected.reason.endswith("s, over 0.2; send it in parts")

@@ -23,7 +23,7 @@ def loaded():
     model = network()
     with torch.no_grad():
         model.output.weight *= 20  # so that some frames are no blanks
-    answer = serve.load_predict(model, manifest(), values(), {})
+    answer = serve.load_predict(model, manifest(), values())
     return lambda rows, **settings: answer(rows, settings)
 
 
@@ -114,7 +114,7 @@ def test_a_model_of_cepstra_takes_their_files():
     described = manifest(kind="cepstra")
     served = serve.served(described, values())
     assert served.file == "cepstra"
-    predict = serve.load_predict(network(described), described, values(), {})
+    predict = serve.load_predict(network(described), described, values())
     data = cepstra_file(np.random.default_rng(0).standard_normal((50, 13)))
     answer, example, rejected = predict([{"cepstra": each} for each in (data, served.example["cepstra"], b"x")], {})
     assert isinstance(answer, dict)

@@ -41,7 +41,7 @@ def network(described=None):
 
 @pytest.fixture
 def predict():
-    answer = load_predict(network(), manifest(), PARAMS, {})
+    answer = load_predict(network(), manifest(), PARAMS)
     return lambda rows: answer(rows, {})
 
 
@@ -89,9 +89,7 @@ def test_the_served_answer_is_what_evaluation_sees_for_every_test_file(tmp_path)
     assert min(lengths) < RATE * SECONDS < max(lengths)
     with torch.inference_mode():
         logits = model(load_split(out, "test")["clip"])
-    answers = load_predict(model, described, params, {})(
-        [{"audio": (raw / name).read_bytes()} for name in files], {}
-    )
+    answers = load_predict(model, described, params)([{"audio": (raw / name).read_bytes()} for name in files], {})
     words = described.facts["classes"]
     assert [answer["word"] for answer in answers] == [words[i] for i in logits.argmax(1)]
     expected = logits.double().softmax(1).amax(1).tolist()
@@ -112,7 +110,7 @@ def test_no_rows_have_no_answers(predict):
 
 def test_every_word_has_its_probability():
     words = [f"word {i}" for i in range(100)]
-    (answer,) = load_predict(network(manifest(words)), manifest(words), PARAMS, {})([{"audio": file()}], {})
+    (answer,) = load_predict(network(manifest(words)), manifest(words), PARAMS)([{"audio": file()}], {})
     assert list(answer["probabilities"]) == words
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert answer["probability"] == max(answer["probabilities"].values())
@@ -123,7 +121,7 @@ def test_of_equally_probable_words_the_first_is_the_answer():
     model = network()
     nn.init.zeros_(model.classifier.weight)
     nn.init.zeros_(model.classifier.bias)
-    (answer,) = load_predict(model, manifest(), PARAMS, {})([{"audio": file()}], {})
+    (answer,) = load_predict(model, manifest(), PARAMS)([{"audio": file()}], {})
     assert (answer["word"], answer["probability"]) == ("fall", pytest.approx(1 / 3))
 
 
@@ -159,7 +157,7 @@ def test_rows_none_of_which_is_a_sound_are_all_rejected(predict):
 
 
 def test_a_sound_longer_than_preparation_takes_is_rejected():
-    answer = load_predict(network(), manifest(), parameters("prepare.max_seconds=0.5"), {})
+    answer = load_predict(network(), manifest(), parameters("prepare.max_seconds=0.5"))
     whole = {"samples": tiny.tone("rise", seconds=0.5).tolist(), "rate": RATE}
     over = {"samples": [*whole["samples"], 0.0], "rate": RATE}
     fits, file_over, over = answer([whole, {"audio": file(seconds=0.51)}, over], {})
@@ -226,7 +224,7 @@ def test_a_row_without_exactly_one_sound_is_rejected_with_what_to_send(predict, 
 def test_a_network_that_was_training_answers_as_in_evaluation_and_is_left_unchanged():
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    answer = load_predict(model, manifest(), PARAMS, {})
+    answer = load_predict(model, manifest(), PARAMS)
     assert answer([{"audio": file()}], {}) == answer([{"audio": file()}], {})
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -237,6 +235,6 @@ def test_the_example_is_answered_with_the_columns_that_were_promised(rate, secon
     described = manifest(rate=rate, seconds=seconds)
     promise = served(described, PARAMS)
     assert set(promise.example) < set(promise.inputs) == promise.optional
-    (answer,) = load_predict(network(described), described, PARAMS, {})([promise.example], {})
+    (answer,) = load_predict(network(described), described, PARAMS)([promise.example], {})
     assert list(answer) == list(promise.outputs)
     assert served(described, PARAMS) == promise

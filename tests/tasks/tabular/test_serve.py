@@ -24,7 +24,7 @@ def served_with(folder, **options):
     model = build_model(params, made.manifest)
     for each in model.parameters():  # embeddings of bins begin at 0
         torch.nn.init.normal_(each, std=0.3)
-    return serve.load_predict(model, made.manifest, params, {}), serve.served(made.manifest, params), made, raw
+    return serve.load_predict(model, made.manifest, params), serve.served(made.manifest, params), made, raw
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def predict_with(folder, **options):
     manifest = prepared(folder, **options).manifest
     torch.manual_seed(0)
     params = values(prepare=options)
-    return serve.load_predict(build_model(params, manifest), manifest, params, {}), serve.served(manifest, params)
+    return serve.load_predict(build_model(params, manifest), manifest, params), serve.served(manifest, params)
 
 
 @pytest.fixture(scope="module")

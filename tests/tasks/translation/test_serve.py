@@ -18,7 +18,7 @@ def predict(tmp_path_factory):
     tiny.write(folder / "raw")
     manifest = prepared(folder).manifest
     torch.manual_seed(0)
-    answer = serve.load_predict(build_model(values(), manifest), manifest, values(), {})
+    answer = serve.load_predict(build_model(values(), manifest), manifest, values())
     return lambda *texts, **settings: answer([{"text": text} for text in texts], settings)
 
 

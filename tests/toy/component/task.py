@@ -22,7 +22,6 @@ from components.contracts import (
     Row,
     Score,
     Served,
-    Sources,
     StepOutput,
 )
 from components.datasets import arrays
@@ -107,7 +106,7 @@ def served(manifest: Manifest, params: ToyParams) -> Served:
     return Served({"x": "double"}, {"y": "double"}, {"x": 0.5}, ())
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: ToyParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: ToyParams) -> Predict:
     """Return the function that answers rows of `{"x": …}`."""
 
     def read(row: Row) -> float:

@@ -21,7 +21,6 @@ from components.contracts import (
     Row,
     Score,
     Served,
-    Sources,
     StepOutput,
 )
 from components.contracts import (
@@ -179,7 +178,7 @@ def served(manifest: Manifest, params: SpotsParams) -> Served:
     return Served({"series": "string"}, {"spots": "records"}, {"series": "0 0 2.1 0"}, (), file="series")
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: SpotsParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: SpotsParams) -> Predict:
     """Return the function that answers `{"series": "0 0 2.1"}` with the spots in it, records of two numbers."""
 
     def read(row: Row) -> Tensor:

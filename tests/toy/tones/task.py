@@ -24,7 +24,6 @@ from components.contracts import (
     Row,
     Score,
     Served,
-    Sources,
     StepOutput,
 )
 from components.datasets import ragged
@@ -116,7 +115,7 @@ def served(manifest: Manifest, params: TonesParams) -> Served:
     return Served({}, {"sound": "binary"}, {}, (), params={"tones": 4, "seed": 0}, media={"sound": "audio/wav"})
 
 
-def load_predict(model: nn.Module, manifest: Manifest, params: TonesParams, sources: Sources) -> Predict:
+def load_predict(model: nn.Module, manifest: Manifest, params: TonesParams) -> Predict:
     """Return the function that answers `{}` with a wav file of tones that the network goes on to."""
 
     @torch.inference_mode()
