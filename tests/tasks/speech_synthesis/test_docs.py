@@ -8,9 +8,8 @@ from contextlib import chdir
 import pytest
 import soundfile
 
-from components import models
-from components.tasks.speech_synthesis import TASK, evaluate, serve
-from tests.conftest import ROOT, copied
+from components.tasks.speech_synthesis import evaluate, serve
+from tests.conftest import copied
 from tests.documents import blocks, page, run
 from tests.documents import metrics as named_metrics
 from tests.tasks.speech_synthesis.values import manifest, values
@@ -25,17 +24,6 @@ def test_the_request_of_the_page_has_the_columns_and_params_of_the_model():
     served = serve.served(manifest(), values())
     assert {*sent["dataframe_records"][0]} == {*served.inputs}
     assert {*sent["params"]} <= {*served.params}
-
-
-def test_the_profiles_that_the_page_names_are_those_of_the_task():
-    sentence = re.search(r"`--profile .*?;", PAGE, re.DOTALL)[0]
-    named = re.findall(r"[a-z\d]+(?:-[a-z\d]+)*(?=`)", sentence)
-    own = {
-        file.stem
-        for file in (ROOT / "profiles").glob("*.yaml")
-        if models.profile(ROOT, file.stem).task == TASK.name
-    }
-    assert own == {*named}
 
 
 @pytest.mark.long

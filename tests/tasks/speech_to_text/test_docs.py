@@ -8,9 +8,8 @@ from contextlib import chdir
 import pytest
 import torch
 
-from components import models
-from components.tasks.speech_to_text import TASK, evaluate, serve
-from tests.conftest import ROOT, copied
+from components.tasks.speech_to_text import evaluate, serve
+from tests.conftest import copied
 from tests.documents import blocks, page, request_of, run
 from tests.documents import metrics as named_metrics
 from tests.tasks.speech_to_text import tiny
@@ -25,17 +24,6 @@ def test_the_request_of_the_page_has_the_columns_of_the_model(tmp_path):
     (tmp_path / "data" / "commands" / "0000.wav").write_bytes(b"sound")
     (row,) = json.loads(request_of(PAGE, tmp_path))["dataframe_records"]
     assert {*row} == {*serve.served(manifest(), values()).inputs}
-
-
-def test_the_profiles_that_the_page_names_are_those_of_the_task():
-    sentence = re.search(r"`--profile .*?\.", PAGE, re.DOTALL)[0]
-    named = re.findall(r"[a-z\d]+(?:-[a-z\d]+)*(?=`)", sentence)
-    own = {
-        file.stem
-        for file in (ROOT / "profiles").glob("*.yaml")
-        if models.profile(ROOT, file.stem).task == TASK.name
-    }
-    assert own == {*named}
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ import torch
 
 from components import models
 from components.contracts import Manifest
-from components.tasks.text_classification import TASK, serve
+from components.tasks.text_classification import serve
 from components.tasks.text_classification.model import build_model
 from tests.conftest import ROOT, copied
 from tests.documents import blocks, loaded, page, run, train
@@ -35,17 +35,6 @@ def test_the_request_of_the_page_has_the_columns_of_the_model(tmp_path):
     (block,) = blocks(PAGE, "curl")
     sent = json.loads(run(block.partition("\n")[2].partition(" |\n")[0], tmp_path))
     assert {*sent["dataframe_records"][0]} == {*serve.served(MANIFEST, values()).inputs}
-
-
-def test_the_profiles_that_the_page_names_are_those_of_the_task():
-    sentence = re.search(r"as in the profiles: .*?scratch\.", PAGE, re.DOTALL)[0]
-    named = re.findall(r"[a-z\d]+(?:-[a-z\d]+)*(?=`)", sentence)
-    own = {
-        file.stem
-        for file in (ROOT / "profiles").glob("*.yaml")
-        if models.profile(ROOT, file.stem).task == TASK.name
-    }
-    assert own == {*named}
 
 
 def test_the_weights_of_the_profiles_are_where_the_commands_of_the_page_put_them():

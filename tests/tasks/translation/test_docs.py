@@ -6,11 +6,10 @@ import re
 import pytest
 import torch
 
-from components import models
 from components.contracts import Manifest
-from components.tasks.translation import TASK, serve
+from components.tasks.translation import serve
 from components.tasks.translation.model import build_model
-from tests.conftest import ROOT, copied
+from tests.conftest import copied
 from tests.documents import blocks, loaded, page, run, train
 from tests.tasks.translation import tiny
 from tests.tasks.translation.test_train import FACTS
@@ -44,17 +43,6 @@ def test_the_request_of_the_page_has_the_columns_and_params_of_the_model(tmp_pat
     served = serve.served(MANIFEST, values())
     assert {*sent["dataframe_records"][0]} == {*served.inputs}
     assert {*sent["params"]} == {*served.params}
-
-
-def test_the_profiles_that_the_page_names_are_those_of_the_task():
-    sentence = re.search(r"`--profile .*?\.", PAGE, re.DOTALL)[0]
-    named = re.findall(r"[a-z\d]+(?:-[a-z\d]+)*(?=`)", sentence)
-    own = {
-        file.stem
-        for file in (ROOT / "profiles").glob("*.yaml")
-        if models.profile(ROOT, file.stem).task == TASK.name
-    }
-    assert own == {*named}
 
 
 @pytest.mark.long
