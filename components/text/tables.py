@@ -110,6 +110,8 @@ def _misfit(found: int, wanted: int, delimiter: str) -> str:
     return f"{found} cells under {wanted} columns, with {name} between cells{remedy}"
 
 
+JOINED = "quotation marks make one row of lines that each are one: double a stray quotation mark"
+"""Why a row that swallowed others is rejected."""
 TOO_LONG = f"over {LONGEST:,} bytes in a line"
 
 
