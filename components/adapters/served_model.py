@@ -43,7 +43,7 @@ class ServedModel(PythonModel):
         """Draws an answer on its row, as a PNG; None if the task's answers have no picture."""
         served = task.served(described.manifest, task.params.model_validate(described.params))
         objects = {name: partial(_in_a_list, entries) for name, entries in served.objects.items()}
-        self.formats = {**served.formats, **objects}
+        self.formats: dict[str, Callable[[str, Any], Any]] = {**served.formats, **objects}
         """By name: turns the path of a file and its answer into entries of a format of the field."""
         self._readers = served.readers
         self._rows = partial(requests.unfolded, inputs=served.inputs)
@@ -83,17 +83,19 @@ class ServedModel(PythonModel):
     def read(self, suffix: str, file: str) -> Iterator[dict[str, Any]]:
         """Yield the `id` of each row of a file and the `row`, or the `reason` why there is none.
 
-        Raises:
-            MlflowException: the file cannot be read.
+        If the file cannot be read, or not from some row on, the last has a `problem` alone.
         """
         from components.contracts import Rejected
         from components.errors import PedigreeError
 
         try:
             for name, row in self._readers[suffix](Path(file)):
-                yield {"id": name} | ({"reason": row.reason} if isinstance(row, Rejected) else {"row": row})
+                if isinstance(row, Rejected):
+                    yield {"id": name, "reason": row.reason}
+                else:
+                    yield {"id": name, "row": row}
         except PedigreeError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
+            yield {"problem": str(error)}
 
 
 def _in_a_list(entries: Callable[[str, Any], Any], file: str, answer: Any) -> list[Any]:

@@ -150,6 +150,8 @@ class Answering:
                 raise PedigreeError(found)
             for each in found:
                 assert not isinstance(each, Rejected), "a reason is a column here"
+                if "problem" in each:
+                    raise PedigreeError(each["problem"])
                 yield each["id"], Rejected(each["reason"]) if "reason" in each else each["row"]
 
     def entries(self, file: str, answer: Row) -> list[Row]:

@@ -210,12 +210,10 @@ def _unread(path: str, file: Path, error: PedigreeError) -> RejectedFile:
 
 def _read_by_version(path: str, found: Iterable[tuple[str, Row | Rejected]]) -> Iterator[_Read | RejectedFile]:
     for name, row in found:
-        place = {ID: name}
-        yield (
-            _rejection(_at(path, place), row.reason)
-            if isinstance(row, Rejected)
-            else _Read(_encodable(path), row, place)
-        )
+        if isinstance(row, Rejected):
+            yield _rejection(_at(path, {ID: name}), row.reason)
+        else:
+            yield _Read(_encodable(path), row, {ID: name})
 
 
 def _rows(path: str, file: Path, model: Answering) -> Iterator[_Read | RejectedFile]:
@@ -229,39 +227,43 @@ def _rows(path: str, file: Path, model: Answering) -> Iterator[_Read | RejectedF
     """
     table = tables.opened(file, model.table.header if model.table else True)
     columns = _columns(table, model)
-    reason = _misnamed(table.columns, [*columns.values()]) or _lacking(table, columns, model)
-    if table.delimiter and reason:
-        yield _rejection(path, reason)
+    wanted = [*columns.values()]
+    if table.delimiter and (
+        problem := _lacking(table, wanted) if model.table else _misnamed(table.columns, wanted)
+    ):
+        yield _rejection(path, problem)
         return
     # Cells of texts are texts, also if they are empty or numbers of JSON.
     value = tables.text_in if model.table else _cell if table.delimiter else _value
-    with_id = ID in table.columns and ID not in columns.values()
-    seen = {*columns.values(), ID}
+    with_id = ID in table.columns and ID not in wanted
+    seen = {*wanted, ID}
     for row in table.rows():
         place: Row = {LINE: row.line}
-        at = _at(path, place)
-        if isinstance(row, tables.BadRow):
-            remedy = "" if table.delimiter else "; write a row as an object on one line"
-            yield _rejection(at, f"{row.reason}{remedy}")
-        elif row.swallowed and len(table.columns) > 1 and all(row.swallowed):
-            yield _rejection(at, tables.JOINED)
-        elif reason := _misnamed(row.cells, [*columns.values()]):
-            yield _rejection(at, reason)
-        else:
-            left_out = [name for name in row.cells if name not in seen]
+        try:
+            usable = _usable(row, table, wanted)
+            cells = {name: value(usable, column) for name, column in columns.items()}
+        except Unusable as reason:
+            yield _rejection(_at(path, place), str(reason))
+            continue
+        if left_out := [name for name in usable.cells if name not in seen]:
             seen.update(left_out)
-            if left_out:
-                names = listed([brief(name) for name in left_out])
-                _log.info("%s: left out %s, which the version does not take", printable_name(path), names)
-            try:
-                cells = {name: value(row, column) for name, column in columns.items()}
-            except Unusable as problem:
-                yield _rejection(at, str(problem))
-                continue
-            if with_id:
-                name = row.cells.get(ID)
-                place[ID] = name if isinstance(name, str | int) else None
-            yield _Read(_encodable(path), cells, place)
+            names = listed([brief(name) for name in left_out])
+            _log.info("%s: left out %s, which the version does not take", printable_name(path), names)
+        if with_id:
+            name = usable.cells.get(ID)
+            place[ID] = name if isinstance(name, str | int) else None
+        yield _Read(_encodable(path), cells, place)
+
+
+def _usable(row: tables.Row | tables.BadRow, table: tables.Table, wanted: Sequence[str]) -> tables.Row:
+    """Return a row that can be asked about; raise Unusable otherwise."""
+    if isinstance(row, tables.BadRow):
+        raise Unusable(row.reason if table.delimiter else f"{row.reason}; write a row as an object on one line")
+    if row.swallowed and len(table.columns) > 1 and all(row.swallowed):
+        raise Unusable(tables.JOINED)
+    if reason := _misnamed(row.cells, wanted):
+        raise Unusable(reason)
+    return row
 
 
 def _columns(table: tables.Table, model: Answering) -> dict[str, str]:
@@ -274,9 +276,9 @@ def _columns(table: tables.Table, model: Answering) -> dict[str, str]:
     }
 
 
-def _lacking(table: tables.Table, columns: Mapping[str, str], model: Answering) -> str:
-    """Return which column a table of texts lacks; other tables may leave out columns."""
-    lacking = [column for column in columns.values() if column not in table.columns] if model.table else []
+def _lacking(table: tables.Table, wanted: Sequence[str]) -> str:
+    """Return which column a table of texts lacks; empty if it has all of them."""
+    lacking = [column for column in wanted if column not in table.columns]
     there = listed([brief(each) for each in table.columns])
     return f"it has the columns {there}, and none is called {brief(lacking[0])}; rename one" if lacking else ""
 

@@ -149,6 +149,11 @@ def _quoted(file: Path, delimiter: str) -> Iterator[_Record]:
             begin = reader.line_num + 1
             seen.clear()
     except csv.Error as error:
+        if any("\r" in each for each in seen):
+            raise PedigreeError(
+                f"{file}:{begin}: the row that begins here has a carriage return within a line: remove it, or "
+                "enclose its cell in quotation marks"
+            ) from None
         raise PedigreeError(
             f"{file}:{begin}: the row that begins here is not CSV ({error}): a quotation mark inside a cell has to "
             "be doubled, and the cell enclosed in quotation marks"

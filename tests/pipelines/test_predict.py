@@ -649,7 +649,7 @@ def test_what_cannot_be_read_of_a_table_of_texts_is_said_with_its_line_and_the_r
         "a.csv:6": "the row that begins here is not CSV (',' expected after '\"'): a quotation mark inside a cell "
         "has to be doubled, and the cell enclosed in quotation marks",
         "b.csv": "it has the columns 'txt', 'label', and none is called 'sentence'; rename one",
-        "c.csv": "unknown column 'sentense'; did you mean sentence?; the columns are sentence",
+        "c.csv": "it has the columns 'sentense', 'label', and none is called 'sentence'; rename one",
         "d.csv:1": returns,
         "e.txt": returns,
         "f.csv": "it is in UTF-16 or UTF-32: save it as UTF-8",
@@ -665,13 +665,12 @@ def test_what_cannot_be_read_of_a_table_of_texts_is_said_with_its_line_and_the_r
 
 READING = """
 import mlflow, pandas
-from mlflow.exceptions import MlflowException
 
 class Model(mlflow.pyfunc.PythonModel):
     def read(self, suffix, file):
         for number in range(20):
             yield {"id": f"q{number}", **({"reason": "it is bad"} if number == 3 else {"row": {"text": suffix}})}
-        raise MlflowException.invalid_parameter_value(f"{file}:5: it ends too soon")
+        yield {"problem": f"{file}:5: it ends too soon"}
 
     def predict(self, context, model_input, params=None):
         return pandas.DataFrame({"answer": list(model_input["text"])})
@@ -700,7 +699,7 @@ def test_a_file_that_a_version_reads_itself_is_answered_by_the_ids_in_it(tmp_pat
     assert found == [
         *(Answer("a.json", {"id": f"q{number}", "answer": ".json"}) for number in range(3)),
         RejectedFile(file="a.json:q3", reason="it is bad"),
-        *(Answer("a.json", {"id": f"q{number}", "answer": ".json"}) for number in range(4, 16)),
+        *(Answer("a.json", {"id": f"q{number}", "answer": ".json"}) for number in range(4, 20)),
         RejectedFile(file="a.json:5", reason="it ends too soon"),
         RejectedFile(file="b.json", reason="there is no such file; check its name"),
         RejectedFile(
