@@ -717,7 +717,8 @@ class Mapped(EchoRows):
     objects: ClassVar[frozenset[str]] = frozenset(["squad"])
 
     def entries(self, file, answer):
-        return [{"predictions.json": {answer["id"]: answer["text"]}, "null_odds.json": {answer["id"]: 0.5}}]
+        name = answer.get("id", file)
+        return [{"predictions.json": {name: answer["text"]}, "null_odds.json": {name: 0.5}}]
 
 
 def test_a_format_that_is_json_objects_is_printed_or_written_as_a_file_for_each(
