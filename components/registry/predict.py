@@ -192,6 +192,8 @@ def _file(name: str, here: Path) -> Iterator[Path]:
     """Give a file's path; standard input, which can be read only once, is copied into a file of lines of JSON."""
     if name != STDIN:
         _expect_file(here / name)
+        with (here / name).open("rb"):  # whoever reads it, in whichever process, can
+            pass
         yield here / name
         return
     with tempfile.TemporaryDirectory(prefix="pedigree-") as folder:
