@@ -7,6 +7,7 @@ position only. The network is the Transformer of Multi30k's profile with random 
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 
@@ -85,7 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each")
     options = parser.parse_args()
-    sizes = {"sentences": SENTENCES, "beam": BEAM, "tokens": TOKENS, "threads": torch.get_num_threads()}
+    threads, load = torch.get_num_threads(), os.getloadavg()[0]  # before the benchmark adds to it
+    sizes = {"sentences": SENTENCES, "beam": BEAM, "tokens": TOKENS, "threads": threads, "load": load}
     report.record("beam search", sizes | {"seconds": measured(options.rounds)})
 
 

@@ -195,9 +195,9 @@ def _inference(found: dict[str, Any]) -> list[str]:
 ON_BEAM = """## Beam search
 
 `python -m benchmarks.beam` ({machine}, {date}): seconds to search the texts of {sentences} sentences with a beam of
-{beam} and {tokens} tokens each, with the Transformer of the profile `multi30k` and {threads} threads. Keys and
-values of earlier positions are cached, or the decoder is computed anew for the whole prefix at each step. Both find
-the same texts.
+{beam} and {tokens} tokens each, with the Transformer of the profile `multi30k` (torch threads: {threads}; load
+average of the machine just before: {load:.1f}). Keys and values of earlier positions are cached, or the decoder is
+computed anew for the whole prefix at each step. Both find the same texts.
 
 | cached | recomputed | ratio | target |
 |---|---|---|---|

@@ -246,8 +246,17 @@ Kind = Literal["binary", "string", "long", "double", "binaries", "strings", "dou
 numbers, `records` is a list of flat objects."""
 Row = dict[str, Any]
 """A row of a request or a response: values by column."""
+ID = "id"
+"""Column of a table that stands in the answers, too, so that they can be joined to its rows."""
 NOTE = "note"
 """Column of a response with what a caller should know about the answer, which is not part of it; may be empty."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Why a row was rejected, in one sentence that says what to send instead."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -272,18 +281,24 @@ class Served:
     rows."""
     lines: Mapping[str, bool | int | float | str] | None = None
     """Params with which `pedigree predict` makes each line of a file a row: an empty mapping always, None never."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """By input: its column in tables of texts (.csv, .tsv, .jsonl), which `pedigree predict` then reads as
+    preparation does. A table may also call the column as the input. Empty: only files of rows are tables."""
+    header: bool = True
+    """Whether the first line of such a table names its columns; without, they are called 1, 2, …"""
+    readers: Mapping[str, Callable[[Path], Iterable[tuple[str, Row | Rejected]]]] = field(default_factory=dict)
+    """By suffix of a file, such as ".json", of a format of the field with many rows: yields the id and the row of
+    each, or why it has none; raises PedigreeError for the file."""
     media: Mapping[str, str] = field(default_factory=dict)
     """Media types of outputs that are binary, or lists of it, such as {"mask": "image/png"}."""
     formats: Mapping[str, Callable[[str, Row], Sequence[Row]]] = field(default_factory=dict)
     """Formats of the field, such as "coco", in which `pedigree predict` can print answers: maps the path of a file
-    and its answer, with binary outputs in base64, to the answer's entries in one list of JSON objects."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """Why a row was rejected, in one sentence that says what to send instead."""
-
-    reason: str
+    and its answer, with binary outputs in base64, to the answer's entries in one list of JSON objects. The answer
+    to a row that has an id has it, too, in the column `id`."""
+    objects: Mapping[str, Callable[[str, Row], Mapping[str, Row]]] = field(default_factory=dict)
+    """Formats of the field that are JSON objects, such as "squad": maps the path of a file and its answer to the
+    answer's entries in each object, by the name of the object's file, such as "predictions.json".
+    `pedigree predict` prints the first object, or writes all of them into a folder."""
 
 
 Predict = Callable[[list[Row], Mapping[str, Any]], list[Row | Rejected]]

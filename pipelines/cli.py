@@ -283,8 +283,8 @@ def predict(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders (all files in them), or - for standard input. Of a model that takes no files, "
-            "tables of rows: .jsonl or .csv."
+            help="Files, folders (all files in them), or - for standard input. Of a model of texts, also tables: "
+            ".csv, .tsv or .jsonl. Of a model that takes no files, tables of rows: .jsonl or .csv."
         ),
     ],
     settings: Annotated[
@@ -301,9 +301,7 @@ def predict(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Write images, sound and other files of the answers here, and print their paths."
-        ),
+        typer.Option(metavar="FOLDER", help="Write images, sound and other files of the answers here."),
     ] = None,
     draw: Annotated[
         Path | None,

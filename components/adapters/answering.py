@@ -6,13 +6,16 @@ nothing here may import `components`, as this checkout's code would then answer 
 A request is a line of JSON on standard input, the answer a line on standard output: `{"answers": [...]}`, or
 `{"rejected": reason}` if all rows are rejected. The first line of output says whether the model was loaded. With
 `draw` in a request, each answer has a picture in the column `drawn`. A request with a `format` has an answer in
-place of rows, and gets its entries in that format.
+place of rows, and gets its entries in that format. A request to `read` a file with a `suffix` opens it; each
+request for the `next` rows then gets so many of them, or none at its end.
 """
 
 import base64
 import json
 import os
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, TextIO
 
 import mlflow
@@ -31,9 +34,16 @@ def main(folder: str) -> None:
         _write(out, {"rejected": _reason(error)})
         raise
     _write(out, {"answers": []})
+    rows: Iterator[Any] = iter(())  # of the file that is being read
     for line in sys.stdin:
         request = json.loads(line)
-        _write(out, _formatted(model, request) if "format" in request else _answer(model, request))
+        if "read" in request:
+            rows = model.unwrap_python_model().read(request["suffix"], request["read"])
+            _write(out, {"answers": []})
+        elif "next" in request:
+            _write(out, _next(rows, request["next"]))
+        else:
+            _write(out, _formatted(model, request) if "format" in request else _answer(model, request))
 
 
 def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +72,13 @@ def _answer(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:
             if not answer.get("error"):
                 answer["drawn"] = draw(row, answer)
     return {"answers": found}
+
+
+def _next(rows: Iterator[Any], count: int) -> dict[str, Any]:
+    try:
+        return {"answers": list(islice(rows, count))}
+    except Exception as error:  # as above
+        return {"rejected": _reason(error)}
 
 
 def _formatted(model: PyFuncModel, request: dict[str, Any]) -> dict[str, Any]:

@@ -54,10 +54,17 @@ FILE_KIND = "file_kind"
 """Metadata of a version: the kind of that column, binary or string; older versions have it in their signature."""
 LINES = "lines"
 """Metadata of a version: the params with which each line of a file is a row; older versions have none."""
+COLUMNS, HEADER = "columns", "header"
+"""Metadata of a version: the columns of its inputs in tables of texts, and whether these have a header; older
+versions have none."""
+READERS = "readers"
+"""Metadata of a version: the suffixes of files that it reads itself; older versions have none."""
 MEDIA = "media"
 """Metadata of a version: the media types of binary outputs; older versions have none."""
 FORMATS = "formats"
 """Metadata of a version: the names of its formats of the field; older versions have none."""
+OBJECTS = "objects"
+"""Metadata of a version: which of these are JSON objects; older versions have none."""
 FILES, RECORDS = "files", "records"
 """Records of a version: the SHA-256 of the list of its files, and of all its other records."""
 REQUEST = "serving_input_example.json"
@@ -146,9 +153,12 @@ def register(
 def _metadata(served: Served) -> dict[str, Any] | None:
     lines = {} if served.lines is None else {LINES: dict(served.lines)}
     media = {MEDIA: dict(served.media)} if served.media else {}
-    formats = {FORMATS: list(served.formats)} if served.formats else {}
+    formats = {FORMATS: [*served.formats, *served.objects]} if served.formats or served.objects else {}
+    objects = {OBJECTS: list(served.objects)} if served.objects else {}
+    table = {COLUMNS: dict(served.columns), HEADER: served.header} if served.columns else {}
+    readers = {READERS: list(served.readers)} if served.readers else {}
     file = {FILE: served.file, FILE_KIND: served.inputs[served.file], **lines} if served.file else {}
-    return file | media | formats or None
+    return file | table | readers | media | formats | objects or None
 
 
 def _sealed_source(folder: Path) -> list[Path]:

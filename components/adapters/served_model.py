@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
@@ -41,8 +42,10 @@ class ServedModel(PythonModel):
         self.draw = task.draw
         """Draws an answer on its row, as a PNG; None if the task's answers have no picture."""
         served = task.served(described.manifest, task.params.model_validate(described.params))
-        self.formats = served.formats
+        objects = {name: partial(_in_a_list, entries) for name, entries in served.objects.items()}
+        self.formats: dict[str, Callable[[str, Any], Any]] = {**served.formats, **objects}
         """By name: turns the path of a file and its answer into entries of a format of the field."""
+        self._readers = served.readers
         self._rows = partial(requests.unfolded, inputs=served.inputs)
 
     def predict(
@@ -76,6 +79,27 @@ class ServedModel(PythonModel):
             for each in answers
         ]
         return pd.DataFrame(table, dtype=object)  # else pandas replaces missing values by NaN, which is not JSON
+
+    def read(self, suffix: str, file: str) -> Iterator[dict[str, Any]]:
+        """Yield the `id` of each row of a file and the `row`, or the `reason` why there is none.
+
+        If the file cannot be read, or not from some row on, the last has a `problem` alone.
+        """
+        from components.contracts import Rejected
+        from components.errors import PedigreeError
+
+        try:
+            for name, row in self._readers[suffix](Path(file)):
+                if isinstance(row, Rejected):
+                    yield {"id": name, "reason": row.reason}
+                else:
+                    yield {"id": name, "row": row}
+        except PedigreeError as error:
+            yield {"problem": str(error)}
+
+
+def _in_a_list(entries: Callable[[str, Any], Any], file: str, answer: Any) -> list[Any]:
+    return [entries(file, answer)]
 
 
 class _Registered(SourceFileLoader):

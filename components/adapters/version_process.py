@@ -51,6 +51,16 @@ class FileColumn:
 
 
 @dataclass(frozen=True)
+class TextTable:
+    """How a version's tables of texts are read, as its data were."""
+
+    columns: Mapping[str, str]
+    """By input, the name of its column."""
+    header: bool
+    """Whether the first line names the columns."""
+
+
+@dataclass(frozen=True)
 class Answering:
     """A version that is loaded in its process."""
 
@@ -72,6 +82,12 @@ class Answering:
     """Whether each answer should have a picture in the column `DRAWN`."""
     form: str = JSON
     """The format of `entries`."""
+    table: TextTable | None = None
+    """None if only files of rows are tables."""
+    readers: frozenset[str] = frozenset()
+    """Suffixes of files that the version reads itself."""
+    objects: frozenset[str] = frozenset()
+    """The formats that are JSON objects."""
 
     def ask(self, rows: Sequence[Row]) -> list[Row | Rejected] | str:
         """Return an answer or a rejection for each row, or the reason why the params are rejected.
@@ -121,6 +137,22 @@ class Answering:
         if len(answers) != len(rows):
             raise PedigreeError(f"{self.name} gives {len(answers)} answers to {len(rows)} rows")
         return answers
+
+    def read(self, file: Path, suffix: str) -> Iterator[tuple[str, Row | Rejected]]:
+        """Yield the id and the row of each sample of a file that the version reads itself, or why it has none.
+
+        Raises:
+            PedigreeError: the file cannot be read, or the process ended.
+        """
+        self._exchange({"read": str(file), "suffix": suffix})
+        while found := self._exchange({"next": TOGETHER}):
+            if isinstance(found, str):
+                raise PedigreeError(found)
+            for each in found:
+                assert not isinstance(each, Rejected), "a reason is a column here"
+                if "problem" in each:
+                    raise PedigreeError(each["problem"])
+                yield each["id"], Rejected(each["reason"]) if "reason" in each else each["row"]
 
     def entries(self, file: str, answer: Row) -> list[Row]:
         """Return the entries of an answer in a format of the field.
@@ -215,6 +247,9 @@ def answering(
                 process,
                 draw,
                 form,
+                _table(described),
+                frozenset((described.metadata or {}).get(mlflow_versions.READERS, ())),
+                frozenset((described.metadata or {}).get(mlflow_versions.OBJECTS, ())),
             )
             if isinstance(problem := model.listen(), str):
                 raise PedigreeError(
@@ -266,6 +301,12 @@ def _file_column(described: Model, params: Mapping[str, Any]) -> FileColumn | No
     kind = metadata.get(mlflow_versions.FILE_KIND) or inputs.input_dict()[column].type.name
     lines = metadata.get(mlflow_versions.LINES)
     return FileColumn(column, kind == "binary", lines is not None and lines.items() <= params.items())
+
+
+def _table(described: Model) -> TextTable | None:
+    metadata = described.metadata or {}
+    columns = metadata.get(mlflow_versions.COLUMNS)
+    return TextTable(columns, metadata[mlflow_versions.HEADER]) if columns else None
 
 
 def _bytes_columns(described: Model) -> frozenset[str]:

@@ -18,6 +18,8 @@ GZ = ".gz"
 """Suffix of a file that gzip compressed."""
 HEAD = 1024
 """Bytes by which the kind of a file is recognised."""
+CARRIAGE_RETURNS = "its lines end with carriage returns alone: save it with line feeds, as Unix and Windows do"
+"""Said of a file as programs for old Macs wrote it, which would otherwise be a single line."""
 REPLACEMENT = "\ufffd"
 """What programs write in place of characters that they could not read (U+FFFD)."""
 
@@ -38,7 +40,8 @@ def lines(file: Path) -> Iterator[Line]:
     U+2028: these belong to the text. A byte-order mark is skipped.
 
     Raises:
-        PedigreeError: the file is empty, is not UTF-8 text, is a pointer, as of Git LFS, or cannot be unpacked.
+        PedigreeError: the file is empty, is not UTF-8 text, has carriage returns and no line feed, is a pointer, as
+            of Git LFS, or cannot be unpacked.
     """
     number = 0
     try:
@@ -52,13 +55,19 @@ def lines(file: Path) -> Iterator[Line]:
                 if len(data) > LONGEST:
                     while not ended and (rest := stream.readline(LONGEST)):
                         ended = rest.endswith(b"\n")
-                    yield Line(number, None)
-                else:
-                    yield Line(number, decoded(data))
+                if not ended:
+                    _expect_line_feeds(number, data)
+                yield Line(number, None if len(data) > LONGEST else decoded(data))
     except Unusable as reason:
         raise PedigreeError(f"{file}{f':{number}' if number else ''}: {reason}") from None
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise PedigreeError(f"{file} cannot be unpacked ({error}): get another copy") from None
+
+
+def _expect_line_feeds(number: int, data: bytes) -> None:
+    """Check that a line without a line feed is not a whole file with other line ends."""
+    if number == 1 and b"\r" in data:
+        raise Unusable(CARRIAGE_RETURNS)
 
 
 def whole(file: Path) -> str:

@@ -110,6 +110,8 @@ def _misfit(found: int, wanted: int, delimiter: str) -> str:
     return f"{found} cells under {wanted} columns, with {name} between cells{remedy}"
 
 
+JOINED = "quotation marks make one row of lines that each are one: double a stray quotation mark"
+"""Why a row that swallowed others is rejected."""
 TOO_LONG = f"over {LONGEST:,} bytes in a line"
 
 
@@ -147,6 +149,11 @@ def _quoted(file: Path, delimiter: str) -> Iterator[_Record]:
             begin = reader.line_num + 1
             seen.clear()
     except csv.Error as error:
+        if any("\r" in each for each in seen):
+            raise PedigreeError(
+                f"{file}:{begin}: the row that begins here has a carriage return within a line: remove it, or "
+                "enclose its cell in quotation marks"
+            ) from None
         raise PedigreeError(
             f"{file}:{begin}: the row that begins here is not CSV ({error}): a quotation mark inside a cell has to "
             "be doubled, and the cell enclosed in quotation marks"

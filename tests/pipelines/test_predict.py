@@ -1,6 +1,7 @@
 """`pedigree predict` as a person meets it, in a project whose own code has moved on."""
 
 import base64
+import gzip
 import json
 import logging
 import os
@@ -11,21 +12,21 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import mlflow
 import pytest
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.types.schema import ColSpec, Schema
 from PIL import Image
 from typer.testing import CliRunner
 
 from components.adapters import mlflow_store, mlflow_versions, version_process
-from components.adapters.version_process import Answering, FileColumn, answering
-from components.contracts import Rejected, RejectedFile
+from components.adapters.version_process import Answering, FileColumn, TextTable, answering
+from components.contracts import Rejected, RejectedFile, Row, Served
 from components.errors import PedigreeError
 from components.registry import predict as predictions
 from components.registry.predict import Answer
@@ -328,6 +329,9 @@ class Fake:
     file = FileColumn("image", True)
     inputs: Sequence[str] = ("image",)
     media: ClassVar[dict[str, str]] = {}
+    table: TextTable | None = None
+    readers: ClassVar[frozenset[str]] = frozenset()
+    objects: ClassVar[frozenset[str]] = frozenset()
     name = "stand-in version 1"
     answers, _answered = Answering.answers, Answering._answered
 
@@ -410,8 +414,10 @@ def test_large_files_are_not_asked_about_together(tmp_path, monkeypatch):
 class Echo:
     """Stands for a version that answers a text with itself."""
 
-    file = FileColumn("text", False)
-    inputs = ("text",)
+    file: FileColumn | None = FileColumn("text", False)
+    inputs: Sequence[str] = ("text",)
+    table: TextTable | None = None
+    readers: ClassVar[frozenset[str]] = frozenset()
     name = "stand-in version 1"
     answers, _answered = Answering.answers, Answering._answered
 
@@ -527,19 +533,25 @@ def test_files_for_a_version_that_takes_none_are_tables_whose_rows_are_named_by_
         ("rows.jsonl", {"line": 1, "images": [b"a0"]}),
         ("rows.jsonl", {"line": 3, "images": [b"b0", b"b1"]}),
         ("rows.csv", {"line": 2, "images": [b"a0", b"a1"]}),
-        ("rows.csv", {"line": 5, "images": [b"b\nc0"]}),
+        ("rows.csv", {"line": 4, "images": [b"b\nc0"]}),
     ]
     assert [(each.file, each.reason) for each in found if isinstance(each, RejectedFile)] == [
-        ("rows.jsonl:4", "a list; write a row as an object on one line"),
+        ("rows.jsonl:4", "not a JSON object; write a row as an object on one line"),
         ("rows.jsonl:5", "unknown column 'clas'; did you mean class?; the columns are class, count"),
         (
             "rows.jsonl:6",
-            "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); write a row "
-            "as an object on one line",
+            "not JSON: Expecting property name enclosed in double quotes; write a row as an object on one line",
         ),
         ("rows.csv:3", "no class; send one"),
-        ("rows.csv:6", "more values than columns; quote values that have commas"),
-        ("rows.txt", predictions.NO_TABLE),
+        (
+            "rows.csv:6",
+            "3 cells under 2 columns, with a comma between cells: put cells that have one in their text between "
+            "quotation marks",
+        ),
+        (
+            "rows.txt",
+            "not a table of rows; name a file that ends in .jsonl, .ndjson, .csv, or - for lines of JSON",
+        ),
         ("none.csv", "there is no such file; check its name"),
     ]
 
@@ -555,10 +567,211 @@ def test_columns_that_a_version_does_not_take_are_left_out_with_a_notice_and_mis
     found = list(predictions.answers(FakeRows(), predictions.files(names, tmp_path, None), tmp_path))
     assert [each.columns["images"] for each in found if isinstance(each, Answer)] == [[b"a0"], [b"b0"]]
     assert [(each.file, each.reason) for each in found if isinstance(each, RejectedFile)] == [
-        ("wrong.csv:2", "unknown column 'cuont'; did you mean count?; the columns are class, count"),
-        ("other.csv:2", "unknown column 'truth'; the columns are class, count"),
+        ("wrong.csv", "unknown column 'cuont'; did you mean count?; the columns are class, count"),
+        ("other.csv", "unknown column 'truth'; the columns are class, count"),
     ]
     assert caplog.messages == ["rows.csv: left out 'truth', which the version does not take"]
+
+
+class EchoRows(Echo):
+    """Stands for a version of texts whose data had them in the column `sentence` of tables."""
+
+    file = FileColumn("text", False, lines=True)
+    table: TextTable | None = TextTable({"text": "sentence"}, header=True)
+
+
+def answered(model: Any, folder: Path, **files: str | bytes) -> tuple[list[Row], dict[str, str]]:
+    """Return the answers to files, without their names, and why others are rejected; `_csv` is the suffix .csv."""
+    names = [name.replace("_", ".") for name in files]
+    for name, content in zip(names, files.values(), strict=True):
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = list(predictions.answers(model, names, folder))
+    return (
+        [each.columns for each in found if isinstance(each, Answer)],
+        {each.file: each.reason for each in found if isinstance(each, RejectedFile)},
+    )
+
+
+def test_tables_of_texts_are_read_as_data_are_and_other_files_line_by_line(tmp_path, caplog):
+    caplog.set_level("INFO", "pedigree.predict")
+    answers, rejected = answered(
+        EchoRows(),
+        tmp_path,
+        a_csv='\ufefflabel,sentence,id\nx,"one, two\nthree",7\ny,NA,\n',
+        b_tsv='sentence\tlabel\nit is "good\tx\r\n\n\u2028 null\t\n',
+        c_jsonl='{"id": "q1", "sentence": "four"}\n{"sentence": 5, "id": [1]}\n',
+        d_csv_gz=gzip.compress(b"text;label\n six, 7;x\n"),
+        e_txt="sentence,label\n8,x",
+    )
+    assert rejected == {}
+    assert answers == [
+        {"line": 2, "id": "7", "text": "one, two\nthree"},
+        {"line": 4, "id": "", "text": "NA"},
+        {"line": 2, "text": 'it is "good'},
+        {"line": 4, "text": "\u2028 null"},
+        {"line": 1, "id": "q1", "text": "four"},
+        {"line": 2, "id": None, "text": "5"},
+        {"line": 2, "text": " six, 7"},
+        {"line": 1, "text": "sentence,label"},
+        {"line": 2, "text": "8,x"},
+    ]
+    of_label = "left out 'label', which the version does not take"
+    assert caplog.messages == [f"{name}: {of_label}" for name in ("a.csv", "b.tsv", "d.csv.gz")]
+
+
+def test_tables_without_a_header_have_numbered_columns_if_those_of_the_data_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(EchoRows, "table", TextTable({"text": "2"}, header=False))
+    answers, _ = answered(EchoRows(), tmp_path, a_csv="3,Wall St. Bears\n4,Oil\n")
+    assert answers == [{"line": 1, "text": "Wall St. Bears"}, {"line": 2, "text": "Oil"}]
+
+
+def test_what_cannot_be_read_of_a_table_of_texts_is_said_with_its_line_and_the_rest_is_answered(tmp_path):
+    answers, rejected = answered(
+        EchoRows(),
+        tmp_path,
+        a_csv='sentence,label\none,x\ntwo,x,y\n"three,x\nfour",x\nfive"six,"x\nseven,x"y\n',
+        b_csv="txt,label\n1,x\n2,y\n",
+        c_csv="sentense,label\n1,x\n",
+        d_csv="sentence,label\r1,x\r",
+        e_txt="one\rtwo",
+        f_csv="sentence\none\n".encode("utf-16"),
+        g_tsv=b"sentence\none\n" + b"x" * 50_000_000 + b"\nlast",
+        h_jsonl='{"label": "x", "sentence": "eight"}\n{"label": "x"}\n{"sentence": null}\n{',
+        i_csv="",
+        j_jsonl="no json",
+    )
+    assert [each["text"] for each in answers] == ["one", "one", "last", "eight"]
+    returns = "its lines end with carriage returns alone: save it with line feeds, as Unix and Windows do"
+    assert rejected == {
+        "a.csv:3": "3 cells under 2 columns, with a comma between cells: put cells that have one in their text "
+        "between quotation marks",
+        "a.csv:4": "quotation marks make one row of lines that each are one: double a stray quotation mark",
+        "a.csv:6": "the row that begins here is not CSV (',' expected after '\"'): a quotation mark inside a cell "
+        "has to be doubled, and the cell enclosed in quotation marks",
+        "b.csv": "it has the columns 'txt', 'label', and none is called 'sentence'; rename one",
+        "c.csv": "it has the columns 'sentense', 'label', and none is called 'sentence'; rename one",
+        "d.csv:1": returns,
+        "e.txt": returns,
+        "f.csv": "it is in UTF-16 or UTF-32: save it as UTF-8",
+        "g.tsv:3": "over 1,048,576 bytes in a line",
+        "h.jsonl:2": "unknown column 'label'; the columns are sentence",
+        "h.jsonl:3": "'sentence' holds null, and no text",
+        "h.jsonl:4": "not JSON: Expecting property name enclosed in double quotes; write a row as an object on "
+        "one line",
+        "i.csv": "it is empty: put text there, or remove the file",
+        "j.jsonl": "it has no JSON object on a line of its own: write one for each sample",
+    }
+
+
+READING = """
+import mlflow, pandas
+
+class Model(mlflow.pyfunc.PythonModel):
+    def read(self, suffix, file):
+        for number in range(20):
+            yield {"id": f"q{number}", **({"reason": "it is bad"} if number == 3 else {"row": {"text": suffix}})}
+        yield {"problem": f"{file}:5: it ends too soon"}
+
+    def predict(self, context, model_input, params=None):
+        return pandas.DataFrame({"answer": list(model_input["text"])})
+
+mlflow.models.set_model(Model())
+"""
+"""Reads files with a format of the field by itself."""
+
+
+def test_a_file_that_a_version_reads_itself_is_answered_by_the_ids_in_it(tmp_path):
+    (tmp_path / "reading.py").write_text(READING)
+    (tmp_path / "a.json").write_text("{}")
+    mlflow.pyfunc.save_model(
+        tmp_path / "model",
+        python_model=str(tmp_path / "reading.py"),
+        signature=ModelSignature(Schema([ColSpec("string", "text")])),
+        pip_requirements=[],
+    )
+    with version_process._process(tmp_path / "model", debug=False) as process:
+        model = Answering(
+            *("reading version 1", ["text"], ["text"], None, {}, frozenset(), {}, process),
+            readers=frozenset([".json"]),
+        )
+        assert model.listen() == []
+        found = list(predictions.answers(model, ["a.json", "b.json", "c.txt"], tmp_path))
+    assert found == [
+        *(Answer("a.json", {"id": f"q{number}", "answer": ".json"}) for number in range(3)),
+        RejectedFile(file="a.json:q3", reason="it is bad"),
+        *(Answer("a.json", {"id": f"q{number}", "answer": ".json"}) for number in range(4, 20)),
+        RejectedFile(file="a.json:5", reason="it ends too soon"),
+        RejectedFile(file="b.json", reason="there is no such file; check its name"),
+        RejectedFile(
+            file="c.txt",
+            reason="not a table of rows; name a file that ends in .json, .jsonl, .ndjson, .csv, or - for lines of "
+            "JSON",
+        ),
+    ]
+
+
+class Mapped(EchoRows):
+    """Stands for a version with a format of the field that is two JSON objects."""
+
+    media: ClassVar[dict[str, str]] = {}
+    objects: ClassVar[frozenset[str]] = frozenset(["squad"])
+
+    def entries(self, file, answer):
+        name = answer.get("id", file)
+        return [{"predictions.json": {name: answer["text"]}, "null_odds.json": {name: 0.5}}]
+
+
+def test_a_format_that_is_json_objects_is_printed_or_written_as_a_file_for_each(
+    chain, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(predict.version_process, "answering", lambda *_, **__: nullcontext(Mapped()))
+    (tmp_path / "a.csv").write_text("id,sentence\nq1,one\nq2,two\nq1,three\n")
+    (tmp_path / "null_odds.json").write_text("")
+    ask = partial(predict.predict, chain.root, tmp_path, "digits", ["a.csv"], {}, debug=False)
+    assert not ask(output=predict.Output("squad"))
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"q1": "one", "q2": "two"}
+    assert printed.err == "a.csv: another answer has the id 'q1'; answer it by itself\n"
+    assert not ask(output=predict.Output("squad", Path("out")))
+    assert capsys.readouterr().out == ""
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == {"q1": "one", "q2": "two"}
+    assert json.loads((tmp_path / "out" / "null_odds.json").read_text()) == {"q1": 0.5, "q2": 0.5}
+    (tmp_path / "out" / "predictions.json").rename(tmp_path / "predictions.json")
+    with pytest.raises(PedigreeError, match=r"predictions\.json would be replaced by what is written"):
+        predict.predict(
+            chain.root,
+            tmp_path,
+            "digits",
+            ["a.csv", "predictions.json"],
+            {},
+            predict.Output("squad", tmp_path),
+            debug=False,
+        )
+
+
+def test_what_a_version_says_of_its_tables_and_formats_is_known_to_whoever_asks_it():
+    served = Served(
+        inputs={"text": "string"},
+        outputs={"label": "string"},
+        example={"text": "a"},
+        requirements=(),
+        file="text",
+        lines={},
+        columns={"text": "sentence"},
+        header=False,
+        readers={".json": lambda file: []},
+        objects={"squad": lambda file, answer: {}},
+    )
+    described = Model(metadata=mlflow_versions._metadata(served))
+    assert version_process._table(described) == TextTable({"text": "sentence"}, header=False)
+    assert described.metadata[mlflow_versions.READERS] == [".json"]
+    assert described.metadata[mlflow_versions.FORMATS] == described.metadata[mlflow_versions.OBJECTS] == ["squad"]
+    version_process._check_form(described, "squad", "version 1")
+
+
+def test_a_record_is_shown_as_its_values():
+    assert predict._cell([{"text": "un", "score": 0.5}, {"text": "le", "score": 0.25}]) == "un 0.5  le 0.25"
+    assert predict._cell({"a": 0.25, "b": 0.5}) == "b 0.5  a 0.25"
 
 
 def test_files_of_answers_are_written_below_a_folder_and_their_paths_stand_in_the_answers(

@@ -15,7 +15,17 @@ class Sentence(NamedTuple):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Close the tab", "close the tab…"), ("Caf\u00e9", "CAFE\u0301"), ("a  b", "a b."), ("don't", "Don't")],
+    [
+        ("Close the tab", "close the tab…"),
+        ("Caf\u00e9", "CAFE\u0301"),
+        ("a  b", "a b."),
+        ("don't", "Don't"),
+        ("Is it C++?", "is it c++"),
+        ("50 % of C #", "50% of C#."),
+        ("\u22125 degrees", "-5 degrees"),
+        ("well-known, `a` \u2013 b", "well known a b"),
+        ("Apollo-11", "Apollo 11"),
+    ],
 )
 def test_texts_that_differ_only_in_case_marks_and_spaces_have_the_same_key(one, other):
     assert repeats.key(one) == repeats.key(other)
@@ -23,6 +33,26 @@ def test_texts_that_differ_only_in_case_marks_and_spaces_have_the_same_key(one, 
 
 @pytest.mark.parametrize(("one", "other"), [("दिन", "दीन"), ("कि", "की"), ("חַם", "חֵם")])
 def test_vowels_that_are_marks_on_letters_make_other_texts(one, other):
+    assert repeats.key(one) != repeats.key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("C#", "C++"),
+        ("C", "C++"),
+        ("2 + 3", "2 * 3"),
+        ("2*3", "2/3"),
+        ("2-3", "2+3"),
+        ("5 degrees", "-5 degrees"),
+        ("a != b", "a = b"),
+        ("$5", "5 €"),
+        ("5%", "5"),
+        ("x^2", "x2"),
+        ("Good 😀", "Good 😢"),
+    ],
+)
+def test_symbols_make_other_texts(one, other):
     assert repeats.key(one) != repeats.key(other)
 
 

@@ -142,6 +142,24 @@ def test_a_file_that_is_no_table_is_rejected_with_one_sentence(tmp_path, content
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.jsonl"])
+@pytest.mark.parametrize("count", [1, 200_000])
+def test_lines_that_end_with_carriage_returns_alone_are_said_to(tmp_path, name, count):
+    between = "\t" if name == "t.tsv" else ","
+    written = ['{"text": "a", "label": "b"}'] if name == "t.jsonl" else [f"text{between}label", f"a{between}b"]
+    with pytest.raises(PedigreeError, match=r":1: its lines end with carriage returns alone: save it with"):
+        rows(tmp_path, name, "\r".join([*written * count, ""]).encode() + b"{}")
+
+
+def test_a_carriage_return_within_a_line_is_part_of_it_and_in_a_csv_needs_quotation_marks(tmp_path):
+    assert cells(tmp_path, "t.tsv", b"a\tb\n1\r\t2\n") == [["1\r", "2"]]
+    assert cells(tmp_path, "t.csv", b'a,b\n"1\r1",2\n') == [["1\r1", "2"]]
+    with pytest.raises(
+        PedigreeError, match=r"t\.csv:3: the row that begins here has a carriage return within a line"
+    ):
+        rows(tmp_path, "t.csv", b"a,b\n1,2\n1\r1,2\n")
+
+
 def test_a_compressed_table_reads_like_any_other(tmp_path):
     assert cells(tmp_path, "t.tsv.gz", gzip.compress(b"a\tb\n1\t2\n")) == [["1", "2"]]
     with pytest.raises(PedigreeError, match=r"t\.csv\.gz cannot be unpacked"):

@@ -40,7 +40,7 @@ class Question(NamedTuple):
 def docstring_qa(folder: Path) -> None:
     """Write folder/questions.json: questions about parameters of functions in the format of SQuAD 2.0.
 
-    A parameter that several functions describe alike, but for case and punctuation, is in one context only, as its
+    A parameter that several functions describe in the same words is in one context only, as its
     questions would otherwise be in training and test. Of each package, the contexts with the smallest hashes are
     taken, and of each context the questions with the smallest hashes.
     """
@@ -55,11 +55,11 @@ def _paragraphs(package: str, seen: set[str]) -> list[dict[str, Any]]:
     """Return a package's contexts with their questions; `seen` has the parameters of others, and gets theirs."""
     contexts: dict[str, list[Parameter]] = {}
     for docstring in sorted(of_package(package)):
-        new = {repeats.key(each.described): each for each in parameters(docstring)}
+        new = {repeats.words(each.described): each for each in parameters(docstring)}
         described = _leading([each for key, each in new.items() if key not in seen])
         if len(described) >= 2:
-            seen |= {repeats.key(each.described) for each in described}
-            contexts[repeats.key("\n".join(each.described for each in described))] = described
+            seen |= {repeats.words(each.described) for each in described}
+            contexts[repeats.words("\n".join(each.described for each in described))] = described
     chosen = [contexts[key] for key in sorted(contexts, key=_hash)][:CONTEXTS]
     others = [described[0].name for described in chosen[1:] + chosen[:1]]
     return [

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from components.contracts import RejectedFile
+from components.contracts import Rejected, RejectedFile, Row
 from components.datasets import raw_files
 from components.datasets.ingest import Unusable
 from components.display import brief, printable_name
@@ -28,6 +28,7 @@ JSON = ".json"
 SUFFIXES = (JSON, *tables.JSONL)
 LONGEST = lines.LONGEST
 """Most characters of a question or a context."""
+DOUBLE = "another question of the file has the same id"
 SHOWN = 60
 """Most characters of a text in a message."""
 
@@ -112,6 +113,25 @@ def read(raw: Path, options: QuestionPrepareParams) -> Questions:
     return found
 
 
+def requests(file: Path) -> Iterator[tuple[str, Row | Rejected]]:
+    """Yield the id of each question of a file in SQuAD's format, and its row of a request, or why it has none.
+
+    A question without an id has its number in the file. Answers are not read.
+
+    Raises:
+        PedigreeError: the file is too large, is no UTF-8 text, or is not in SQuAD's format.
+    """
+    seen: set[str] = set()
+    for name, given in _squad(file):
+        if isinstance(given, Unusable):
+            yield name, Rejected(str(given))
+        elif name in seen:
+            yield name, Rejected(DOUBLE)
+        else:
+            seen.add(name)
+            yield name, {"question": given.question, "context": given.context}
+
+
 class _Given(NamedTuple):
     """What a file says of a question, unchecked."""
 
@@ -125,7 +145,7 @@ class _Given(NamedTuple):
 def _given(file: Path) -> Iterator[tuple[str, _Given | Unusable]]:
     """Yield where each question of a file is, and what it is or why it is none."""
     if tables.suffix_of(file) == JSON:
-        yield from _squad(file)
+        yield from ((printable_name(f"{file.name}:{name}"), given) for name, given in _squad(file))
         return
     table = tables.opened(file)
     for row in table.rows():
@@ -156,23 +176,23 @@ def _rows(answers: dict[str, Any]) -> Any:
 
 
 def _squad(file: Path) -> Iterator[tuple[str, _Given | Unusable]]:
+    """Yield the id of each question, or else its number, and what it is or why it is none."""
     number = 0
     for title, paragraph in _paragraphs(file):
         questions = paragraph.get("qas")
         if not isinstance(questions, list):
             number += 1
-            yield printable_name(f"{file.name}:{number}"), Unusable("its paragraph has no list 'qas'")
+            yield str(number), Unusable("its paragraph has no list 'qas'")
             continue
         for each in questions:
             number += 1
             if not isinstance(each, dict):
-                yield printable_name(f"{file.name}:{number}"), Unusable("not a JSON object")
+                yield str(number), Unusable("not a JSON object")
                 continue
             name = each.get("id", number)
-            at = printable_name(f"{file.name}:{name if isinstance(name, str | int) else number}")
             impossible = each.get("is_impossible", False)
             yield (
-                at,
+                str(name if isinstance(name, str | int) else number),
                 _Given(title, each.get("question"), paragraph.get("context"), each.get("answers"), impossible),
             )
 
@@ -207,7 +227,7 @@ def _question(at: str, given: _Given | Unusable, seen: Collection[str]) -> Quest
     if isinstance(given, Unusable):
         raise given
     if at in seen:
-        raise Unusable("another question of the file has the same id")
+        raise Unusable(DOUBLE)
     question = usable(given.question, "question").strip()
     context = usable(given.context, "context")
     if given.impossible is True:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,8 @@ FOUND, SCORE, NULL, NORMALISER = "found", "score", "null", "normaliser"
 """Of a window: the positions of the best answer's ends, its score, that of no answer, and the log of all mass."""
 THRESHOLD = "threshold"
 """Of a network that may find no answer: its threshold, the same for each window, float64 (N,)."""
+SEVERAL, SCORES = "several", "scores"
+"""Of a window: the positions of its best answers' ends, and their scores, from the best on."""
 Floats = NDArray[np.float64]
 
 
@@ -33,11 +36,7 @@ def best(logits: Tensor, longest: int) -> Batch:
         `found`, int64 (B, 2); fp32 (B,): `score`, `null`, and `normaliser`, the log of the sum over pairs of ends.
     """
     start, end = logits
-    pairs = start[:, :, None] + end[:, None]  # (B, T, T)
-    positions = torch.arange(start.shape[1], device=start.device)
-    distance = positions - positions[:, None]  # from the first token to the last
-    allowed = (distance >= 0) & (distance < longest) & (positions > NONE)[:, None]
-    score, at = pairs.masked_fill(allowed.logical_not(), -torch.inf).flatten(1).max(1)
+    score, at = _pairs(logits, longest).max(1)
     found = torch.stack([at // start.shape[1], at % start.shape[1]], 1)
     return {
         FOUND: found,
@@ -45,6 +44,36 @@ def best(logits: Tensor, longest: int) -> Batch:
         NULL: start[:, NONE] + end[:, NONE],
         NORMALISER: start.logsumexp(1) + end.logsumexp(1),
     }
+
+
+def several(logits: Tensor, longest: int, count: int) -> Batch:
+    """Return the best answers of each window.
+
+    Args:
+        logits: As of `best`.
+        longest: Most tokens of an answer.
+        count: Number of answers K.
+
+    Returns:
+        `several`, int64 (B, K, 2), and `scores`, fp32 (B, K), which are -inf where a window has fewer answers.
+    """
+    tokens = logits.shape[2]
+    scores, at = _pairs(logits, longest).topk(min(count, tokens**2), 1)
+    missing = (0, count - scores.shape[1])
+    return {
+        SEVERAL: F.pad(torch.stack([at // tokens, at % tokens], 2), (0, 0, *missing)),
+        SCORES: F.pad(scores, missing, value=-torch.inf),
+    }
+
+
+def _pairs(logits: Tensor, longest: int) -> Tensor:
+    """Return the score of each first and last token of an answer, (B, T * T), -inf where there can be none."""
+    start, end = logits
+    pairs: Tensor = start[:, :, None] + end[:, None]  # (B, T, T)
+    positions = torch.arange(start.shape[1], device=start.device)
+    distance = positions - positions[:, None]  # from the first token to the last
+    allowed = (distance >= 0) & (distance < longest) & (positions > NONE)[:, None]
+    return pairs.masked_fill(allowed.logical_not(), -torch.inf).flatten(1)
 
 
 class Chosen(NamedTuple):
@@ -119,6 +148,8 @@ class Given(NamedTuple):
     """By how much no answer exceeds it, less the threshold; above 0 it is not given. -inf without threshold."""
     best: str
     """The answer, also if it is not given."""
+    begin: int
+    """The place of `best` in the context."""
 
 
 def answers(
@@ -142,5 +173,47 @@ def answers(
         excess = -np.inf if threshold is None else float(chosen.null[number]) - float(threshold)
         text = context[begin:end]
         shown, start = (text, begin) if excess <= 0 else ("", -1)
-        found.append(Given(shown, start, float(chosen.probability[number]), excess, text))
+        found.append(Given(shown, start, float(chosen.probability[number]), excess, text, begin))
+    return found
+
+
+class Piece(NamedTuple):
+    """A piece of a context that may be the answer."""
+
+    text: str
+    start: int
+    """Its place in the context."""
+    score: float
+    """Its probability among all pieces."""
+
+
+def pieces(
+    windows: Batch, question: Tensor, contexts: Sequence[str], asked: Sequence[Asked], count: int
+) -> list[list[Piece]]:
+    """Return the most probable answers to each question, from the best on; each text once.
+
+    Args:
+        windows: From `best` and `several`, of N windows.
+        question: The question of each window, int64 (N,), ascending.
+        contexts: The context of each question.
+        asked: The windows of each question.
+        count: Most answers to a question.
+    """
+    given = answers(windows, question, contexts, asked, None)
+    found = []
+    first = 0
+    for context, one, own in zip(contexts, given, asked, strict=True):
+        last = first + len(own.windows)
+        scores, ends = windows[SCORES][first:last].double(), windows[SEVERAL][first:last]
+        probabilities = (scores - windows[NORMALISER][first:last].double().logsumexp(0)).exp()
+        texts = {one.best: Piece(one.best, one.begin, one.score)}  # the first of equal ones, as `best` finds it
+        for at in probabilities.flatten().argsort(descending=True, stable=True).tolist():
+            window, place = divmod(at, scores.shape[1])
+            if len(texts) == count or not probabilities[window, place]:
+                break
+            begin, end = own.windows[window].place(*ends[window, place].tolist())
+            text = context[begin:end]
+            texts.setdefault(text, Piece(text, begin, float(probabilities[window, place])))
+        found.append([*texts.values()])
+        first = last
     return found

@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def prepare(raw: Path, out: Path, params: TextParams) -> Manifest:
     rejected = found.rejected
     labels = Counter(label for own in found.splits.values() for text in own for label in text.labels)
     _check_labels(raw, out, labels, found, options)
+    alike = _alike(raw, labels)
     parts, drawn = _divided(raw, found.splits, options, rejected)
     parts, repeated = repeats.without(parts, lambda text: text.key)
     rejected += repeated
@@ -105,7 +107,7 @@ def prepare(raw: Path, out: Path, params: TextParams) -> Manifest:
         ignored=found.ignored,
         facts=facts.model_dump(),
         drawn=drawn,
-        note="; ".join(filter(None, [raw_files.composed(raw, "texts"), note])),
+        note="; ".join(filter(None, [raw_files.composed(raw, "texts"), alike, note])),
     )
 
 
@@ -114,6 +116,35 @@ def _cut(raw: Path, cut: int, total: int, longest: int) -> str:
     note = f"{cut:,} of {total:,} texts have more than prepare.longest ({longest:,}) tokens, and are cut at the end"
     log.warning(f"{raw}: {note}")
     return note
+
+
+def _alike(raw: Path, labels: Mapping[str, int]) -> str:
+    """Return a note that classes hardly differ in their names, as 0 and 0.0, and warn of it."""
+    spellings: dict[Decimal | str, list[str]] = {}
+    for label in sorted(labels):
+        spellings.setdefault(_value(label), []).append(label)
+    several = [
+        " and ".join(f"{brief(label)} ({labels[label]:,} texts)" for label in own)
+        for own in spellings.values()
+        if len(own) > 1
+    ]
+    if not several:
+        return ""
+    note = (
+        "labels that differ only in case or in how a number is written are classes of their own: "
+        f"{raw_files.listed(several)}"
+    )
+    log.warning(f"{raw}: {note}: write them alike if they mean the same")
+    return note
+
+
+def _value(label: str) -> Decimal | str:
+    """Return the number that a label is, or else the label without case."""
+    try:
+        number = Decimal(label)  # and no float, in which long numbers that differ are the same
+    except ArithmeticError:
+        return label.casefold()
+    return number if number.is_finite() else label.casefold()
 
 
 def _sorted(rejected: Sequence[RejectedFile]) -> list[RejectedFile]:

@@ -39,6 +39,8 @@ def served(manifest: Manifest, params: TextParams) -> Served:
         example=dict(example),
         file=None if facts.pair else TEXT,
         lines=None if facts.pair else {},
+        columns={TEXT: params.prepare.text, **({PAIR: params.prepare.pair} if facts.pair else {})},
+        header=params.prepare.header,
         requirements=("tokenizers",),
     )
 

@@ -23,7 +23,6 @@ from components.text.tables import Table
 log = logging.getLogger("pedigree.prepare")
 T = TypeVar("T")
 
-JOINED = "quotation marks make one row of lines that each are one: double a stray quotation mark"
 NO_LABEL = "it has no label"
 UNKNOWN = "-1"
 """What stands in place of labels that are withheld, as in tools for GLUE."""
@@ -161,7 +160,7 @@ def _texts(table: Table, options: TextPrepareParams) -> tuple[list[Text], list[R
     for text, swallowed in joined:
         # The lines of a text that has line ends hardly end with labels.
         if all(labels and known.issuperset(labels) for labels in swallowed):
-            rejected.append(RejectedFile(file=text.at, reason=JOINED))
+            rejected.append(RejectedFile(file=text.at, reason=tables.JOINED))
         else:
             own.append(text)
     return own, rejected

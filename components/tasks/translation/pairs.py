@@ -19,8 +19,6 @@ from components.tasks.translation.params import TranslationPrepareParams
 from components.text import tables
 from components.text.lines import GZ, expect_usable, lines
 
-JOINED = "quotation marks make one pair of lines that each are one: double a stray quotation mark"
-
 
 class Pair(NamedTuple):
     """A text and its translation."""
@@ -195,7 +193,7 @@ def _of_rows(file: Path, options: TranslationPrepareParams) -> Iterator[Pair | R
         if isinstance(row, tables.BadRow):
             yield RejectedFile(file=at, reason=row.reason)
         elif row.swallowed and all(row.swallowed):
-            yield RejectedFile(file=at, reason=JOINED)
+            yield RejectedFile(file=at, reason=tables.JOINED)
         else:
             try:
                 yield Pair(at, *(tables.text_in(row, column) for column in (options.source, options.target)))

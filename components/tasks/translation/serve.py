@@ -39,6 +39,8 @@ def served(manifest: Manifest, params: TranslationParams) -> Served:
         example={"text": "Open the file"},
         file="text",
         lines={},
+        columns={"text": params.prepare.source},
+        header=params.prepare.header,
         requirements=("tokenizers",),
         params=Settings().model_dump(),
     )

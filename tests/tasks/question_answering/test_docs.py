@@ -77,4 +77,19 @@ def test_the_commands_answer_each_line_of_a_file_in_the_form_of_the_page(chain_o
     (example,) = blocks(PAGE, '"no_answer"')
     answers = [json.loads(line) for line in run(f"{command.strip()} --format json", root).splitlines()]
     assert len(answers) == 2
-    assert answers[0].keys() >= json.loads(example).keys()
+    assert answers[0].keys() == json.loads(example).keys()
+
+
+@pytest.mark.long
+def test_the_answers_to_a_file_of_squad_are_written_as_its_official_scripts_read_them(chain_of, tmp_path):
+    chain = chain_of("docstring-qa")
+    root = copied(chain.root, tmp_path / "project")
+    (root / "dev-v2.0.json").write_bytes((chain.raw / "days.json").read_bytes())
+    (command,) = blocks(PAGE, "--format squad")
+    assert run(command, root) == ""
+    answers = json.loads((root / "predictions" / "predictions.json").read_text())
+    odds = json.loads((root / "predictions" / "null_odds.json").read_text())
+    assert answers.keys() == odds.keys() == {f"q{number}" for number in range(120)}
+    assert all((odds[name] > 0) == (answer == "") for name, answer in answers.items())
+    evaluated = json.loads((chain.evaluated.folder / "examples" / "squad.json").read_text())
+    assert {name: answers[name] for name in evaluated} == evaluated

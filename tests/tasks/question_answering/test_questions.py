@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.contracts import Rejected
 from components.errors import PedigreeError
 from components.tasks.question_answering import questions
 from components.tasks.question_answering.questions import Answer, Questions
@@ -158,6 +159,30 @@ def test_two_questions_of_one_id_are_told_apart_from_a_missing_id(tmp_path):
         "train.json:4": "not a JSON object",
     }
     assert [each.at for each in read(tmp_path).splits["train"]] == ["train.json:q1", "train.json:3"]
+
+
+def test_the_questions_of_a_file_are_asked_by_their_ids_without_their_answers(tmp_path):
+    nameless = {"question": "Why?"}
+    content = squad(qa("at home", 3), nameless, qa("home", 14), 3, qa("home", 14, id="a\tb", question=None))
+    (tmp_path / "dev.json.gz").write_bytes(gzip.compress(content.encode()))
+    asked = {"question": "Where is the fox?", "context": CONTEXT}
+    assert [*questions.requests(tmp_path / "dev.json.gz")] == [
+        ("q1", asked),
+        ("2", {"question": "Why?", "context": CONTEXT}),
+        ("q1", Rejected("another question of the file has the same id")),
+        ("4", Rejected("not a JSON object")),
+        ("a\tb", {"question": None, "context": CONTEXT}),
+    ]
+    (tmp_path / "dev.json").write_text('{"data": {}}')
+    with pytest.raises(PedigreeError, match=r"^/.*/dev\.json is not in SQuAD's format, as it has no list 'data'"):
+        next(questions.requests(tmp_path / "dev.json"))
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "nan"])
+def test_no_word_is_a_missing_answer(tmp_path, word):
+    row = {"question": f"What is {word}?", "context": f"It is {word}.", "answers": [{"text": word, "start": 6}]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    assert [each.answers for each in read(tmp_path).splits["train"]] == [(Answer(word, 6),)]
 
 
 def test_a_byte_order_mark_and_gzip_are_no_matter(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from components.contracts import Rejected
+from components.errors import PedigreeError
 from components.tasks.question_answering import serve
 from components.tasks.question_answering.model import Reader, build_model
 from tests.tasks.question_answering import tiny
@@ -62,7 +63,47 @@ def test_from_the_threshold_on_there_is_no_answer_and_without_threshold_always_o
     predict, served = predict_with(tmp_path / "two", None)
     (always,) = predict([row], {})
     assert always["answer"]
-    assert {*always} == {*served.outputs} == {"answer", "start", "score", "note"}
+    assert {*always} == {*served.outputs} == {"answer", "answers", "start", "score", "note"}
+
+
+@pytest.mark.parametrize("context", [CONTEXT, LONG, "fox"])
+def test_the_best_answers_come_in_order_each_text_once_and_the_first_is_the_answer(predict, context):
+    rows = [{"question": question, "context": context} for question in ("Where is the fox?", "Where?")]
+    for answer in predict(rows, {"best": 9}):
+        several = answer["answers"]
+        assert several[0] == {name: answer[name] for name in ("answer", "start", "score")}
+        assert all(context.startswith(each["answer"], each["start"]) for each in several)
+        assert len({each["answer"] for each in several}) == len(several) == (1 if context == "fox" else 9)
+        scores = [each["score"] for each in several]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) < 1
+    (one, _), (nine, _) = predict(rows, {}), predict(rows, {"best": 9})
+    assert one["answers"] == one["answers"][:1]
+    assert (one["answer"], one["start"]) == (nine["answer"], nine["start"])
+
+
+def test_of_a_question_that_is_not_answered_it_is_known_what_the_answer_would_be(tmp_path):
+    never, _ = predict_with(tmp_path, -1e3)
+    (answer,) = never([{"question": "Where is the fox?", "context": CONTEXT}], {})
+    (piece,) = answer["answers"]
+    assert (answer["answer"], answer["score"]) == ("", piece["score"])
+    assert CONTEXT.startswith(piece["answer"], piece["start"])
+
+
+def test_a_setting_that_cannot_be_is_an_error_for_the_whole_request(predict):
+    with pytest.raises(PedigreeError, match="the request's params: best = 0"):
+        predict([{"question": "Where?", "context": CONTEXT}], {"best": 0})
+
+
+def test_the_files_of_squads_scripts_have_answers_and_odds_by_id_or_else_by_place(tmp_path):
+    _, served = predict_with(tmp_path, 0)
+    entries = served.objects["squad"]
+    assert entries("dev.json", {"id": "q1", "answer": "at home", "no_answer": -2.5}) == {
+        "predictions.json": {"q1": "at home"},
+        "null_odds.json": {"q1": -2.5},
+    }
+    assert entries("a.jsonl", {"line": 3, "id": None, "answer": ""}) == {"predictions.json": {"a.jsonl:3": ""}}
+    assert entries("a.jsonl", {"line": 3, "id": 0, "answer": ""}) == {"predictions.json": {"0": ""}}
 
 
 def test_of_a_question_that_is_too_long_the_beginning_is_read_and_the_answer_says_so(predict):

@@ -30,6 +30,23 @@ def test_the_best_answer_is_that_of_a_search_over_all_pairs_and_never_longer_tha
         assert found["null"][row] == given[0, row, 0] + given[1, row, 0]
 
 
+def test_the_several_best_answers_of_a_window_are_those_of_a_search_over_all_pairs():
+    given = logits()
+    found = spans.several(given, 2, 100)
+    assert found["several"].shape == (3, 100, 2)
+    for row in range(3):
+        scored = {
+            (start, end): (given[0, row, start] + given[1, row, end]).item()
+            for start in range(3, 9)
+            for end in range(start, min(start + 2, 9))
+        }
+        ranked = sorted(scored, key=scored.__getitem__, reverse=True)
+        assert [tuple(each) for each in found["several"][row, : len(ranked)].tolist()] == ranked
+        assert found["scores"][row, len(ranked) :].isinf().all()
+    few = spans.several(given, 2, 3)
+    assert torch.equal(few["several"], found["several"][:, :3])
+
+
 def test_padding_changes_no_answer():
     given = logits()
     padded = torch.nn.functional.pad(given, (0, 4), value=-torch.inf)

@@ -104,6 +104,27 @@ def test_texts_of_a_label_that_occurs_once_are_rejected_where_splits_are_drawn(r
         prepared(tmp_path, max_rejected=0.01)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("0", "0.0"), ("1", "01"), ("Spam", "spam"), ("10000000000000000", "1e16")]
+)
+def test_labels_that_hardly_differ_are_said_with_the_number_of_their_texts(raw, tmp_path, caplog, one, other):
+    spelt = {"fruit": one, "tool": other}
+    write_csv(raw / "train.csv", [(text, spelt.get(label, label)) for text, label in tiny.rows()])
+    found = prepared(tmp_path)
+    assert {one, other} < {*facts(found).classes}
+    counts = {name: sum(1 for _, label in tiny.rows() if label == name) for name in spelt}
+    first, second = sorted([(one, counts["fruit"]), (other, counts["tool"])])
+    said = f"'{first[0]}' ({first[1]} texts) and '{second[0]}' ({second[1]} texts)"
+    assert f"classes of their own: {said}" in found.manifest.note
+    assert f"{said}: write them alike if they mean the same" in caplog.text
+
+
+def test_labels_that_differ_are_not_said_to_be_alike(raw, tmp_path):
+    spelt = {"fruit": "10000000000000001", "tool": "10000000000000000", "animal": "nan"}
+    write_csv(raw / "train.csv", [(text, spelt[label]) for text, label in tiny.rows()])
+    assert prepared(tmp_path).manifest.note == ""
+
+
 def test_a_hundred_thousand_labels_are_an_error_that_names_the_column(raw, tmp_path):
     write_csv(raw / "train.csv", [(f"text {number}", f"label {number}") for number in range(100_000)])
     with pytest.raises(PedigreeError) as caught:

@@ -81,6 +81,7 @@ def test_of_a_pair_both_texts_are_needed(tmp_path):
     predict, served = predict_with(tmp_path, pair="other")
     assert [*served.inputs] == ["text", "pair"]
     assert (served.file, served.lines) == (None, None)
+    assert (served.columns, served.header) == ({"text": "text", "pair": "other"}, True)
     answer, rejected = predict([{"text": "the fox", "pair": "on a table"}, {"text": "the fox"}], {})
     assert answer["label"] in tiny.THINGS
     assert rejected.reason.startswith(

@@ -7,7 +7,8 @@ import pytest
 from components.errors import PedigreeError
 from components.runtime import progress
 from components.tasks.text_classification import texts
-from components.tasks.text_classification.texts import JOINED, NO_LABEL, Text, Texts
+from components.tasks.text_classification.texts import NO_LABEL, Text, Texts
+from components.text import tables
 from tests.tasks.text_classification.tiny import write_csv
 from tests.tasks.text_classification.values import values
 
@@ -117,7 +118,7 @@ def test_a_stray_quotation_mark_that_joins_rows_is_noticed_and_line_ends_in_a_te
         'text,label\nfirst,x\n"stray,x\nb,y\nof 11",y\n"two\nlines, of text",x\nc,y\n'
     )
     given = read(tmp_path)
-    assert reasons(given) == {"train.csv:3": JOINED}
+    assert reasons(given) == {"train.csv:3": tables.JOINED}
     assert ("two\nlines, of text",) in [text.texts for text in given.splits["train"]]
 
 
@@ -126,7 +127,7 @@ def test_rows_that_a_stray_quotation_mark_joins_are_noticed_although_one_has_a_c
         'text,label\nfirst,x\nsecond,y\n"stray, and more,x\nb,y\nc, d,x\nof 11",y\n"one, two\nthree",y\n'
     )
     given = read(tmp_path)
-    assert reasons(given) == {"train.csv:4": JOINED}
+    assert reasons(given) == {"train.csv:4": tables.JOINED}
     assert ("one, two\nthree",) in [text.texts for text in given.splits["train"]]
 
 

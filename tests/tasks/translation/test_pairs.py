@@ -9,6 +9,7 @@ import pytest
 from components.errors import PedigreeError
 from components.tasks.translation import drift, pairs
 from components.tasks.translation.pairs import Pair
+from components.text import tables
 from tests.tasks.translation import tiny
 from tests.tasks.translation.values import values
 
@@ -64,6 +65,27 @@ def test_json_lines_have_a_key_for_each_language(tmp_path):
     rows = [{"en": source, "xx": target} for source, target in TEXTS]
     (tmp_path / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     assert sides(read(tmp_path)) == TEXTS
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "nan", "0"])
+def test_no_word_is_a_missing_text(tmp_path, word):
+    pair = (word, f"{word} {word}")
+    tiny.write_parallel(tmp_path, "train", [pair])
+    (tmp_path / "test.csv").write_text(f"en,xx\n{word},{word} {word}\n")
+    assert sides(read(tmp_path)) == [pair]
+    for suffix in ("en", "xx"):
+        (tmp_path / f"train.{suffix}").unlink()
+    (tmp_path / "test.csv").rename(tmp_path / "train.csv")
+    assert sides(read(tmp_path)) == [pair]
+
+
+def test_parallel_files_whose_lines_end_with_carriage_returns_alone_are_said_to(tmp_path):
+    for suffix in ("en", "xx"):
+        (tmp_path / f"train.{suffix}").write_bytes(b"one\rtwo\r")
+    with pytest.raises(
+        PedigreeError, match=r"train\.en:1: its lines end with carriage returns alone: save it with"
+    ):
+        read(tmp_path)
 
 
 def test_only_a_line_feed_ends_a_line_and_a_byte_order_mark_is_no_text(tmp_path):
@@ -181,7 +203,7 @@ def test_a_stray_quotation_mark_that_joins_pairs_of_a_csv_is_found(tmp_path):
     (tmp_path / "train.csv").write_text('en,xx\none,"uno\ntwo,du"\nthree,tri\n')
     found = read(tmp_path)
     assert sides(found) == [("three", "tri")]
-    assert [(each.file, each.reason) for each in found.rejected] == [("train.csv:2", pairs.JOINED)]
+    assert [(each.file, each.reason) for each in found.rejected] == [("train.csv:2", tables.JOINED)]
 
 
 def test_rows_of_another_shape_or_type_are_rejected(tmp_path):

@@ -31,6 +31,14 @@ def test_an_answer_is_the_best_of_its_translations_which_come_in_order(predict):
     assert len({each["translation"] for each in answer["translations"]}) > 1
 
 
+def test_tables_are_read_with_the_columns_of_the_data(tmp_path):
+    (tmp_path / "raw").mkdir()
+    tiny.write(tmp_path / "raw")
+    params = values(prepare={"header": False, "source": "2", "target": "3"})
+    served = serve.served(prepared(tmp_path).manifest, params)
+    assert (served.columns, served.header) == ({"text": "2"}, False)
+
+
 def test_without_a_setting_there_is_one_translation(predict):
     (answer,) = predict("one cat")
     assert len(answer["translations"]) == 1
