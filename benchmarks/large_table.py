@@ -43,7 +43,7 @@ DATES = 3
 CARDINALITIES = (2, 3, 5, 8, 12, 20, 40, 80, 150, 300, 700, 2_000, 8_000, 50_000, 200_000)
 """Number of the categories of each column of them: over 10,000, their hashes are used."""
 BYTES_A_ROW = 1_000
-"""Disk space per row, for the table and the arrays while they are written."""
+"""Disk space per row that must be free, for the table and the arrays while they are written."""
 SETTINGS = (
     "prepare.target=outcome",
     "prepare.positive=yes",
@@ -92,11 +92,13 @@ def _model(*more: str) -> Model:
 
 def prepared(folder: Path, seconds: float) -> dict[str, float]:
     """Prepare the table."""
-    return large.prepared(_model(), folder / "raw", folder / "prepared")
+    began = time.monotonic()
+    found = large.prepared(_model(), folder / "raw", folder / "prepared")
+    return found | {"seconds": time.monotonic() - began}
 
 
 def one_epoch(folder: Path, seconds: float) -> dict[str, float]:
-    """Train for an epoch: seconds and rows per second of the whole stage."""
+    """Train for an epoch: the seconds and rows per second of the whole stage."""
     data = prepare.load(folder / "prepared")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -113,7 +115,8 @@ def fitted(folder: Path, seconds: float) -> dict[str, float]:
     found = model.task.baselines(data, model.params)
     score = model.task.score(data.manifest)
     areas = {name: score.of(each.columns, np.ones(len(each.row_samples))) for name, each in found.items()}
-    return {"seconds": time.monotonic() - began, "rows": min(baselines.MOST, data.manifest.splits["train"].samples)} | areas
+    rows = min(baselines.MOST, data.manifest.splits["train"].samples)
+    return {"seconds": time.monotonic() - began, "rows": rows, **areas}
 
 
 def trained(folder: Path, seconds: float) -> dict[str, float]:
@@ -136,8 +139,8 @@ class Frames(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """Return one row."""
         return {
-            NUMBER: torch.from_numpy(self.number.iloc[index].to_numpy()),
-            CATEGORY: torch.from_numpy(self.category.iloc[index].to_numpy()),
+            NUMBER: torch.tensor(self.number.iloc[index].to_numpy()),
+            CATEGORY: torch.tensor(self.category.iloc[index].to_numpy()),
             LABEL: torch.tensor(self.label.iloc[index]),
         }
 
@@ -175,7 +178,8 @@ CONTENDERS: dict[str, Callable[[Path, float], dict[str, float]]] = {
     "tensors and a DataLoader": partial(_looped, Rows),
 }
 """The contenders by name; the first is compared with the others."""
-STEPS = {"prepare": prepared, "epoch": one_epoch, "baselines": fitted} | CONTENDERS
+STEPS = {"prepare": prepared, "train": one_epoch, "baselines": fitted}
+"""What is measured once, in this order."""
 
 
 def main() -> None:
@@ -188,7 +192,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         step, folder, seconds = options.one
-        print(json.dumps(STEPS[step](Path(folder), float(seconds))))
+        print(json.dumps((STEPS | CONTENDERS)[step](Path(folder), float(seconds))))
         return
     with tempfile.TemporaryDirectory() as scratch:
         needed, free = options.rows * BYTES_A_ROW, shutil.disk_usage(scratch).free
@@ -205,7 +209,7 @@ def measure(folder: Path, rows: int, rounds: int, seconds: float) -> None:
     make(folder / "raw", rows)
     print(f"{rows:,} rows written in {time.monotonic() - began:.0f} s", flush=True)
     found: dict[str, Any] = {"rows": rows, "seconds": seconds, "table": memory.size(folder / "raw"), "steps": {}}
-    for step in ("prepare", "epoch", "baselines"):
+    for step in STEPS:
         found["steps"][step] = _watched(step, folder, seconds)
     found["contenders"] = {name: [] for name in CONTENDERS}
     for _ in range(rounds):
@@ -215,7 +219,7 @@ def measure(folder: Path, rows: int, rounds: int, seconds: float) -> None:
 
 
 def _watched(step: str, folder: Path, seconds: float) -> dict[str, float]:
-    row = memory.watched("benchmarks.large_table", ["--one", step, str(folder), str(seconds)], folder=folder)
+    row = memory.watched(__spec__.name, ["--one", step, str(folder), str(seconds)], folder=folder)
     print(f"{step}: {row}", flush=True)
     return row
 
