@@ -50,6 +50,7 @@ bench: .venv/installed ## measure throughput, evaluation, beam search, scaling, 
 	python -m benchmarks.beam
 	python -m benchmarks.scaling
 	python -m benchmarks.large
+	python -m benchmarks.large_table
 	python -m benchmarks.around
 
 bench-gpu: .venv/installed ## on a GPU: what only it can show, speed, time to 94 % on CIFAR-10 (CIFAR10=FOLDER, or downloaded)

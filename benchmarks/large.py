@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import wave
@@ -25,13 +23,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import report
-from benchmarks.cases import ROOT, model_of
+from benchmarks import memory, report
+from benchmarks.cases import model_of
 from components.adapters import mlflow_store
 from components.contracts import Event
 from components.datasets import readers
 from components.models import Model
-from components.runtime import processes
 from components.stages import prepare, train
 
 SMALL = 50
@@ -169,32 +166,8 @@ def trained(model: Model, folder: Path, seconds: float) -> dict[str, float]:
 def watched(
     what: str, name: str, raw: Path, out: Path, seconds: float, cores: int | None = None
 ) -> dict[str, float]:
-    """Run `one` in a separate process; add the peak memory of it and its descendants, in MiB.
-
-    This is RssAnon of proc(5), which excludes memory-mapped files.
-    """
-    command = [sys.executable, "-m", __spec__.name, "--one", what, name, str(raw), str(out), str(seconds)]
-    if cores:
-        command = ["taskset", "--cpu-list", f"0-{cores - 1}", *command]
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as wrong:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=wrong)
-        most = largest = 0.0
-        while process.poll() is None:
-            sizes = [_own(each.pid) for each in processes.tree(process.pid)]
-            most, largest = max(most, sum(sizes)), max([largest, *sizes])
-            time.sleep(0.5)
-        output.seek(0)
-        wrong.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{command}:\n{wrong.read()[-3000:]}")
-        return json.loads(output.read().splitlines()[-1]) | {"memory": most, "memory of one": largest}
-
-
-def _own(pid: int) -> float:
-    with suppress(OSError):
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return int(lines["RssAnon"].split()[0]) / 1024 if "RssAnon" in lines else 0.0  # a zombie has none
-    return 0.0
+    """Run `one` in a separate process; add the peak memory of it and its descendants, in MiB."""
+    return memory.watched(__spec__.name, ["--one", what, name, str(raw), str(out), str(seconds)], cores)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ TREES, LINEAR = "trees", "linear"
 """Names of the baselines."""
 MOST = 200_000
 """Most training rows on which they are fitted, evenly spaced."""
+LONG = 20_000
+"""Training rows from which fitting may take longer than five seconds, so that a line says that it begins."""
 ROUNDS = 1_000
 """Most trees."""
 CHUNK = 65_536
@@ -34,21 +36,22 @@ def fitted(train: Columns, val: Columns, known: TableFacts, seed: int) -> Mappin
     Trees are added until the loss on validation rows has not improved for 20 rounds; the strength of the linear
     model's penalty is also the one that is best there. So the network and its baselines learn from the same rows.
     """
-    progress = Progress(log)
     own, held = (_sample(split) for split in (train, val))
     found = {}
     for name, fit in ((LINEAR, _linear), (TREES, _trees)):
-        progress.say(f"fitting the baseline {name} on {len(own[LABEL]):,} rows")
+        if len(own[LABEL]) >= LONG:
+            log.info(f"fitting the baseline {name} on {len(own[LABEL]):,} rows")
         found[name] = fit(own, held, known, seed)
     return found
 
 
 def predicted(baseline: Any, split: Columns, known: TableFacts) -> Array:
     """Return the probabilities (N, classes), or quantities (N,), of all rows of a split."""
-    parts = []
+    parts, progress = [], Progress(log)
     for first in range(0, len(split), CHUNK):
         rows = np.arange(first, min(first + CHUNK, len(split)))
         parts.append(baseline({name: tensor.numpy()[rows] for name, tensor in split.dense.items()}))
+        progress.say(f"a baseline's predictions for {rows[-1] + 1:,} of {len(split):,} rows")
     return np.concatenate(parts)
 
 
@@ -114,13 +117,22 @@ def _linear(own: Mapping[str, Array], held: Mapping[str, Array], known: TableFac
 
     first, second = matrix(own), matrix(held)
     strengths = (0.01, 0.1, 1.0, 10.0)
+    progress = Progress(log)
+
+    def fits(model: Callable[[float], Any]) -> Iterator[Any]:
+        for number, strength in enumerate(strengths):
+            yield model(strength).fit(first, own[LABEL])
+            progress.say(f"{number + 1} of {len(strengths)} strengths of the penalty of {LINEAR} fitted")
+
     if not known.classes:
-        models = [Ridge(alpha=1 / strength).fit(first, own[LABEL]) for strength in strengths]
-        best = min(models, key=lambda model: float(((model.predict(second) - held[LABEL]) ** 2).mean()))
+        best = min(
+            fits(lambda strength: Ridge(alpha=1 / strength)),
+            key=lambda model: float(((model.predict(second) - held[LABEL]) ** 2).mean()),
+        )
         return lambda rows: best.predict(matrix(rows))
-    fits = [LogisticRegression(C=strength, max_iter=1_000).fit(first, own[LABEL]) for strength in strengths]
     best = min(
-        fits, key=lambda model: _nats(_all_classes(model.predict_proba(second), model.classes_, known), held)
+        fits(lambda strength: LogisticRegression(C=strength, max_iter=1_000)),
+        key=lambda model: _nats(_all_classes(model.predict_proba(second), model.classes_, known), held),
     )
     return lambda rows: _all_classes(best.predict_proba(matrix(rows)), best.classes_, known)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from components.datasets import raw_files
 from components.errors import PedigreeError
+from components.runtime.progress import Progress
 from components.tables.params import FOLD, TablePrepareParams
+
+log = logging.getLogger("pedigree.prepare")
 
 PLACES = {split: place for place, split in enumerate(raw_files.SPLITS)}
 """Number of each split."""
@@ -70,13 +74,14 @@ def divide(rows: Rows, params: TablePrepareParams, where: str) -> Divided:
     split[~usable] = NONE
     repeated = _repeated(rows, split)
     split[repeated] = NONE
-    drawn = ""
+    drawn, progress = "", Progress(log)
     for salt, name in enumerate(("test", "val")):
         if name in given:
             continue
         pool = np.flatnonzero(split == PLACES["train"])
         chosen = _draw(rows, pool, name, params, salt)
         split[pool[chosen]] = PLACES[name]
+        progress.say(f"{where}: {int(chosen.sum()):,} of {len(pool):,} rows drawn for {name}")
         if name == "test":
             drawn = _described(int(chosen.sum()), len(pool), params)
     for name, place in PLACES.items():

@@ -81,12 +81,14 @@ def load_split(prepared: Path, split: str) -> Columns:
 
 def row_names(known: TableFacts, prepared: Path, split: str) -> list[str]:
     """Return where each row of a split is, such as `train.csv:17`: line 1 has the names, and each row is a line."""
-    rows = arrays.load(prepared / f"{split}.{ROW}.npy").numpy()
-    ends = np.cumsum([*known.rows.values()])
-    files = [*known.rows]
-    which = np.searchsorted(ends, rows, side="right")
-    firsts = ends - [*known.rows.values()]
-    return [files_.at(files[each], int(row - firsts[each])) for each, row in zip(which, rows, strict=True)]
+    rows = arrays.load(prepared / f"{split}.{ROW}.npy").numpy()  # ascending
+    found: list[str] = []
+    first = 0
+    for file, count in known.rows.items():
+        begin, end = np.searchsorted(rows, [first, first + count])
+        found += files_.each_at(file, (rows[begin:end] - first).tolist())
+        first += count
+    return found
 
 
 def row_units(prepared: Path, split: str) -> list[str]:

@@ -7,7 +7,7 @@ import csv
 import gzip
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -86,7 +86,14 @@ def at(file: str, row: int) -> str:
         file: Name of the file.
         row: Place of the row in it, from 0.
     """
-    return f"{file}:row {row + 1}" if _suffix(file) == PARQUET else f"{file}:{row + 2}"
+    return next(each_at(file, [row]))
+
+
+def each_at(file: str, rows: Iterable[int]) -> Iterator[str]:
+    """Yield where each row of a file is; see `at`."""
+    # Once per file: a test split can have millions of rows.
+    before, first = (f"{file}:row ", 1) if _suffix(file) == PARQUET else (f"{file}:", 2)
+    return (f"{before}{row + first}" for row in rows)
 
 
 def find(raw: Path) -> dict[str, list[Path]]:

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.errors import PedigreeError
-from components.tables import facts
+from components.runtime import progress
+from components.tables import baselines, facts
 from components.tables.columns import MISSING, RARE, SPECIAL, UNSEEN
 from tests.tasks.tabular import tiny
 from tests.tasks.tabular.values import of_rows, prepared, values
@@ -192,6 +193,51 @@ def test_the_latest_rows_are_for_testing(tmp_path):
     tested = {int(name[1:]) % 10 for name in _places(made, "test")}
     assert tested == {8, 9}
     assert made.manifest.drawn == "the latest 40 of 200 rows"
+
+
+def test_a_row_is_named_by_its_place_in_its_own_file(tmp_path):
+    raw, own = tmp_path / "raw", tiny.rows(90)
+    raw.mkdir()
+    tiny.write_csv(raw / "a.csv", own[:40])
+    cells = zip(*own[40:70], strict=True)
+    pq.write_table(
+        pa.table({name: pa.array(each) for name, each in zip(tiny.COLUMNS, cells, strict=True)}), raw / "b.parquet"
+    )
+    tiny.write_csv(raw / "c.csv", own[70:])
+    made = prepared(raw, tmp_path / "prepared")
+    known = facts.of(made.manifest)
+    names = [name for split in made.manifest.splits for name in facts.row_names(known, made.folder, split)]
+    assert {*names} == {
+        *(f"a.csv:{line}" for line in range(2, 42)),
+        *(f"b.parquet:row {row}" for row in range(1, 31)),
+        *(f"c.csv:{line}" for line in range(2, 22)),
+    }
+    assert len(names) == 90
+    ages = dict(zip(facts.row_names(known, made.folder, "train"), _numbers(made, "train"), strict=True))
+    lines = {f"a.csv:{line + 2}": line for line in range(40)} | {
+        f"b.parquet:row {n + 1}": 40 + n for n in range(30)
+    }
+    for name in ages.keys() & lines.keys():
+        assert ages[name] == float(own[lines[name]][0])
+
+
+def _numbers(made, split):
+    return facts.load_split(made.folder, split)["number"][:, 0].tolist()
+
+
+def test_fitting_baselines_on_many_rows_says_which_one_is_fitted_and_on_how_many(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="pedigree.evaluate")
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    tiny.write(tmp_path)
+    made = prepared(tmp_path, tmp_path / "prepared")
+    train, val = (facts.load_split(made.folder, split) for split in ("train", "val"))
+    for most in (len(train) + 1, len(train)):
+        monkeypatch.setattr(baselines, "LONG", most)
+        baselines.fitted(train, val, facts.of(made.manifest), seed=0)
+        began = [line for line in caplog.messages if line.startswith("fitting the baseline")]
+        expected = [f"fitting the baseline {name} on {len(train)} rows" for name in ("linear", "trees")]
+        assert began == (expected if most == len(train) else [])
+    assert "2 of 4 strengths of the penalty of linear fitted" in caplog.messages
 
 
 def test_each_row_is_for_testing_in_one_of_the_folds(tmp_path):
