@@ -86,18 +86,6 @@ def run(
             return
 
 
-def begin() -> None:
-    """Start Ray on this machine in the background, for a later `run`; does nothing if RAY_ADDRESS is set.
-
-    Ray's programs end with the thread that started them (prctl(2), PR_SET_PDEATHSIG), so this thread stays alive.
-    """
-    if ray_cluster.ours() and not ray.is_initialized():
-        with suppress(Exception):  # `run` tries again and reports the error
-            _connect()
-        if ray.is_initialized():
-            threading.Event().wait()
-
-
 def _connect() -> float:
     gpus = ray_cluster.connect()
     if ray_cluster.ours():
