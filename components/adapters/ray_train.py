@@ -140,7 +140,8 @@ def _run(
     )
     with _following(folder / EVENTS, receiver):
         try:
-            _interruptibly(trainer.fit)
+            # Not in the main thread, where Ray would take over Ctrl-C for the lifetime of the process.
+            in_thread(trainer.fit, "ray-fit").result()
         except ray.train.TrainingFailedError as error:
             # Ray does not free the CPUs of workers that died during their start, and the next training would wait
             # for them forever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).
@@ -169,11 +170,6 @@ def _end_silently() -> None:
         os.dup2(terminal, 2)
         os.close(terminal)
         os.close(nowhere)
-
-
-def _interruptibly(call: Callable[[], object]) -> None:
-    """Call in another thread: in the main one, Ray would take over Ctrl-C for the lifetime of the process."""
-    in_thread(call, "ray-fit").result()
 
 
 def _worker(config: dict[str, Any]) -> None:
