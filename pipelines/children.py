@@ -109,11 +109,14 @@ class Children:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Ray's workers lead groups of their own.
+        family = {each for child in self._children.values() for each in processes.tree(child.program.pid)}
         self._signal(signal.SIGTERM)
         end = time.monotonic() + END_SECONDS
         while self._signal(0) and time.monotonic() < end:
             time.sleep(0.05)
         self._signal(signal.SIGKILL)
+        processes.end(family, seconds=0)
         for child in self._children.values():
             child.program.wait()
 
