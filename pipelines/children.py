@@ -1,7 +1,10 @@
-"""Child programs: hold their ports, wait until they answer, restart them, and let none outlive this process."""
+"""Child programs in one process group: hold their ports, await their answers, restart them, end them together."""
 
+import itertools
 import logging
+import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,13 +23,14 @@ import psutil
 
 from components.display import brief
 from components.errors import PedigreeError
-from components.runtime import processes
-from components.runtime.processes import Process
+from components.runtime import presence, processes
 from pipelines import output
 
 log = logging.getLogger("pedigree.up")
 
 START_SECONDS = 120
+END_SECONDS = 6.0
+"""Time in which children may end by themselves."""
 MINUTE, MOST_ENDS = 60.0, 5
 """A child that ends this often within this many seconds is not restarted: systemd's burst (systemd.unit(5))."""
 
@@ -74,29 +79,28 @@ def _by(port: int) -> str:
 
 @dataclass
 class _Child:
-    arguments: list[str]
-    cwd: Path | None
-    inherited: tuple[int, ...]
-    """File descriptor of the socket that it serves, if any."""
+    start: Callable[[], subprocess.Popen[bytes]]
     program: subprocess.Popen[bytes]
     url: str
-    family: set[Process] = field(default_factory=set)
-    """The child and its descendants."""
     ends: list[float] = field(default_factory=list)
     """When it exited unexpectedly."""
 
 
 class Children:
-    """Python modules run as child processes; leaving the block ends them and all their descendants."""
+    """Python modules run as child processes; leaving the block ends their process group.
 
-    def __init__(self, env: Mapping[str, str], note: Callable[[set[Process]], None] = lambda family: None) -> None:
+    The group is theirs alone, so that Ctrl-C in a terminal reaches only this process. What they start, such as
+    flows, is in it, also after its parent has ended.
+    """
+
+    def __init__(self, env: Mapping[str, str], notes: Path | None = None) -> None:
         """Start with no children.
 
         Args:
             env: Environment of all children.
-            note: Called with all processes whenever a child is started.
+            notes: Folder that records them, for `presence.end_noted` if this process is killed.
         """
-        self._env, self._note = env, note
+        self._env, self._notes, self._group = env, notes, 0
         self._children: dict[str, _Child] = {}
 
     def __enter__(self) -> Self:
@@ -105,9 +109,26 @@ class Children:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        processes.end(self.family(), seconds=6)
+        # Ray's workers lead groups of their own.
+        family = {each for child in self._children.values() for each in processes.tree(child.program.pid)}
+        self._signal(signal.SIGTERM)
+        end = time.monotonic() + END_SECONDS
+        while self._signal(0) and time.monotonic() < end:
+            time.sleep(0.05)
+        self._signal(signal.SIGKILL)
+        processes.end(family, seconds=0)
         for child in self._children.values():
             child.program.wait()
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to the group, or none if it is 0 (kill(2)); return whether the group has a process."""
+        for child in self._children.values():
+            child.program.poll()  # until then, one that has ended counts
+        with suppress(ProcessLookupError):
+            if self._group:
+                os.killpg(self._group, number)
+                return True
+        return False
 
     def start(
         self,
@@ -126,11 +147,9 @@ class Children:
             cwd: Its folder, if it is another than this process's.
             listening: A socket that it serves, whose file descriptor becomes its last argument.
         """
-        inherited = (listening.fileno(),) if listening else ()
-        arguments = [*arguments, *map(str, inherited)]
-        program = self._started(arguments, cwd, inherited)
-        self._children[what] = _Child(arguments, cwd, inherited, program, url)
-        self._note(self.family())
+        inherited = [listening.fileno()] if listening else []
+        start = partial(self._started, [*arguments, *map(str, inherited)], cwd, inherited)
+        self._children[what] = _Child(start, start(), url)
 
     def wait(self) -> None:
         """Wait until every child with a URL answers there.
@@ -141,7 +160,6 @@ class Children:
         end = time.monotonic() + START_SECONDS
         for what, child in self._children.items():
             while child.url and not _answers(child.url):
-                self.family()  # record descendants while their parent is alive, to find them after it ends
                 for name, other in self._children.items():
                     if other.program.poll() is not None:
                         raise _ended(name, other)
@@ -151,20 +169,24 @@ class Children:
                     )
                 time.sleep(0.2)
 
-    def _started(
-        self, arguments: list[str], cwd: Path | None, inherited: tuple[int, ...]
-    ) -> subprocess.Popen[bytes]:
-        # In a session of its own, so that Ctrl-C in the terminal reaches only us and we end the children together.
-        return subprocess.Popen(
-            [sys.executable, *arguments], env=self._env, cwd=cwd, pass_fds=inherited, start_new_session=True
+    def _started(self, arguments: list[str], cwd: Path | None, inherited: list[int]) -> subprocess.Popen[bytes]:
+        if not self._signal(0):
+            self._group = 0  # this child leads a new group
+        program = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=self._env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,  # a group in the background would be stopped when it reads from the terminal
+            pass_fds=inherited,
+            process_group=self._group,
         )
-
-    def family(self) -> set[Process]:
-        """Return all live children and descendants, including those whose parent is gone."""
-        for child in self._children.values():
-            grown = child.family.union(processes.tree(child.program.pid))
-            child.family = {process for process in grown if not process.gone}
-        return set().union(*(child.family for child in self._children.values()))
+        self._group = self._group or program.pid
+        try:
+            if self._notes:
+                presence.note(self._notes, [processes.of(program.pid)])
+        except OSError as error:  # a full disk must not end running flows
+            log.warning("could not record a started process (%s)", error)
+        return program
 
     def keep_alive(self) -> None:
         """Restart children that exited.
@@ -172,26 +194,22 @@ class Children:
         Raises:
             PedigreeError: a child exited for the fifth time within a minute.
         """
-        self.family()
         for what, child in self._children.items():
             if child.program.poll() is None:
                 continue
-            # Descendants of a server may take connections. Flows, which have no URL, go on without their parent.
-            if child.url:
-                processes.end(child.family, seconds=1)
             child.ends.append(time.monotonic())
             if len([end for end in child.ends if end > time.monotonic() - MINUTE]) == MOST_ENDS:
                 raise _ended(what, child)
             log.warning("%s ended with exit code %d: restarting it", what, child.program.returncode)
-            child.program = self._started(child.arguments, child.cwd, child.inherited)
-            self._note(self.family())
+            child.program = child.start()
 
     def watch(self, look: Callable[[], None] = lambda: None) -> None:
-        """Keep all children alive until Ctrl-C and call `look` twice a second; raises as `keep_alive` does."""
+        """Keep all children alive until Ctrl-C, and call `look` every ten seconds; raises as `keep_alive` does."""
         try:
-            while True:
+            for half_seconds in itertools.count():
                 self.keep_alive()
-                look()
+                if half_seconds % 20 == 0:
+                    look()
                 time.sleep(0.5)
         except KeyboardInterrupt:
             output.echo("stopping")

@@ -1,6 +1,5 @@
 """Cleans up after dead processes: ends their orphans, and marks their MLflow and flow runs as interrupted."""
 
-import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,8 +12,7 @@ from components import models
 from components.adapters import mlflow_runs
 from components.errors import PedigreeError
 from components.jobs import job
-from components.runtime import files, presence, processes
-from components.runtime.processes import Process
+from components.runtime import presence
 from components.training import model_files
 from pipelines import accelerator, runs
 
@@ -25,8 +23,6 @@ log = logging.getLogger("pedigree.crashed")
 
 GRACE = timedelta(seconds=45)
 """How long a restarted flow run may be pending or running before its process owns the folder."""
-CHILDREN = Path("build", "up.json")
-"""The processes that `pedigree up` has started."""
 
 
 def clean_up(root: Path) -> None:
@@ -167,26 +163,3 @@ def _retries(root: Path, name: str, given: dict[str, Any]) -> int:
     except PedigreeError:  # the model is no longer in params.yaml, or is invalid
         return 0
     return int((given.get("train") or {}).get("retries", usual.train.retries))
-
-
-def end_children(root: Path) -> None:
-    """End the children of an earlier `pedigree up` that was killed; call it under the lock of `up`."""
-    left = [process for process in _read(root) if process.here and not process.gone]
-    if ended := processes.end({each for process in left for each in processes.tree(process.pid)}):
-        log.info("ended %d processes left by an earlier `pedigree up`", len(ended))
-
-
-def note_children(root: Path, family: set[Process]) -> None:
-    """Record the processes of this `pedigree up`, so that the next one can end them if this one is killed."""
-    noted = sorted(family, key=lambda process: process.pid)
-    try:
-        files.write_json(root / CHILDREN, [process.model_dump() for process in noted])
-    except OSError as error:  # a full disk must not end running flows
-        log.warning("could not record the started processes (%s)", error)
-
-
-def _read(root: Path) -> list[Process]:
-    try:
-        return [Process.model_validate(each) for each in json.loads((root / CHILDREN).read_text())]
-    except (OSError, ValueError):
-        return []

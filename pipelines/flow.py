@@ -26,7 +26,6 @@ from components.errors import DEBUG, PedigreeError, sentence
 from components.models import Model
 from components.params import with_defaults
 from components.runtime import addresses, surroundings
-from components.stages import train as train_stage
 from pipelines import crashed, output, runs, steps
 from pipelines.prefect_yaml import attribute
 from pipelines.starts import Start
@@ -64,7 +63,6 @@ def chain(model: Model, run_id: str, start: Start) -> Result:
     """Run the four stages, from raw data to a registered version, in a folder of this run's own."""
     seconds: dict[str, float] = {}
     with mlflow_store.answering(), runs.folder(model, run_id) as folder:
-        train_stage.begin(model)
         with _timed(model.name, "prepare", seconds):
             prepared = steps.prepare(model, folder / "prepared", start.raw)
             runs.note_prepared(model.root, folder, run_id, prepared.manifest.raw)

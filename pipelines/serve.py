@@ -2,7 +2,6 @@
 
 import socket
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from components import models
@@ -35,8 +34,8 @@ def _serve(root: Path, address: str, url: str, listening: socket.socket) -> None
     version = mlflow_versions.find(address)
     what = f"the server of {version.name} version {version.version}"
     env = processes.environment(MLFLOW_TRACKING_URI=mlflow_store.tracking_uri())
-    note = partial(presence.note, presence.notes(root, "serve"))
-    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, note) as children:
+    notes = presence.notes(root, "serve")
+    with tempfile.TemporaryDirectory(prefix="pedigree-") as scratch, Children(env, notes) as children:
         folder = mlflow_versions.fetch(version, Path(scratch))
         children.start(what, ["-P", SERVER, str(folder)], f"{url}/ping", Path(scratch), listening)
         children.wait()

@@ -4,7 +4,6 @@ import base64
 import os
 import socket
 import urllib.request
-from functools import partial
 from pathlib import Path
 
 from components.adapters import mlflow_store
@@ -35,8 +34,8 @@ def ui(root: Path, port: int) -> None:
 
 def _ui(root: Path, address: str, listening: socket.socket) -> None:
     mlflow_store.connect(root)
-    note = partial(presence.note, presence.notes(root, "ui"))
-    with Children(processes.environment(**environment(login.of(root))), note) as children:
+    env = processes.environment(**environment(login.of(root)))
+    with Children(env, presence.notes(root, "ui")) as children:
         start(children, address, listening)
         children.wait()
         with addresses.published(root, address):

@@ -1,18 +1,17 @@
 """`pedigree up`: the Prefect server, the deployments and the MLflow UI on 127.0.0.1, until Ctrl-C."""
 
-import contextvars
 import logging
 import socket
 import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from threading import Thread
 
 from components import models
 from components.adapters import mlflow_store
 from components.errors import PedigreeError
 from components.runtime import addresses, locks, login, presence, processes
+from components.runtime.background import in_thread
 from pipelines import accelerator, crashed, output, prefect_profile, server, ui
 from pipelines.children import Children, listen
 
@@ -22,6 +21,9 @@ EVERY_SECONDS = 10.0
 """Seconds between two checks for flows whose processes are gone."""
 LOCK = Path("build", ".up.lock")
 """Below the project's folder. It allows one `pedigree up` at a time, whatever its ports."""
+CHILDREN = Path("build", ".up")
+"""Below the project's folder: records what it has started. Not in `presence.FOLDER`, as the flows of a killed `up`
+go on until the next one starts."""
 
 
 def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
@@ -43,7 +45,8 @@ def up(root: Path, prefect_port: int, mlflow_port: int) -> None:
 
 
 def _up(root: Path, prefect: str, mlflow: str) -> None:
-    crashed.end_children(root)
+    if ended := presence.end_noted(root / CHILDREN):
+        log.info("ended %d processes left by an earlier `pedigree up`", len(ended))
     with ExitStack() as sockets:
         at_prefect = sockets.enter_context(listen(prefect, "Prefect's server needs", "--prefect-port"))
         _serve(root, prefect, at_prefect, _Pages(root, mlflow, sockets))
@@ -87,7 +90,7 @@ def _serve(root: Path, prefect: str, at_prefect: socket.socket, pages: _Pages) -
     mlflow_store.connect(root)
     api, its_login = f"{prefect}/api", login.of(root)
     env = processes.environment(**server.client(api, its_login), **ui.environment(its_login))
-    with Children(env, partial(crashed.note_children, root)) as children:
+    with Children(env, root / CHILDREN) as children:
         # Started in parallel, as each takes seconds.
         serve = ["-m", "pipelines.prefect_server", "up"]
         children.start("Prefect's server", serve, f"{api}/health", listening=at_prefect)
@@ -108,26 +111,12 @@ def _serve(root: Path, prefect: str, at_prefect: socket.socket, pages: _Pages) -
             for name in models.names(root):
                 output.echo(f"deployment   prefect deployment run '{name}/local' --watch")
             output.echo("Press Ctrl-C to stop all of it.")
-            children.watch(_Checks(root, children, pages))
+            in_thread(partial(_clean_up, root), "clean-up")
+            children.watch(partial(pages.take_over, children))
 
 
-class _Checks:
-    """Checks for interrupted flow runs now and then, in a thread so that an unreachable server blocks nothing."""
-
-    def __init__(self, root: Path, children: Children, pages: _Pages) -> None:
-        self._root, self._children, self._pages, self._looked = root, children, pages, time.monotonic()
-        self._look: Thread | None = None
-
-    def __call__(self) -> None:
-        if time.monotonic() - self._looked < EVERY_SECONDS:
-            return
-        self._looked = time.monotonic()
-        self._pages.take_over(self._children)
-        crashed.note_children(self._root, self._children.family())
-        if self._look and self._look.is_alive():
-            return
-        with_settings = contextvars.copy_context().run  # they include the server's address
-        self._look = Thread(
-            target=with_settings, args=(crashed.clean_up_own_server, self._root), name="clean-up", daemon=True
-        )
-        self._look.start()
+def _clean_up(root: Path) -> None:
+    """Check for interrupted flow runs forever; in a thread, so that an unreachable server blocks nothing."""
+    while True:
+        time.sleep(EVERY_SECONDS)
+        crashed.clean_up_own_server(root)

@@ -5,7 +5,6 @@ in a folder that no other account can enter, and leaves neither processes nor fi
 """
 
 import atexit
-import ctypes
 import logging
 import os
 import re
@@ -13,7 +12,6 @@ import secrets
 import shlex
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,24 +66,20 @@ def ours() -> bool:
 
 
 def connect() -> float:
-    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return the number of GPUs that Ray divides."""
-    with _CONNECTING:
-        if not ray.is_initialized():
-            with _our_handlers():
-                _connect()
+    """Join the cluster at RAY_ADDRESS, or start Ray on this machine; return the number of GPUs that Ray divides.
+
+    To be called in the main thread: Ray's programs end with the thread that started them (prctl(2),
+    PR_SET_PDEATHSIG), and only the main thread can restore signal handlers.
+    """
+    if not ray.is_initialized():
+        with _our_handlers():
+            _connect()
     return float(ray.cluster_resources().get("GPU", 0))
-
-
-_CONNECTING = threading.Lock()
 
 
 @atexit.register
 def _end() -> None:
-    """End our Ray before its folder is removed. Taking the lock waits for a start in progress and prevents another.
-
-    Ray's own exit hook, registered earlier and so run later, cleans up only a completed start, and no folder.
-    """
-    _CONNECTING.acquire(timeout=20)
+    """End our Ray, and then remove its folder; Ray's own exit hook runs later and leaves the folder."""
     ray.shutdown()
     ray_folder.remove()
 
@@ -114,24 +108,13 @@ def _connect() -> None:
 
 @contextmanager
 def _our_handlers() -> Iterator[None]:
-    """Restore the handlers of SIGINT and SIGTERM, which Ray replaces; one of Ray's would abort with a dump.
-
-    In the main thread, Ray also replaces Python's handlers. Other threads cannot call `signal.signal`, so they call
-    PyOS_setsig (https://docs.python.org/3/c-api/sys.html), unless the main thread has set a handler meanwhile.
-    """
-    api = ctypes.pythonapi
-    api.PyOS_getsig.restype = ctypes.c_void_p
-    api.PyOS_setsig.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: (signal.getsignal(number), api.PyOS_getsig(number)) for number in numbers}
+    """Restore the handlers of SIGINT and SIGTERM, which Ray replaces; one of Ray's would abort with a dump."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, (earlier, handler) in before.items():
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(number, earlier)
-            elif signal.getsignal(number) is earlier:
-                api.PyOS_setsig(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def gpu_each(workers: int, gpus: float) -> bool:

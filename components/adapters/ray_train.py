@@ -86,18 +86,6 @@ def run(
             return
 
 
-def begin() -> None:
-    """Start Ray on this machine in the background, for a later `run`; does nothing if RAY_ADDRESS is set.
-
-    Ray's programs end with the thread that started them (prctl(2), PR_SET_PDEATHSIG), so this thread stays alive.
-    """
-    if ray_cluster.ours() and not ray.is_initialized():
-        with suppress(Exception):  # `run` tries again and reports the error
-            _connect()
-        if ray.is_initialized():
-            threading.Event().wait()
-
-
 def _connect() -> float:
     gpus = ray_cluster.connect()
     if ray_cluster.ours():
@@ -152,7 +140,8 @@ def _run(
     )
     with _following(folder / EVENTS, receiver):
         try:
-            _interruptibly(trainer.fit)
+            # Not in the main thread, where Ray would take over Ctrl-C for the lifetime of the process.
+            in_thread(trainer.fit, "ray-fit").result()
         except ray.train.TrainingFailedError as error:
             # Ray does not free the CPUs of workers that died during their start, and the next training would wait
             # for them forever (2.60, ray/train/v2/_internal/execution/worker_group/worker_group.py, `_start`).
@@ -181,11 +170,6 @@ def _end_silently() -> None:
         os.dup2(terminal, 2)
         os.close(terminal)
         os.close(nowhere)
-
-
-def _interruptibly(call: Callable[[], object]) -> None:
-    """Call in another thread: in the main one, Ray would take over Ctrl-C for the lifetime of the process."""
-    in_thread(call, "ray-fit").result()
 
 
 def _worker(config: dict[str, Any]) -> None:

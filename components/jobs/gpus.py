@@ -48,16 +48,6 @@ def of_evaluation(model: Model) -> Iterator[Sequence[str]]:
         yield names
 
 
-def busy(model: Model) -> bool:
-    """Return whether a model's training would have to wait for what it computes on."""
-    workers = model.params.train.workers
-    present = _present(model.root, workers)
-    if not present:
-        return locks.held(model.root / ACCELERATOR)
-    free = [name for name, lock in present.items() if not locks.held(lock)]
-    return locks.held(model.root / TURN) or len(free) < max(workers, 1)
-
-
 @contextmanager
 def some(root: Path, workers: int, doing: str) -> Iterator[Sequence[str]]:
     """Wait for a GPU for each worker, and hold them; the block gets their names, none if the machine has no GPU.

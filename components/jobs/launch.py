@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from components.contracts import Event, Worker
-from components.runtime.background import in_thread
 from components.training import device
 from components.training.receiver import Receiver
 
@@ -52,18 +51,6 @@ def _run_here(work: Callable[[Worker], None], receiver: Receiver, own: torch.dev
         work(Worker(own, emit=receiver.receive, problem=receiver.problem))
     finally:
         device.release(own)  # this process may live for hours
-
-
-def begin(workers: int) -> None:
-    """Start in the background what `run` needs: Ray takes seconds to start."""
-    if workers:
-        in_thread(_begin, "ray-begin")
-
-
-def _begin() -> None:
-    from components.adapters import ray_train
-
-    ray_train.begin()
 
 
 def here(workers: int) -> bool:

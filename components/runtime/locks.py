@@ -132,34 +132,17 @@ _HELD: dict[Path, FileLock] = {}
 _HOLDING = threading.Lock()
 
 
-def hold_if_free(file: Path) -> bool:
-    """Hold the lock `file`, if it is free, until `release` or the end of this process; return success."""
-    if file not in _HELD:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file, thread_local=False)
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            _HELD[file] = lock
-    return file in _HELD
-
-
 def hold(file: Path) -> None:
     """Hold the lock `file`, which only this process holds for longer than a moment, until it ends."""
     with _HOLDING:
-        if not file.exists():  # new, or somebody removed the folder
-            release(file)
+        if not file.exists() and (removed := _HELD.pop(file, None)):  # with its folder
+            removed.release()
         while file not in _HELD:
             file.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(file, thread_local=False)
             with suppress(FileNotFoundError):  # the folder was removed meanwhile, as it had no holder yet
                 lock.acquire()
                 _HELD[file] = lock
-
-
-def release(file: Path) -> None:
-    """Release the lock `file` if `hold_if_free` or `hold` holds it."""
-    if lock := _HELD.pop(file, None):
-        lock.release()
 
 
 def held(file: Path) -> bool:

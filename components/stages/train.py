@@ -14,7 +14,7 @@ from components.jobs import gpus, job, launch, provenance, sources
 from components.jobs.fit import fit
 from components.models import Model
 from components.params import RANDOM
-from components.runtime import files, locks, presence
+from components.runtime import files, presence
 from components.stages import prepare
 from components.training import loop, model_files
 from components.training.progress import Progress
@@ -25,19 +25,8 @@ log = logging.getLogger("pedigree.train")
 
 Listener = Callable[[Event], None]
 
-AHEAD = Path("build", ".ahead.lock")
-"""Below the project's folder. Held by the one process that starts Ray ahead of its training."""
 FEW_UPDATES = 25
 """Fewer updates teach random weights little: the embedded models have 126 or more."""
-
-
-def begin(model: Model) -> None:
-    """Start in the background what `train` needs.
-
-    Of several flows that start at once only one does so: the others have to wait, and need no Ray yet.
-    """
-    if not gpus.busy(model) and locks.hold_if_free(model.root / AHEAD):
-        launch.begin(model.params.train.workers)
 
 
 def train(
@@ -73,7 +62,6 @@ def train(
     _check_start(model, prepared, identified, out)
     before = _stamp(out)
     with gpus.of_training(model) as held, ExitStack() as stack:
-        locks.release(root / AHEAD)
         code = imports.of_training(task)  # after waiting, so that edits made meanwhile count
         started = provenance.record(root, prepared.manifest, code)
         job_key = job.key(model, prepared.manifest, code.sha256, sources.of_training(identified))

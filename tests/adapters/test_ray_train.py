@@ -116,26 +116,19 @@ def test_a_cluster_of_another_release_of_ray_is_a_sentence_with_all_versions(mon
 
 STARTED = """
 import signal, sys, time
-from components.adapters import ray_cluster, ray_train
-from components.runtime.background import in_thread
+from components.adapters import ray_cluster
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
-if sys.argv[1] == "here":
-    ray_cluster.connect()
-else:
-    in_thread(ray_train.begin, "ray-begin")
-while not ray_train.ray.is_initialized():
-    time.sleep(0.1)
+ray_cluster.connect()
 time.sleep(1)
-assert ray_train.ray.cluster_resources()["CPU"], "its programs live though the call that started them is over"
+assert ray_cluster.ray.cluster_resources()["CPU"], "its programs live though the call that started them is over"
 signal.raise_signal(signal.SIGTERM)
 """
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("at", ["here", "beside"])
-def test_a_ray_that_is_started_leaves_sigterm_as_it_is(tmp_path, at):
+def test_a_ray_that_is_started_leaves_sigterm_as_it_is(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", STARTED, at],
+        [sys.executable, "-c", STARTED],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -154,30 +147,6 @@ def test_a_worker_that_something_else_killed_is_one_sentence_that_names_where_to
         "a training worker was killed, or crashed: if Linux did so for want of memory, which "
     )
     assert sentence.endswith("run the same command again to resume from the last checkpoint")
-
-
-ENDED = """
-import sys, time
-from components.adapters import ray_train
-from components.runtime.background import in_thread
-in_thread(ray_train.begin, "ray-begin")
-time.sleep(float(sys.argv[1]))
-sys.exit(4)
-"""
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5])
-def test_a_program_ends_as_it_would_while_ray_is_being_started(tmp_path, seconds):
-    done = subprocess.run(
-        [sys.executable, "-c", ENDED, f"{seconds}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (4, "")
 
 
 LOADED = """

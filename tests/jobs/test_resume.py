@@ -19,9 +19,9 @@ from components import params
 from components.adapters import mlflow_versions
 from components.contracts import Trained
 from components.errors import PedigreeError
-from components.jobs import gpus, launch, provenance
+from components.jobs import provenance
 from components.jobs.job import UNFINISHED
-from components.runtime import files, locks
+from components.runtime import files
 from components.stages import register, train
 from components.training import loop, model_files
 from components.trust import imports
@@ -336,13 +336,3 @@ def test_a_training_whose_raylet_is_killed_comes_to_the_same_end(long):
     whole = start(long)
     assert whole.wait(400) == 0, whole.stderr.read()
     assert weights(long) == found
-
-
-def test_a_training_that_will_have_to_wait_starts_no_ray_meanwhile(chain, tmp_path, monkeypatch):
-    started: list[int] = []
-    monkeypatch.setattr(launch, "begin", started.append)
-    with locks.alone(tmp_path / gpus.ACCELERATOR, "another training"):
-        train.begin(replace(chain.model, root=tmp_path))
-    assert not started
-    train.begin(replace(chain.model, root=tmp_path))
-    assert started == [chain.values.train.workers]

@@ -13,39 +13,35 @@ import psutil
 import pytest
 
 from components.errors import PedigreeError
-from components.runtime import processes
+from components.runtime import presence, processes
 from pipelines import children as of_up
-from pipelines import crashed
 from pipelines.children import Children, listen
 from tests.running import free_ports
 
 SERVER_THAT_NEVER_ANSWERS = """
-from functools import partial
 from pathlib import Path
-from pipelines import crashed
 from components.runtime import processes
 from pipelines.children import Children
-with Children(processes.environment(), partial(crashed.note_children, Path.cwd())) as children:
+with Children(processes.environment(), Path("notes")) as children:
     children.start("it", ["-c", "import time; time.sleep(600)"], "http://127.0.0.1:1/health")
     children.wait()
 """
 
 
-@pytest.mark.long
-def test_what_a_killed_up_was_only_starting_is_ended_by_the_next_one(tmp_path):
+def test_what_was_only_starting_when_its_parent_was_killed_is_recorded_and_can_be_ended(tmp_path):
     env = os.environ | {"PYTHONPATH": str(Path.cwd())}
     up = subprocess.Popen([sys.executable, "-c", SERVER_THAT_NEVER_ANSWERS], cwd=tmp_path, env=env)
-    while not (tmp_path / crashed.CHILDREN).exists():
+    while not list(tmp_path.glob("notes/*")):
+        assert up.poll() is None
         time.sleep(0.05)
     (child,) = processes.tree(up.pid)[1:]
     up.send_signal(signal.SIGKILL)
     up.wait()
     assert not child.gone
-    crashed.end_children(tmp_path)
+    presence.end_noted(tmp_path / "notes")
     assert child.gone
 
 
-@pytest.mark.long
 def test_what_a_child_that_ended_too_early_had_started_is_ended_too(tmp_path):
     note = tmp_path / "grandchild"
     begins = (

@@ -46,22 +46,22 @@ KEEP = """
 import sys
 from pathlib import Path
 from components.runtime import locks
-print(locks.hold_if_free(Path(sys.argv[1])))
+locks.hold(Path(sys.argv[1]))
+print(flush=True)
+sys.stdin.read()
 """
 
 
-def test_a_lock_is_held_until_it_is_released_or_the_process_ends(tmp_path):
-    def another() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", KEEP, tmp_path / "lock"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    assert another() == "True"
-    assert locks.hold_if_free(tmp_path / "lock"), "the other process ended"
-    assert locks.hold_if_free(tmp_path / "lock"), "it is ours already"
-    assert another() == "False"
-    locks.release(tmp_path / "lock")
-    assert another() == "True"
+def test_a_lock_is_held_until_its_process_ends(tmp_path):
+    lock = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEP, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        assert locks.held(lock)
+        other.kill()
+        other.wait()
+        assert not locks.held(lock)
 
 
 def test_each_of_several_has_locks_of_its_own_and_who_wants_more_than_are_free_waits_for_them_first(
